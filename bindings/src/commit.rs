@@ -1,0 +1,207 @@
+//! What a job commits to on chain: keccak roots of program, inputs and outputs, and the result sum tree.
+//!
+//! | root | preimage |
+//! |---|---|
+//! | region | Merkle tree of fixed depth 27 over raw 32-byte words, zero-padded; node = keccak(left ‖ right) |
+//! | program | keccak(`PROGRAM_TAG` ‖ length ‖ region root of the module) |
+//! | input | keccak(`INPUT_TAG` ‖ task count ‖ keccak of the ABI-encoded arguments ‖ tree over the tasks' (region root, length)) |
+//! | result | sum tree over result leaves, see [`ResultTree`] |
+//!
+//! `contracts/libraries/ResultTree.sol` is the same tree in Solidity; `bindings/vectors/result_tree.json` is asserted by both.
+
+use alloy::{
+    primitives::{B256, keccak256},
+    sol_types::SolValue,
+};
+
+/// Depth of a region tree: 2^27 words of 32 bytes are 4 GiB, a wasm memory's largest size.
+const REGION_DEPTH: usize = 27;
+
+/// Domain tag of a string.
+fn tag(name: &str) -> B256 {
+    keccak256(name)
+}
+
+fn pair(left: B256, right: B256) -> B256 {
+    let mut bytes = [0; 64];
+    bytes[..32].copy_from_slice(left.as_slice());
+    bytes[32..].copy_from_slice(right.as_slice());
+    keccak256(bytes)
+}
+
+/// Folds `level` (the left end of a tree whose rest is `zero`) up by `depth` levels.
+fn fold(mut level: Vec<B256>, mut zero: B256, depth: usize, node: impl Fn(B256, B256) -> B256) -> B256 {
+    for _ in 0..depth {
+        if level.len() % 2 == 1 {
+            level.push(zero);
+        }
+        level = level.chunks_exact(2).map(|two| node(two[0], two[1])).collect();
+        zero = node(zero, zero);
+    }
+    level.first().copied().unwrap_or(zero)
+}
+
+/// Root of `bytes` as a region: raw 32-byte words, zero-padded to 4 GiB.
+///
+/// # Panics
+/// If `bytes` is longer than 4 GiB.
+pub fn region_root(bytes: &[u8]) -> B256 {
+    assert!(bytes.len() as u64 <= 32 << REGION_DEPTH, "a region holds at most 4 GiB");
+    let words = bytes.chunks(32).map(B256::right_padding_from).collect();
+    fold(words, B256::ZERO, REGION_DEPTH, pair)
+}
+
+/// Root of a program as a job states it. Version 1: the module's bytes as they are.
+pub fn program_root(wasm: &[u8]) -> B256 {
+    keccak256((tag("CONUN program v1"), wasm.len() as u64, region_root(wasm)).abi_encode())
+}
+
+/// Root of a job's inputs: the arguments that all tasks share, and each task's (region root, length in bytes).
+pub fn input_root(args: &[String], tasks: &[(B256, u64)]) -> B256 {
+    let node_tag = tag("CONUN input node v1");
+    let leaf_tag = tag("CONUN input leaf v1");
+    let leaves = tasks.iter().map(|task| keccak256((leaf_tag, task.0, task.1).abi_encode())).collect();
+    let tree =
+        fold(leaves, B256::ZERO, depth(tasks.len()), |left, right| keccak256((node_tag, left, right).abi_encode()));
+    let args = keccak256(args.to_vec().abi_encode());
+    keccak256((tag("CONUN inputs v1"), tasks.len() as u64, args, tree).abi_encode())
+}
+
+/// ceil(log2 n), 0 for n <= 1.
+fn depth(n: usize) -> usize {
+    n.next_power_of_two().trailing_zeros() as usize
+}
+
+/// What one task came to, as the result tree commits to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResultLeaf {
+    /// Task index in the job.
+    pub index: u32,
+    /// Whether the program ended by itself; `false` is `Failed`.
+    pub ok: bool,
+    /// Exit code when `ok`, else 0.
+    pub exit_code: u32,
+    /// Region root of the output.
+    pub output_root: B256,
+    /// Bytes of output.
+    pub output_length: u64,
+    /// Fuel burned, in instructions.
+    pub fuel: u64,
+}
+
+impl ResultLeaf {
+    /// keccak256(abi.encode(keccak("CONUN result leaf v1"), index, ok, exitCode, outputRoot, outputLength, fuel)).
+    pub fn hash(&self) -> B256 {
+        let leaf = (
+            tag("CONUN result leaf v1"),
+            self.index,
+            self.ok,
+            self.exit_code,
+            self.output_root,
+            self.output_length,
+            self.fuel,
+        );
+        keccak256(leaf.abi_encode())
+    }
+}
+
+/// A node of a sum tree: a hash and the fuel below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SumNode {
+    /// Hash of the node; all zero for padding.
+    pub hash: B256,
+    /// Fuel of all leaves below.
+    pub fuel: u64,
+}
+
+impl SumNode {
+    /// The leaf that fills a level up.
+    pub const PADDING: Self = Self { hash: B256::ZERO, fuel: 0 };
+
+    /// (keccak256(abi.encode(keccak("CONUN result node v1"), hL, sumL, hR, sumR)), sumL + sumR), or `None` on overflow.
+    pub fn join(self, right: Self) -> Option<Self> {
+        let node = (tag("CONUN result node v1"), self.hash, self.fuel, right.hash, right.fuel);
+        Some(Self { hash: keccak256(node.abi_encode()), fuel: self.fuel.checked_add(right.fuel)? })
+    }
+}
+
+/// The Merkle *sum* tree over a batch's result leaves. Its root is a hash and the total fuel, so a wrong total needs a
+/// wrong leaf, which anyone can point at.
+///
+/// Depth is ceil(log2(number of leaves)); missing leaves are [`SumNode::PADDING`].
+#[derive(Clone, Debug)]
+pub struct ResultTree {
+    /// levels[0] are the padded leaves, the last level is the root alone.
+    levels: Vec<Vec<SumNode>>,
+}
+
+/// Why there is no tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    /// A batch has at least one task.
+    #[error("a result tree needs at least one leaf")]
+    Empty,
+    /// The fuel of all leaves exceeds 2^64 - 1.
+    #[error("the total fuel of the batch exceeds 2^64 - 1")]
+    FuelOverflow,
+}
+
+impl ResultTree {
+    /// Builds the tree over `leaves`, in the order of their tasks.
+    ///
+    /// # Errors
+    /// If there is no leaf or the total fuel overflows.
+    pub fn new(leaves: &[ResultLeaf]) -> Result<Self, TreeError> {
+        if leaves.is_empty() {
+            return Err(TreeError::Empty);
+        }
+        let mut level: Vec<_> = leaves.iter().map(|leaf| SumNode { hash: leaf.hash(), fuel: leaf.fuel }).collect();
+        level.resize(leaves.len().next_power_of_two(), SumNode::PADDING);
+        let mut levels = vec![level];
+        while let Some(below) = levels.last().filter(|level| level.len() > 1) {
+            let above: Option<_> = below.chunks_exact(2).map(|two| two[0].join(two[1])).collect();
+            levels.push(above.ok_or(TreeError::FuelOverflow)?);
+        }
+        Ok(Self { levels })
+    }
+
+    fn top(&self) -> SumNode {
+        self.levels[self.levels.len() - 1][0]
+    }
+
+    /// Hash of the root: the *result root*.
+    pub fn root(&self) -> B256 {
+        self.top().hash
+    }
+
+    /// Total fuel of the batch.
+    pub fn fuel(&self) -> u64 {
+        self.top().fuel
+    }
+
+    /// Siblings of leaf `position`, from the leaf's own up to the root's child.
+    ///
+    /// # Panics
+    /// If there is no such position (padding included).
+    pub fn proof(&self, position: usize) -> Vec<SumNode> {
+        let below_root = &self.levels[..self.levels.len() - 1];
+        below_root.iter().enumerate().map(|(height, level)| level[(position >> height) ^ 1]).collect()
+    }
+
+    /// Whether `leaf` is at `position` of the tree of `tasks` leaves with that root and total fuel.
+    pub fn verify(root: SumNode, tasks: usize, position: usize, leaf: SumNode, proof: &[SumNode]) -> bool {
+        if tasks == 0 || proof.len() != depth(tasks) || position >> proof.len() != 0 {
+            return false;
+        }
+        let mut node = leaf;
+        for (height, sibling) in proof.iter().enumerate() {
+            let joined = if position >> height & 1 == 0 { node.join(*sibling) } else { sibling.join(node) };
+            let Some(joined) = joined else { return false };
+            node = joined;
+        }
+        node == root
+    }
+}
+
+#[cfg(test)]
+mod tests;

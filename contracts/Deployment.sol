@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Create2} from "@openzeppelin/contracts/utils/Create2.sol";
+
+import {IDeployment, Part, Settings} from "./interfaces/IDeployment.sol";
+
+/// @title One set of contracts that know each other
+contract Deployment is IDeployment {
+    /// @dev Salt of every part: the deployment's own address makes theirs unique.
+    bytes32 private constant SALT = bytes32(0);
+
+    Settings private _settings;
+    mapping(Part part => bytes32) private _initCodeHashes;
+
+    constructor(Settings memory chosen, bytes32[5] memory initCodeHashes) {
+        if (chosen.tokenHolder == address(0)) revert InvalidSettings("tokenHolder is zero");
+        if (chosen.tokenSupply == 0 || chosen.tokenSupply > type(uint96).max) {
+            revert InvalidSettings("tokenSupply must be from 1 to 2^96 - 1");
+        }
+        if (chosen.exitDelaySeconds <= chosen.maxCommitmentSeconds) {
+            revert InvalidSettings("exitDelaySeconds must exceed maxCommitmentSeconds");
+        }
+        if (chosen.maxCommitmentSeconds < 2 || chosen.exitDelaySeconds > 3650 days) {
+            revert InvalidSettings("maxCommitmentSeconds must be at least 2, exitDelaySeconds at most ten years");
+        }
+        if (chosen.expiryBondBps > 10_000) revert InvalidSettings("expiryBondBps must be at most 10000");
+        if (chosen.auditFloorBps == 0 || chosen.auditFloorBps > 10_000) {
+            revert InvalidSettings("auditFloorBps must be from 1 to 10000");
+        }
+        _settings = chosen;
+        for (uint8 part = 0; part < initCodeHashes.length; ++part) {
+            _initCodeHashes[Part(part)] = initCodeHashes[part];
+        }
+    }
+
+    /// @inheritdoc IDeployment
+    function deploy(Part part, bytes calldata initCode) external returns (address at) {
+        bytes32 hash = keccak256(initCode);
+        if (hash != _initCodeHashes[part]) revert WrongInitCode(part, hash, _initCodeHashes[part]);
+        at = addressOf(part);
+        if (at.code.length != 0) return at;
+        Create2.deploy(0, SALT, initCode);
+        emit PartDeployed(part, at);
+    }
+
+    /// @inheritdoc IDeployment
+    function addressOf(Part part) public view returns (address) {
+        return Create2.computeAddress(SALT, _initCodeHashes[part]);
+    }
+
+    /// @inheritdoc IDeployment
+    function settings() external view returns (Settings memory) {
+        return _settings;
+    }
+}

@@ -1,0 +1,130 @@
+//! One transaction in the EVM.
+
+use alloy::{
+    consensus::{Transaction as _, TxEnvelope, transaction::Recovered},
+    primitives::{Bytes, TxKind},
+    rpc::types::TransactionRequest,
+};
+use revm::{
+    Context, ExecuteEvm, MainBuilder, MainContext,
+    context::{
+        BlockEnv, TxEnv,
+        either::Either,
+        result::{EVMError, ExecutionResult, InvalidTransaction},
+    },
+    primitives::{AddressMap, hardfork::SpecId},
+    state::Account,
+};
+
+use crate::{Error, state::State};
+
+/// The rules that blocks follow.
+pub(crate) const SPEC: SpecId = SpecId::OSAKA;
+
+/// Most gas in one transaction (EIP-7825).
+pub(crate) const TX_GAS_CAP: u64 = 1 << 24;
+
+/// How strictly a transaction is checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// As in a block.
+    All,
+    /// As in a call: neither nonce nor fee nor the sender's code matter, and what gas costs need not be there.
+    Call,
+}
+
+/// Result and changes of a transaction.
+pub(crate) type Executed = (ExecutionResult, AddressMap<Account>);
+
+/// Executes `tx` on `state` without changing it.
+pub(crate) fn execute(
+    state: &State,
+    chain_id: u64,
+    block: BlockEnv,
+    tx: TxEnv,
+    check: Check,
+) -> Result<Executed, Error> {
+    let (caller, nonce) = (tx.caller, tx.nonce);
+    let cap = tx.gas_price;
+    let base_fee = block.basefee;
+    let mut evm = Context::mainnet()
+        .with_ref_db(state)
+        .with_block(block)
+        .modify_cfg_chained(|cfg| {
+            cfg.chain_id = chain_id;
+            cfg.set_spec_and_mainnet_gas_params(SPEC);
+            if check == Check::Call {
+                cfg.disable_nonce_check = true;
+                cfg.disable_balance_check = true;
+                cfg.disable_base_fee = true;
+                cfg.disable_eip3607 = true;
+                cfg.disable_block_gas_limit = true;
+            }
+        })
+        .build_mainnet();
+    let done = evm.transact(tx).map_err(|error| match error {
+        EVMError::Transaction(InvalidTransaction::NonceTooLow { state, .. }) => {
+            Error::NonceTooLow { address: caller, tx: nonce, state }
+        }
+        EVMError::Transaction(InvalidTransaction::LackOfFundForMaxFee { fee, balance }) => {
+            Error::InsufficientFunds { address: caller, have: *balance, want: *fee }
+        }
+        EVMError::Transaction(InvalidTransaction::GasPriceLessThanBasefee) => {
+            Error::FeeTooLow { address: caller, cap, base_fee }
+        }
+        EVMError::Transaction(error) => Error::Invalid(error.to_string()),
+        error => Error::Invalid(error.to_string()),
+    })?;
+    Ok((done.result, done.state))
+}
+
+/// The output of a call, or why there is none.
+pub(crate) fn output(result: ExecutionResult) -> Result<Bytes, Error> {
+    match result {
+        ExecutionResult::Success { output, .. } => Ok(output.into_data()),
+        ExecutionResult::Revert { output, .. } => {
+            let reason = alloy::sol_types::decode_revert_reason(&output);
+            Err(Error::Reverted { data: output, reason })
+        }
+        ExecutionResult::Halt { reason, .. } => Err(Error::Halted(format!("{reason:?}"))),
+    }
+}
+
+/// A signed transaction as the EVM takes it.
+pub(crate) fn tx_env(tx: &Recovered<TxEnvelope>) -> TxEnv {
+    TxEnv {
+        tx_type: tx.tx_type() as u8,
+        caller: tx.signer(),
+        gas_limit: tx.gas_limit(),
+        gas_price: tx.max_fee_per_gas(),
+        kind: tx.kind(),
+        value: tx.value(),
+        data: tx.input().clone(),
+        nonce: tx.nonce(),
+        chain_id: tx.chain_id(),
+        access_list: tx.access_list().cloned().unwrap_or_default(),
+        gas_priority_fee: tx.max_priority_fee_per_gas(),
+        authorization_list: tx.authorization_list().unwrap_or_default().iter().cloned().map(Either::Left).collect(),
+        ..TxEnv::default()
+    }
+}
+
+/// A call as the EVM takes it.
+pub(crate) fn call_env(call: TransactionRequest, chain_id: u64, gas_limit: u64) -> TxEnv {
+    let authorizations = call.authorization_list.unwrap_or_default();
+    TxEnv {
+        tx_type: if authorizations.is_empty() { 2 } else { 4 },
+        caller: call.from.unwrap_or_default(),
+        gas_limit,
+        gas_price: call.gas_price.or(call.max_fee_per_gas).unwrap_or(0),
+        kind: call.to.unwrap_or(TxKind::Create),
+        value: call.value.unwrap_or_default(),
+        data: call.input.into_input().unwrap_or_default(),
+        nonce: call.nonce.unwrap_or(0),
+        chain_id: Some(chain_id),
+        access_list: call.access_list.unwrap_or_default(),
+        gas_priority_fee: Some(0),
+        authorization_list: authorizations.into_iter().map(Either::Left).collect(),
+        ..TxEnv::default()
+    }
+}

@@ -1,0 +1,117 @@
+//! `evm_*` and `anvil_*`: time, mining, state and re-orgs at will.
+
+use alloy::primitives::{Address, Bytes, U64, U256};
+use serde_json::{Value, json};
+
+use super::{Answer, params::Params};
+use crate::{RpcError, chain::hardfork, shared::Inner};
+
+/// Most blocks mined by one call.
+const MAX_MINED: u64 = 100_000;
+
+pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer {
+    let chain = &mut inner.chain;
+    match method {
+        "evm_mine" => {
+            if let Some(time) = mine_time(params)? {
+                chain.set_time(time)?;
+            }
+            chain.mine();
+            Ok(json!("0x0"))
+        }
+        "anvil_mine" | "hardhat_mine" => {
+            let blocks = params.opt_number(0, "a number of blocks")?.unwrap_or(1);
+            let interval = params.opt_number(1, "seconds between the blocks")?.unwrap_or(0);
+            if blocks > MAX_MINED {
+                return Err(RpcError::params(format!("at most {MAX_MINED} blocks at once")));
+            }
+            for block in 0..blocks {
+                if block > 0 && interval > 0 {
+                    chain.increase_time(i64::try_from(interval).unwrap_or(i64::MAX));
+                }
+                chain.mine();
+            }
+            Ok(Value::Null)
+        }
+        "evm_increaseTime" => {
+            let seconds = params.number(0, "seconds")?;
+            let seconds = i64::try_from(seconds).map_err(|_| RpcError::params("parameter 1: too many seconds"))?;
+            Ok(json!(chain.increase_time(seconds)))
+        }
+        "evm_setNextBlockTimestamp" | "anvil_setNextBlockTimestamp" => {
+            chain.set_time(params.number(0, "a UNIX time in seconds")?)?;
+            Ok(Value::Null)
+        }
+        "evm_setAutomine" | "anvil_setAutoMine" => {
+            chain.automine = params.get(0, "true or false")?;
+            Ok(json!(true))
+        }
+        "anvil_getAutomine" => Ok(json!(chain.automine)),
+        "evm_snapshot" | "anvil_snapshot" => Ok(json!(U64::from(chain.snapshot()))),
+        "evm_revert" | "anvil_revert" => Ok(json!(chain.revert(params.number(0, "a snapshot's number")?))),
+        "anvil_reorg" => {
+            // The second parameter is anvil's list of transactions to put in; here: whether the dropped ones come back.
+            let keep = params.opt::<Value>(1, "whether dropped transactions are mined again")?;
+            chain.reorg(params.number(0, "a number of blocks")?, keep == Some(json!(true)))?;
+            Ok(Value::Null)
+        }
+        "anvil_setBalance" | "hardhat_setBalance" => {
+            let (address, balance) = (address(params)?, params.get::<U256>(1, "wei")?);
+            chain.edit(|state| state.set_balance(address, balance));
+            Ok(Value::Null)
+        }
+        "anvil_setCode" | "hardhat_setCode" => {
+            let (address, code) = (address(params)?, params.get::<Bytes>(1, "code")?);
+            chain.edit(|state| state.set_code(address, code));
+            Ok(Value::Null)
+        }
+        "anvil_setNonce" | "hardhat_setNonce" => {
+            let (address, nonce) = (address(params)?, params.number(1, "a nonce")?);
+            chain.edit(|state| state.set_nonce(address, nonce));
+            Ok(Value::Null)
+        }
+        "anvil_setStorageAt" | "hardhat_setStorageAt" => {
+            let (address, slot, value) =
+                (address(params)?, params.get::<U256>(1, "a slot")?, params.get::<U256>(2, "a value")?);
+            chain.edit(|state| state.set_slot(address, slot, value));
+            Ok(json!(true))
+        }
+        "anvil_impersonateAccount" | "hardhat_impersonateAccount" => {
+            chain.impersonated.insert(address(params)?);
+            Ok(Value::Null)
+        }
+        "anvil_stopImpersonatingAccount" | "hardhat_stopImpersonatingAccount" => {
+            chain.impersonated.remove(&address(params)?);
+            Ok(Value::Null)
+        }
+        "anvil_nodeInfo" => Ok(json!({
+            "currentBlockNumber": U64::from(chain.height()),
+            "currentBlockTimestamp": chain.latest().header.inner.timestamp,
+            "currentBlockHash": chain.latest().header.hash,
+            "hardFork": hardfork(),
+            "transactionOrder": "fees",
+            "environment": {
+                "baseFee": U64::from(chain.next_base_fee()),
+                "chainId": chain.chain_id,
+                "gasLimit": U64::from(chain.gas_limit()),
+                "gasPrice": U64::from(chain.next_base_fee()),
+            },
+            "forkConfig": {},
+        })),
+        "txpool_status" => Ok(json!({ "pending": U64::from(chain.pool.iter().count()), "queued": "0x0" })),
+        _ => Err(RpcError::unknown_method(method)),
+    }
+}
+
+fn address(params: &Params) -> Result<Address, RpcError> {
+    params.get(0, "an address")
+}
+
+/// `evm_mine` takes a time, or an object that holds one.
+fn mine_time(params: &Params) -> Result<Option<u64>, RpcError> {
+    match params.opt::<Value>(0, "a time")? {
+        Some(Value::Object(options)) => Ok(options.get("timestamp").and_then(Value::as_u64)),
+        Some(_) => params.opt_number(0, "a UNIX time in seconds"),
+        None => Ok(None),
+    }
+}

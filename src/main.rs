@@ -1,0 +1,3 @@
+//! `conun`: the open market for idle computing.
+
+fn main() {}

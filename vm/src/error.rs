@@ -1,0 +1,189 @@
+//! Why a program is refused, or why this machine could not execute it.
+
+use crate::limits::{
+    MAX_ARGS_BYTES, MAX_FUEL, MAX_MEMORY_BYTES, MAX_OUTPUT_BYTES, MAX_PROGRAM_BYTES, MAX_TABLE_ELEMENTS,
+};
+
+/// Why a program or task is refused, or the host could not run it.
+///
+/// None of these is a task's result: a program that traps is [`Outcome::Failed`](crate::Outcome::Failed).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file is larger than [`MAX_PROGRAM_BYTES`].
+    #[error(
+        "the program has {len} bytes, at most {MAX_PROGRAM_BYTES} are accepted; strip it (`-s`, `wasm-strip`) or move its data into the input"
+    )]
+    TooBig {
+        /// Length of the file, in bytes.
+        len: usize,
+    },
+
+    /// The file holds WebAssembly's text format.
+    #[error("the program is WebAssembly text; assemble it first (`wat2wasm program.wat`)")]
+    Text,
+
+    /// The file is a component, not a core module.
+    #[error(
+        "the program is a WebAssembly component; build a core module for WASI preview1 instead (target `wasm32-wasi`, for Rust `wasm32-wasip1`)"
+    )]
+    Component,
+
+    /// The file is no WebAssembly at all.
+    #[error(
+        "the program is not WebAssembly: it does not begin with \"\\0asm\" and version 1; build it for the target `wasm32-wasi`"
+    )]
+    NotWasm,
+
+    /// The file begins as a module, but is cut short, corrupt or not valid.
+    #[error("the program is not valid WebAssembly at byte {offset}: {reason}; build or fetch it again")]
+    Invalid {
+        /// Where in the file, in bytes from its beginning.
+        offset: u64,
+        /// What the validator found.
+        reason: String,
+    },
+
+    /// The program uses a part of WebAssembly outside the profile.
+    #[error("the program uses what is not accepted, at byte {offset}: {reason}; {advice}")]
+    Unsupported {
+        /// Where in the file, in bytes from its beginning.
+        offset: u64,
+        /// What the validator found.
+        reason: String,
+        /// The compiler flag or other change that avoids it.
+        advice: &'static str,
+    },
+
+    /// There is no exported function `_start` without parameters and results.
+    #[error(
+        "the program does not export a function `_start` without parameters and results; build a command with a `main`, not a library (reactor)"
+    )]
+    NoStart,
+
+    /// There is no exported memory with the name `memory`.
+    #[error(
+        "the program does not export its memory as `memory`; link without `--import-memory` and `--no-export-memory`"
+    )]
+    NoMemory,
+
+    /// The module has a start section, whose code would run outside a task's fuel.
+    #[error(
+        "the program has a start section (at byte {offset}); export `_start` instead, and link without shared memory"
+    )]
+    StartSection {
+        /// Where in the file, in bytes from its beginning.
+        offset: u64,
+    },
+
+    /// The program imports something that no task has.
+    #[error(
+        "the program imports `{module}.{name}`, which no task has: only functions of `wasi_snapshot_preview1` are given; remove what uses it or link an own definition"
+    )]
+    ForbiddenImport {
+        /// The import's module name, escaped and shortened.
+        module: String,
+        /// The import's field name, escaped and shortened.
+        name: String,
+    },
+
+    /// The program imports a WASI function with a signature other than WASI's.
+    #[error(
+        "the program imports `wasi_snapshot_preview1.{name}` as {found}, but it is {expected}; rebuild with a tool chain for WASI preview1"
+    )]
+    ImportType {
+        /// The function's name.
+        name: &'static str,
+        /// The signature that the program declares.
+        found: String,
+        /// WASI's signature.
+        expected: String,
+    },
+
+    /// The function table is larger than [`MAX_TABLE_ELEMENTS`].
+    #[error(
+        "the program's table has {elements} elements, at most {MAX_TABLE_ELEMENTS} are accepted; take the address of fewer functions"
+    )]
+    TableTooLarge {
+        /// Elements that the table begins with.
+        elements: u64,
+    },
+
+    /// The program begins with more memory than the job allows.
+    #[error(
+        "the program begins with {needs} bytes of memory, the job allows {limit}; raise the job's memory limit or build with less static data or stack (`-Wl,-z,stack-size=1048576`)"
+    )]
+    MemoryTooSmall {
+        /// Bytes that the program's memory begins with.
+        needs: u64,
+        /// Bytes that the job allows.
+        limit: u64,
+    },
+
+    /// The job's memory limit is beyond [`MAX_MEMORY_BYTES`].
+    #[error("the memory limit of {asked} bytes is above the highest possible, {MAX_MEMORY_BYTES}; lower it")]
+    MemoryLimit {
+        /// Bytes asked for.
+        asked: u64,
+    },
+
+    /// The output limit is beyond [`MAX_OUTPUT_BYTES`].
+    #[error("the output limit of {asked} bytes is above the highest possible, {MAX_OUTPUT_BYTES}; lower it")]
+    OutputLimit {
+        /// Bytes asked for.
+        asked: u64,
+    },
+
+    /// The task's fuel limit is beyond [`MAX_FUEL`].
+    #[error("the fuel limit of {asked} is above the highest possible, {MAX_FUEL}; lower it")]
+    FuelLimit {
+        /// Fuel asked for.
+        asked: u64,
+    },
+
+    /// The task's arguments are longer than [`MAX_ARGS_BYTES`].
+    #[error(
+        "the task's arguments have {len} bytes, at most {MAX_ARGS_BYTES} are accepted; pass the data on standard input"
+    )]
+    ArgsTooLong {
+        /// Length of all arguments with their terminators, in bytes.
+        len: usize,
+    },
+
+    /// An argument holds a NUL byte, which C's strings cannot.
+    #[error("argument {index} of the task holds a NUL byte; remove it, or pass the data on standard input")]
+    ArgWithNul {
+        /// Which argument, counted from 0.
+        index: usize,
+    },
+
+    /// The engine could not turn the accepted program into native code.
+    #[error(
+        "the engine could not compile the program: {0}; give the machine more memory, or make the program's largest functions smaller"
+    )]
+    Compile(String),
+
+    /// The host's stack ended before the program's depth limit.
+    #[error(
+        "this machine's stack ended before the program's depth limit was reached; no verdict, let another provider execute the task"
+    )]
+    NativeStack,
+
+    /// The host had no memory that the task was allowed to take.
+    #[error(
+        "this machine had no memory left that the task was allowed to use ({0}); no verdict, free some memory or execute fewer tasks at a time"
+    )]
+    HostMemory(String),
+
+    /// Something else went wrong in the engine.
+    #[error("the engine gave up: {0}; no verdict, try again and report this if it stays")]
+    Host(String),
+}
+
+impl Error {
+    /// Whether the program or task itself is at fault, so that every machine refuses it alike. Otherwise this machine
+    /// could not execute it, and another may.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Compile(_) | Self::NativeStack | Self::HostMemory(_) | Self::Host(_))
+    }
+}

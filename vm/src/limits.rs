@@ -1,0 +1,40 @@
+//! Every cap in one place. Those marked *profile* decide results and are the same on all machines.
+
+use serde::{Deserialize, Serialize};
+
+/// Largest program accepted, in bytes of wasm. *Profile.*
+pub const MAX_PROGRAM_BYTES: usize = 64 << 20;
+
+/// Largest output a job may allow a task, in bytes. *Profile.*
+pub const MAX_OUTPUT_BYTES: u64 = 64 << 20;
+
+/// Largest linear memory a job may allow a task, in bytes: all that 32-bit pointers reach. *Profile.*
+pub const MAX_MEMORY_BYTES: u64 = 4 << 30;
+
+/// Standard error kept from one execution, in bytes; the rest is dropped. It is a log, not part of the result.
+pub const MAX_STDERR_BYTES: usize = 64 << 10;
+
+/// Most bytes of arguments, each counted with its terminating NUL, the program's name not counted. *Profile.*
+pub const MAX_ARGS_BYTES: usize = 64 << 10;
+
+/// Highest fuel limit of a task. *Profile.*
+pub const MAX_FUEL: u64 = 1 << 60;
+
+/// Most elements of the function table: each instance pays for it in host memory before any fuel is burned. *Profile.*
+pub const MAX_TABLE_ELEMENTS: u64 = 1 << 20;
+
+/// Caps of one job, applied to each of its tasks. They decide results: two replicas must use the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Limits {
+    /// Most linear memory, in bytes, rounded down to whole pages of 64 KiB; default 256 MiB, at most
+    /// [`MAX_MEMORY_BYTES`]. `memory.grow` beyond it answers -1, which C's `malloc` turns into a null pointer.
+    pub memory_bytes: u64,
+    /// Most standard output, in bytes; default 16 MiB, at most [`MAX_OUTPUT_BYTES`]. A task that writes more fails.
+    pub output_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_bytes: 256 << 20, output_bytes: 16 << 20 }
+    }
+}

@@ -1,0 +1,44 @@
+//! What goes into an execution and what comes out.
+
+use serde::{Deserialize, Serialize};
+
+/// What every program finds in `argv[0]`.
+pub const PROGRAM_NAME: &str = "program";
+
+/// One execution to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// Arguments after the program's name (`argv[1]` and on), at most [`MAX_ARGS_BYTES`](crate::MAX_ARGS_BYTES) together.
+    pub args: &'a [String],
+    /// Standard input, read by the program as often and as far as it likes.
+    pub stdin: &'a [u8],
+    /// Most fuel the execution may burn, at most [`MAX_FUEL`](crate::MAX_FUEL).
+    pub fuel_limit: u64,
+}
+
+/// How a task ended. Both are results that providers are paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The program ended by itself: it returned from `_start` (code 0) or called `proc_exit`.
+    Ok {
+        /// The program's exit code.
+        exit_code: u32,
+    },
+    /// The program trapped, burned all its fuel, called too deep or wrote too much. Which of them is no part of the
+    /// result.
+    Failed,
+}
+
+/// The result of an execution, and its log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execution {
+    /// How the task ended.
+    pub outcome: Outcome,
+    /// Standard output; empty when the task failed.
+    pub output: Vec<u8>,
+    /// Fuel burned; the whole limit when that is why the task failed.
+    pub fuel: u64,
+    /// The first [`MAX_STDERR_BYTES`](crate::MAX_STDERR_BYTES) of standard error, kept also when the task failed. Not
+    /// part of the result.
+    pub stderr: Vec<u8>,
+}

@@ -1,0 +1,168 @@
+//! WASI preview1, as far as a command without files, network, environment and time needs it.
+//!
+//! Implemented are the functions that C's and Rust's standard libraries call to print, read standard input, allocate,
+//! seed a hash table or exit; the rest answers `ENOSYS`, or `EBADF` for a file descriptor that a task does not have. Every
+//! pointer that a program passes is checked; a bad one answers `EFAULT`.
+//!
+//! Specification: <https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md>
+
+mod calls;
+mod errno;
+mod host;
+
+use std::fmt;
+
+use wasmer::{
+    ExternType, Function, FunctionEnv, FunctionEnvMut, FunctionType, Imports, Module, RuntimeError, Store, Type, Value,
+};
+
+pub(crate) use host::{Host, Stop};
+
+/// The only module that a program may import from.
+pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
+
+/// All functions of preview1 with their parameters; every one answers an i32, save `proc_exit`.
+const FUNCTIONS: [(&str, &str); 46] = [
+    ("args_get", "i32 i32"),
+    ("args_sizes_get", "i32 i32"),
+    ("clock_res_get", "i32 i32"),
+    ("clock_time_get", "i32 i64 i32"),
+    ("environ_get", "i32 i32"),
+    ("environ_sizes_get", "i32 i32"),
+    ("fd_advise", "i32 i64 i64 i32"),
+    ("fd_allocate", "i32 i64 i64"),
+    ("fd_close", "i32"),
+    ("fd_datasync", "i32"),
+    ("fd_fdstat_get", "i32 i32"),
+    ("fd_fdstat_set_flags", "i32 i32"),
+    ("fd_fdstat_set_rights", "i32 i64 i64"),
+    ("fd_filestat_get", "i32 i32"),
+    ("fd_filestat_set_size", "i32 i64"),
+    ("fd_filestat_set_times", "i32 i64 i64 i32"),
+    ("fd_pread", "i32 i32 i32 i64 i32"),
+    ("fd_prestat_dir_name", "i32 i32 i32"),
+    ("fd_prestat_get", "i32 i32"),
+    ("fd_pwrite", "i32 i32 i32 i64 i32"),
+    ("fd_read", "i32 i32 i32 i32"),
+    ("fd_readdir", "i32 i32 i32 i64 i32"),
+    ("fd_renumber", "i32 i32"),
+    ("fd_seek", "i32 i64 i32 i32"),
+    ("fd_sync", "i32"),
+    ("fd_tell", "i32 i32"),
+    ("fd_write", "i32 i32 i32 i32"),
+    ("path_create_directory", "i32 i32 i32"),
+    ("path_filestat_get", "i32 i32 i32 i32 i32"),
+    ("path_filestat_set_times", "i32 i32 i32 i32 i64 i64 i32"),
+    ("path_link", "i32 i32 i32 i32 i32 i32 i32"),
+    ("path_open", "i32 i32 i32 i32 i32 i64 i64 i32 i32"),
+    ("path_readlink", "i32 i32 i32 i32 i32 i32"),
+    ("path_remove_directory", "i32 i32 i32"),
+    ("path_rename", "i32 i32 i32 i32 i32 i32"),
+    ("path_symlink", "i32 i32 i32 i32 i32"),
+    ("path_unlink_file", "i32 i32 i32"),
+    ("poll_oneoff", "i32 i32 i32 i32"),
+    ("proc_exit", "i32"),
+    ("proc_raise", "i32"),
+    ("random_get", "i32 i32"),
+    ("sched_yield", ""),
+    ("sock_accept", "i32 i32 i32"),
+    ("sock_recv", "i32 i32 i32 i32 i32 i32"),
+    ("sock_send", "i32 i32 i32 i32 i32"),
+    ("sock_shutdown", "i32 i32"),
+];
+
+/// A function's type, as words.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Signature {
+    pub(crate) params: String,
+    pub(crate) results: String,
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({}) -> ({})", self.params, self.results)
+    }
+}
+
+/// The preview1 function of that name.
+pub(crate) fn signature(name: &str) -> Option<(&'static str, Signature)> {
+    let (name, params) = FUNCTIONS.iter().find(|(known, _)| *known == name)?;
+    let results = if *name == "proc_exit" { "" } else { "i32" };
+    Some((name, Signature { params: (*params).to_owned(), results: results.to_owned() }))
+}
+
+/// What a module imports, and nothing more: an instance costs only what it uses.
+pub(crate) fn imports(store: &mut Store, env: &FunctionEnv<Host>, module: &Module) -> Imports {
+    let mut imports = Imports::new();
+    for import in module.imports() {
+        let ExternType::Function(ty) = import.ty() else {
+            continue; // `check` refuses them
+        };
+        imports.define(MODULE, import.name(), function(store, env, import.name(), ty));
+    }
+    imports
+}
+
+fn function(store: &mut Store, env: &FunctionEnv<Host>, name: &str, ty: &FunctionType) -> Function {
+    macro_rules! given {
+        ($($known:ident)*) => {
+            match name {
+                $(stringify!($known) => Function::new_typed_with_env(store, env, calls::$known),)*
+                _ => unsupported(store, env, name, ty),
+            }
+        };
+    }
+    given! {
+        args_get args_sizes_get environ_get environ_sizes_get
+        clock_res_get clock_time_get random_get sched_yield proc_exit
+        fd_close fd_fdstat_get fd_fdstat_set_flags fd_filestat_get fd_read fd_seek fd_tell fd_write
+    }
+}
+
+/// A function that a task has no use for. Those that begin with a file descriptor say first whether there is such a one.
+fn unsupported(store: &mut Store, env: &FunctionEnv<Host>, name: &str, ty: &FunctionType) -> Function {
+    let takes_fd = name.starts_with("fd_") || name.starts_with("path_") || name.starts_with("sock_");
+    let takes_fd = takes_fd && ty.params().first() == Some(&Type::I32);
+    Function::new_with_env(store, env, ty.clone(), move |mut env: FunctionEnvMut<'_, Host>, values: &[Value]| {
+        let fd = match values.first() {
+            Some(Value::I32(fd)) if takes_fd => Some(fd.cast_unsigned()),
+            _ => None,
+        };
+        let errno = calls::unsupported(&mut env, fd).map_err(|stop| RuntimeError::user(Box::new(stop)))?;
+        Ok(vec![Value::I32(errno)])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FUNCTIONS, MODULE, signature};
+    use crate::{Limits, Outcome, Program, Task};
+
+    /// What a program gets that calls the function with zeros only.
+    fn outcome(name: &str, params: &str) -> Outcome {
+        let results = if name == "proc_exit" { "" } else { "(result i32)" };
+        let zeros: String = params.split_whitespace().map(|ty| format!("({ty}.const 0)")).collect();
+        let drop = if name == "proc_exit" { "" } else { "drop" };
+        let wat = format!(
+            r#"(module (import "{MODULE}" "{name}" (func $f (param {params}) {results}))
+            (memory (export "memory") 1) (func (export "_start") (call $f {zeros}) {drop}))"#
+        );
+        let wasm = wasmer::wat2wasm(wat.as_bytes()).expect("a well-formed module");
+        let program = Program::compile(&wasm, Limits::default()).expect("every function of preview1 may be imported");
+        program.execute(&Task { args: &[], stdin: &[], fuel_limit: 10_000 }).expect("a small task").outcome
+    }
+
+    #[test]
+    fn every_function_of_preview1_answers_instead_of_failing() {
+        for (name, params) in FUNCTIONS {
+            assert_eq!(outcome(name, params), Outcome::Ok { exit_code: 0 }, "{name}");
+        }
+    }
+
+    #[test]
+    fn functions_are_listed_once_and_found_by_their_whole_name() {
+        assert!(FUNCTIONS.is_sorted_by(|(a, _), (b, _)| a < b));
+        assert!(signature("fd_write").is_some_and(|(name, s)| name == "fd_write" && s.results == "i32"));
+        assert!(signature("fd_writ").is_none() && signature("").is_none());
+    }
+}

@@ -1,0 +1,202 @@
+//! Fuel and depth, to the last unit.
+
+use conun_vm::{Outcome, Program, fuel};
+
+use crate::{FUEL, OK, WASI, command, compile, execute, task, write};
+
+fn burned(around: &str, body: &str) -> u64 {
+    let done = execute(&command(around, body));
+    assert_eq!(done.outcome, OK, "{body}");
+    done.fuel
+}
+
+#[test]
+fn every_operator_costs_one() {
+    assert_eq!(burned("", ""), 1); // end
+    assert_eq!(burned("", "nop nop nop"), 4);
+    assert_eq!(burned("", "(drop (i32.add (i32.const 1) (i32.const 2)))"), 5);
+    assert_eq!(burned("(func $f nop)", "(call $f)"), 4); // call, nop, end, end
+}
+
+#[test]
+fn only_the_branch_taken_is_charged() {
+    let body = |condition| format!("(if (i32.const {condition}) (then nop nop nop) (else nop))");
+    assert_eq!(burned("", &body(1)), 7); // const, if, 3 nops, else, end of function; the branch skips the `end` of `if`
+    assert_eq!(burned("", &body(0)), 5); // const, if, nop, end, end
+}
+
+#[test]
+fn loop_is_charged_by_the_round() {
+    let rounds = |n: u64| {
+        let body = format!(
+            "(local $i i64) (loop $again
+             (br_if $again (i64.lt_u (local.tee $i (i64.add (local.get $i) (i64.const 1))) (i64.const {n}))))"
+        );
+        burned("", &body)
+    };
+    assert_eq!(rounds(1), 1 + 7 + 2); // loop; get, const, add, tee, const, lt, br_if; end, end
+    assert_eq!(rounds(1_000), 1 + 7 * 1_000 + 2);
+}
+
+#[test]
+fn fuel_is_the_same_each_time() {
+    let body = format!(
+        "(local $i i32) (loop $again {} (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $again (i32.lt_u (local.get $i) (i32.const 50))))",
+        write(1, 0, 33)
+    );
+    let program = compile(&command(WASI, &body));
+    let first = program.execute(&task(FUEL)).expect("an ordinary task");
+    for _ in 0..5 {
+        assert_eq!(program.execute(&task(FUEL)).expect("an ordinary task"), first);
+    }
+    assert_eq!(execute(&command(WASI, &body)), first, "nor does it depend on the compiled copy");
+}
+
+#[test]
+fn limit_of_exactly_the_need_suffices_and_one_less_fails() {
+    for body in [
+        "nop nop",
+        "(local $i i32) (loop (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i)
+        (i32.const 1))) (i32.const 9))))",
+        &write(1, 0, 80),
+        "(drop (memory.grow (i32.const 1)))",
+    ] {
+        let program = compile(&command(WASI, body));
+        let need = program.execute(&task(FUEL)).expect("an ordinary task");
+        assert_eq!(need.outcome, OK);
+        for (limit, outcome, fuel) in [
+            (need.fuel + 1, OK, need.fuel),
+            (need.fuel, OK, need.fuel),
+            (need.fuel - 1, Outcome::Failed, need.fuel - 1),
+        ] {
+            let done = program.execute(&task(limit)).expect("an ordinary task");
+            assert_eq!((done.outcome, done.fuel), (outcome, fuel), "limit {limit} for {body}");
+        }
+    }
+}
+
+#[test]
+fn every_limit_below_the_need_fails_with_the_limit_billed_and_no_output() {
+    let program = compile(&command(WASI, &write(1, 0, 80).repeat(3)));
+    let need = program.execute(&task(FUEL)).expect("an ordinary task").fuel;
+    for limit in 0..need {
+        let done = program.execute(&task(limit)).expect("an ordinary task");
+        assert_eq!((done.outcome, done.fuel, done.output.len()), (Outcome::Failed, limit, 0));
+    }
+}
+
+#[test]
+fn endless_loop_ends_at_its_limit() {
+    for body in ["(loop (br 0))", "(loop nop nop (br 0))", "(loop (br_table 0 0 (i32.const 5)))"] {
+        let done = compile(&command("", body)).execute(&task(100_000_007)).expect("an ordinary task");
+        assert_eq!((done.outcome, done.fuel), (Outcome::Failed, 100_000_007), "{body}");
+    }
+}
+
+#[test]
+fn trap_pays_for_its_whole_run_of_operators() {
+    let done = execute(&command("", "nop (drop (i32.load (i32.const -1))) nop nop"));
+    assert_eq!((done.outcome, done.fuel), (Outcome::Failed, 7));
+}
+
+#[test]
+fn bulk_operations_are_charged_by_length() {
+    let base = burned("", "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0))");
+    assert_eq!(base, 5);
+    for len in [1, 7, 8, 65_528, 65_536] {
+        let fill = format!("(memory.fill (i32.const 0) (i32.const 1) (i32.const {len}))");
+        assert_eq!(burned("", &fill), base + len / fuel::BYTES_PER_FUEL);
+        let copy = format!("(memory.copy (i32.const 0) (i32.const 0) (i32.const {len}))");
+        assert_eq!(burned("", &copy), base + len / fuel::BYTES_PER_FUEL);
+    }
+    let init = "(memory.init $d (i32.const 0) (i32.const 0) (i32.const 16))";
+    assert_eq!(burned(r#"(data $d "0123456789abcdef")"#, init), base + 2);
+}
+
+#[test]
+fn bulk_operation_beyond_the_fuel_left_does_not_run() {
+    let endless = "(loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 65536)) (br 0))";
+    let done = compile(&command("", endless)).execute(&task(1_000_000)).expect("an ordinary task");
+    assert_eq!((done.outcome, done.fuel), (Outcome::Failed, 1_000_000));
+}
+
+#[test]
+fn growing_memory_is_dear() {
+    assert_eq!(burned("", "(drop (memory.grow (i32.const 1)))"), 4 + fuel::MEMORY_GROW);
+}
+
+#[test]
+fn host_calls_are_charged_by_call_buffer_and_byte() {
+    // Two stores of three operators, four constants, the call, drop, end.
+    let operators = 2 * 3 + 4 + 1 + 1 + 1;
+    for len in [0, 800] {
+        let expected = operators + fuel::HOST_CALL + fuel::BUFFER + u64::from(len) / fuel::BYTES_PER_FUEL;
+        assert_eq!(burned(WASI, &write(1, 0, len)), expected);
+        assert_eq!(burned(WASI, &write(2, 0, len)), expected, "dropped or kept, the log costs the same");
+    }
+}
+
+#[test]
+fn large_random_request_is_charged_and_bounded() {
+    let random = r#"(import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))"#;
+    let need = burned(random, "(drop (call $random_get (i32.const 0) (i32.const 65536)))");
+    assert_eq!(need, 5 + fuel::HOST_CALL + 65_536 / fuel::BYTES_PER_FUEL);
+}
+
+#[test]
+fn endless_recursion_fails_at_the_depth_limit_on_any_frame() {
+    // Frames of many shapes: the account must end before the native stack does, which would be an error.
+    for values in [0_usize, 1, 10, 100, 1_000, 10_000] {
+        let loads: String = (0..values).map(|i| format!("(i64.load (i32.const {}))", i * 6)).collect();
+        let sums = "i64.add ".repeat(values);
+        let around = format!("(func $f (result i64) {loads} (call $f) {sums})");
+        let done = execute(&command(&around, "(drop (call $f))"));
+        assert_eq!(done.outcome, Outcome::Failed, "{values} values held over the call");
+        assert!(done.fuel < FUEL);
+    }
+}
+
+#[test]
+fn recursion_over_tables_fails_at_the_depth_limit() {
+    let around = "(table 1 funcref) (elem (i32.const 0) $f)
+        (func $f (param f64 f64 f64) (result f64)
+            (f64.add (local.get 0) (call_indirect (param f64 f64 f64) (result f64)
+                (f64.add (local.get 0) (f64.const 1)) (local.get 2) (local.get 1) (i32.const 0))))";
+    let body = "(drop (call $f (f64.const 0) (f64.const 1) (f64.const 2)))";
+    assert_eq!(execute(&command(around, body)).outcome, Outcome::Failed);
+}
+
+#[test]
+fn depth_limit_is_exact() {
+    // $f holds its parameter and at most two operands; $start holds one operand and no locals.
+    let frame = u64::from(fuel::FRAME_SLOTS) + 1 + 2;
+    let first = u64::from(fuel::FRAME_SLOTS) + 1;
+    let deepest = (u64::from(fuel::DEPTH_SLOTS) - first) / frame;
+    let around = "(func $f (param i32)
+        (if (local.get 0) (then (call $f (i32.sub (local.get 0) (i32.const 1))))))";
+    for (calls, outcome) in [(deepest, OK), (deepest + 1, Outcome::Failed)] {
+        assert_eq!(execute(&command(around, &format!("(call $f (i32.const {calls}))"))).outcome, outcome);
+    }
+}
+
+#[test]
+fn depth_is_given_back_on_return() {
+    let around = "(func $leaf) (func $f (call $leaf) (call $leaf))";
+    let body = "(local $i i32) (loop (call $f)
+        (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 300000))))";
+    assert_eq!(execute(&command(around, body)).outcome, OK);
+}
+
+#[test]
+fn programs_cannot_name_the_meter() {
+    // Three globals are added while compiling; a program that names the first of them is not valid.
+    let mut wasm = command("(global $g (mut i64) (i64.const 0))", "(global.set $g (i64.const 64))");
+    let at = wasm.windows(3).rposition(|w| w == [0x24, 0, 0x0b]).expect("global.set 0, end");
+    wasm[at + 1] = 1;
+    assert!(Program::compile(&wasm, conun_vm::Limits::default()).is_err());
+
+    let export = r#"(global (export "conun:fuel") (mut i64) (i64.const 1152921504606846976))"#;
+    let done = compile(&command(export, "(loop (br 0))")).execute(&task(1_000)).expect("an ordinary task");
+    assert_eq!((done.outcome, done.fuel), (Outcome::Failed, 1_000));
+}

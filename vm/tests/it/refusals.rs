@@ -1,0 +1,214 @@
+//! What is no program, and what the user is told.
+
+use conun_vm::{Error, Limits, MAX_ARGS_BYTES, MAX_FUEL, MAX_PROGRAM_BYTES, Program, Task, check};
+
+use crate::{FUEL, command, compile, refusal, task, wasm};
+
+#[test]
+fn smallest_command_is_accepted() {
+    check(&command("", "")).expect("it exports both and imports nothing");
+}
+
+#[test]
+fn text_is_told_from_wasm() {
+    assert_eq!(refusal(b"  (module (memory 1))"), Error::Text);
+    assert_eq!(refusal(b";; a comment\n(module)"), Error::Text);
+}
+
+#[test]
+fn component_is_told_from_module() {
+    let refused = refusal(b"\0asm\x0d\0\x01\0");
+    assert_eq!(refused, Error::Component);
+    assert!(refused.to_string().contains("wasm32-wasi"), "says what to build instead: {refused}");
+}
+
+#[test]
+fn other_files_are_no_wasm() {
+    for file in [&b""[..], b"\0as", b"\x7fELF\x02\x01\x01\0", b"#!/bin/sh\n", b"\0asm\x02\0\0\0"] {
+        assert_eq!(refusal(file), Error::NotWasm);
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    // Without names: a file cut before its section of names would be whole.
+    let whole = wasm(
+        r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+        (memory (export "memory") 1) (func (export "_start") (call 0 (i32.const 3))))"#,
+    );
+    check(&whole).expect("the whole file is accepted");
+    for len in 0..whole.len() {
+        let refused = refusal(&whole[..len]);
+        let expected = match refused {
+            Error::NotWasm => len < 8,
+            Error::Invalid { .. } | Error::NoStart | Error::NoMemory => len >= 8,
+            _ => false,
+        };
+        assert!(expected, "{len} bytes of {}: {refused}", whole.len());
+    }
+}
+
+#[test]
+fn file_beyond_the_size_cap_is_refused_with_both_sizes() {
+    let mut big = command("", "");
+    big.resize(MAX_PROGRAM_BYTES + 1, 0);
+    let refused = refusal(&big);
+    assert_eq!(refused, Error::TooBig { len: MAX_PROGRAM_BYTES + 1 });
+    assert!(refused.to_string().contains("67108864"), "{refused}");
+}
+
+#[test]
+fn library_without_start_is_refused() {
+    assert_eq!(refusal(&wasm(r#"(module (memory (export "memory") 1))"#)), Error::NoStart);
+    let takes_argument = r#"(module (memory (export "memory") 1) (func (export "_start") (param i32)))"#;
+    assert_eq!(refusal(&wasm(takes_argument)), Error::NoStart);
+    let not_a_function = r#"(module (memory (export "memory") 1) (global (export "_start") i32 (i32.const 0)))"#;
+    assert_eq!(refusal(&wasm(not_a_function)), Error::NoStart);
+}
+
+#[test]
+fn command_without_exported_memory_is_refused() {
+    assert_eq!(refusal(&wasm(r#"(module (memory 1) (func (export "_start")))"#)), Error::NoMemory);
+}
+
+#[test]
+fn start_section_is_refused() {
+    assert!(matches!(refusal(&command("(start $start)", "")), Error::StartSection { offset } if offset > 8));
+}
+
+#[test]
+fn forbidden_import_is_named() {
+    for (module, name) in [
+        ("env", "system"),
+        ("wasi_snapshot_preview1", "sock_open"),
+        ("wasi_unstable", "fd_write"),
+        ("wasi:cli/run@0.2.0", "run"),
+    ] {
+        let refused = refusal(&command(&format!(r#"(import "{module}" "{name}" (func))"#), ""));
+        assert_eq!(refused, Error::ForbiddenImport { module: module.to_owned(), name: name.to_owned() });
+        assert!(refused.to_string().contains(&format!("`{module}.{name}`")));
+    }
+}
+
+#[test]
+fn import_of_anything_but_functions_is_refused() {
+    for what in
+        [r#"(import "wasi_snapshot_preview1" "fd_write" (global i32))"#, r#"(import "env" "table" (table 1 funcref))"#]
+    {
+        assert!(matches!(refusal(&command(what, "")), Error::ForbiddenImport { .. }));
+    }
+    let memory = r#"(module (import "env" "memory" (memory 1)) (export "memory" (memory 0)) (func (export "_start")))"#;
+    assert!(matches!(refusal(&wasm(memory)), Error::ForbiddenImport { .. }));
+}
+
+#[test]
+fn control_characters_in_import_names_are_escaped_and_cut() {
+    let long = "x".repeat(500);
+    let refused = refusal(&command(&format!(r#"(import "\1b[2J" "{long}" (func))"#), ""));
+    let sentence = refused.to_string();
+    assert!(sentence.contains(r"\u{1b}[2J") && !sentence.contains('\u{1b}'), "{sentence}");
+    assert!(sentence.len() < 300, "{sentence}");
+}
+
+#[test]
+fn wasi_function_with_another_signature_is_refused_with_both() {
+    let refused =
+        refusal(&command(r#"(import "wasi_snapshot_preview1" "fd_close" (func (param i64) (result i32)))"#, ""));
+    assert_eq!(
+        refused,
+        Error::ImportType {
+            name: "fd_close",
+            found: "(i64) -> (i32)".to_owned(),
+            expected: "(i32) -> (i32)".to_owned()
+        }
+    );
+}
+
+#[test]
+fn features_outside_the_profile_are_refused_with_the_flag_that_avoids_them() {
+    let cases = [
+        ("", "(drop (v128.const i32x4 0 0 0 0))", "msimd128"),
+        ("", "(drop (i32x4.relaxed_trunc_f32x4_s (v128.const i32x4 0 0 0 0)))", "msimd128"),
+        ("", "(drop (i32.atomic.load (i32.const 0)))", "pthread"),
+        ("(memory $second 1)", "", "wasm32"),
+        ("(func $pair (result i32 i32) (i32.const 1) (i32.const 2))", "", "mmultivalue"),
+        ("", "(return_call $start)", "mtail-call"),
+        ("(tag $t)", "(throw $t)", "exceptions"),
+        ("", "(drop (ref.null func))", "mreference-types"),
+        ("(table $t 1 funcref)", "(table.copy $t $t (i32.const 0) (i32.const 0) (i32.const 0))", "statically"),
+        ("(global i32 (i32.add (i32.const 1) (i32.const 2)))", "", "wasm32"),
+    ];
+    for (around, body, hint) in cases {
+        let refused = refusal(&command(around, body));
+        let Error::Unsupported { offset, advice, .. } = &refused else {
+            panic!("{around} {body}: {refused}");
+        };
+        assert!(*offset >= 8 && advice.contains(hint), "{around} {body}: {refused}");
+    }
+    let wide = r#"(module (memory (export "memory") i64 1) (func (export "_start")))"#;
+    assert!(matches!(refusal(&wasm(wide)), Error::Unsupported { .. }));
+    let shared = r#"(module (memory (export "memory") 1 1 shared) (func (export "_start")))"#;
+    assert!(matches!(refusal(&wasm(shared)), Error::Unsupported { advice, .. } if advice.contains("pthread")));
+}
+
+#[test]
+fn what_every_tool_chain_emits_by_default_is_accepted() {
+    let body = "
+        (drop (i32.extend8_s (i32.const 200)))
+        (drop (i32.trunc_sat_f64_s (f64.const nan)))
+        (memory.fill (i32.const 0) (i32.const 1) (i32.const 8))
+        (memory.copy (i32.const 8) (i32.const 0) (i32.const 8))
+        (memory.init $d (i32.const 0) (i32.const 0) (i32.const 2)) (data.drop $d)
+        (global.set $g (i32.const 1))";
+    let around = r#"(data $d "ab") (global $g (export "g") (mut i32) (i32.const 0))"#;
+    check(&command(around, body)).expect("bulk memory, sign extension, saturating conversion, mutable globals");
+}
+
+#[test]
+fn invalid_code_is_told_from_unsupported_code() {
+    let mut broken = command("", "(drop (i32.const 1))");
+    let at = broken.windows(3).position(|w| w == [0x41, 1, 0x1a]).expect("i32.const 1, drop");
+    broken[at + 2] = 0x45; // `i32.eqz` leaves a value behind
+    assert!(matches!(refusal(&broken), Error::Invalid { offset, .. } if offset as usize > at));
+}
+
+#[test]
+fn huge_table_is_refused_before_any_instance_pays_for_it() {
+    let refused = refusal(&command("(table 10000000 funcref)", ""));
+    assert_eq!(refused, Error::TableTooLarge { elements: 10_000_000 });
+}
+
+#[test]
+fn program_that_begins_with_more_memory_than_the_job_allows_is_refused() {
+    let wasm = wasm(r#"(module (memory (export "memory") 3) (func (export "_start")))"#);
+    let limits = Limits { memory_bytes: 2 * 65536 + 65535, ..Limits::default() };
+    let refused = Program::compile(&wasm, limits).expect_err("three pages do not fit into two");
+    assert_eq!(refused, Error::MemoryTooSmall { needs: 3 * 65536, limit: limits.memory_bytes });
+    assert!(refused.is_refusal());
+}
+
+#[test]
+fn limits_beyond_the_highest_are_refused() {
+    let wasm = command("", "");
+    let memory = Limits { memory_bytes: (4 << 30) + 1, ..Limits::default() };
+    assert!(matches!(Program::compile(&wasm, memory), Err(Error::MemoryLimit { .. })));
+    let output = Limits { output_bytes: (64 << 20) + 1, ..Limits::default() };
+    assert!(matches!(Program::compile(&wasm, output), Err(Error::OutputLimit { .. })));
+    let program = compile(&wasm);
+    assert_eq!(program.execute(&task(MAX_FUEL + 1)), Err(Error::FuelLimit { asked: MAX_FUEL + 1 }));
+    program.execute(&task(MAX_FUEL)).expect("the highest limit itself is fine");
+}
+
+#[test]
+fn arguments_that_c_could_not_read_are_refused() {
+    let program = compile(&command("", ""));
+    let with_nul = ["a".to_owned(), "b\0c".to_owned()];
+    let refused = program.execute(&Task { args: &with_nul, stdin: &[], fuel_limit: FUEL });
+    assert_eq!(refused, Err(Error::ArgWithNul { index: 1 }));
+
+    let longest = ["x".repeat(MAX_ARGS_BYTES - 1)];
+    program.execute(&Task { args: &longest, stdin: &[], fuel_limit: FUEL }).expect("the cap counts the terminator");
+    let longer = ["x".repeat(MAX_ARGS_BYTES)];
+    let refused = program.execute(&Task { args: &longer, stdin: &[], fuel_limit: FUEL });
+    assert_eq!(refused, Err(Error::ArgsTooLong { len: MAX_ARGS_BYTES + 1 }));
+}
