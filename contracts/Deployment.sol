@@ -25,8 +25,9 @@ contract Deployment is IDeployment {
             revert InvalidSettings("maxCommitmentSeconds must be at least 2, exitDelaySeconds at most ten years");
         }
         if (chosen.expiryBondBps > 10_000) revert InvalidSettings("expiryBondBps must be at most 10000");
-        if (chosen.auditFloorBps == 0 || chosen.auditFloorBps > 10_000) {
-            revert InvalidSettings("auditFloorBps must be from 1 to 10000");
+        if (chosen.auditFloorBps == 0 || chosen.auditFloorBps >= 10_000) {
+            // At 10,000 a lease would lock nothing, and its holder could exit before it is paid.
+            revert InvalidSettings("auditFloorBps must be from 1 to 9999");
         }
         _settings = chosen;
         for (uint8 part = 0; part < initCodeHashes.length; ++part) {

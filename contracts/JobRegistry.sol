@@ -300,9 +300,9 @@ contract JobRegistry is IJobRegistry {
         if (bond > stake) bond = stake;
         // A batch that expired 255 times has long reached the cap.
         if (batch.expiries != type(uint8).max) batch.expiries += 1;
+        // A successor that was never active could only have copied a result: the one before it keeps its turn.
+        if (block.number >= batch.activeBlock) batch.previous = provider;
         refund = _reopen(job, state, batch, number);
-        // A successor that was never active has no result that could be copied: the one before it keeps its turn.
-        batch.previous = provider;
         emit LeaseExpired(jobId, provider, number, bond);
         _PROVIDERS.unlockStake(provider, stake - bond, bond);
         _REPUTATION.recordExpired(provider);

@@ -1,3 +1,15 @@
-//! `conun`: the open market for idle computing.
+//! `conun`: the open market for idle computing, as one command.
+//!
+//! A thin layer: it reads flags, environment and files, calls the libraries, and prints. No protocol logic lives here.
 
-fn main() {}
+mod cli;
+mod cmd;
+mod context;
+mod exit;
+mod output;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    exit::run(cli::parse())
+}

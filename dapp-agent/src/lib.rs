@@ -1,1 +1,18 @@
-//! conun-agent
+//! The long-running program on a provider's or requester's machine.
+//!
+//! - [`chain`]: what the registries' logs tell, kept current; sending transactions
+//! - [`core`]: the provider's decisions, pure: no clock, no file, no socket
+//! - [`provider`], [`requester`]: the loops that drive it all
+//! - [`net`]: blobs over iroh; [`manifest`]: what they say; [`sandbox`]: tasks in processes of their own
+//! - [`store`]: the journal; [`account`]: encrypted keys
+
+pub mod account;
+pub mod chain;
+pub mod core;
+mod funds;
+pub mod manifest;
+pub mod net;
+pub mod provider;
+pub mod requester;
+pub mod sandbox;
+pub mod store;

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Deployment} from "../Deployment.sol";
+import {ConunToken} from "../ConunToken.sol";
+import {IDeployment, Part, Settings} from "../interfaces/IDeployment.sol";
+import {Fixture} from "./Fixture.sol";
+
+contract DeploymentTest is Fixture {
+    function test_deploy_putsEachPartAtItsAddress() public view {
+        for (uint8 i = 0; i < 5; ++i) {
+            assertGt(deployment.addressOf(Part(i)).code.length, 0);
+        }
+        assertEq(escrow.token(), address(token));
+    }
+
+    function test_deploy_worksInAnyOrderAndForAnyone() public {
+        bytes[5] memory codes = _codes();
+        Deployment other = new Deployment(_settings(), _hashes());
+        for (uint8 i = 5; i > 0; --i) {
+            vm.expectEmit(address(other));
+            emit IDeployment.PartDeployed(Part(i - 1), other.addressOf(Part(i - 1)));
+            vm.prank(stranger);
+            address at = other.deploy(Part(i - 1), codes[i - 1]);
+            assertEq(at, other.addressOf(Part(i - 1)));
+            assertGt(at.code.length, 0);
+        }
+        assertEq(ConunToken(other.addressOf(Part.Token)).balanceOf(holder), _settings().tokenSupply);
+        assertTrue(other.addressOf(Part.Token) != address(token), "each deployment has its own parts");
+    }
+
+    function test_deploy_againChangesNothingAndReturnsTheAddress() public {
+        bytes[5] memory codes = _codes();
+        vm.recordLogs();
+        assertEq(deployment.deploy(Part.Token, codes[0]), address(token));
+        assertEq(vm.getRecordedLogs().length, 0);
+        assertEq(token.totalSupply(), _settings().tokenSupply);
+    }
+
+    function test_deploy_refusesOtherCode() public {
+        bytes[5] memory codes = _codes();
+        bytes32[5] memory hashes = _hashes();
+        vm.expectRevert(
+            abi.encodeWithSelector(IDeployment.WrongInitCode.selector, Part.Token, hashes[1], hashes[0])
+        );
+        deployment.deploy(Part.Token, codes[1]);
+    }
+
+    function test_settings_areThoseChosen() public view {
+        assertEq(abi.encode(deployment.settings()), abi.encode(_settings()));
+    }
+
+    function test_constructor_refusesBadSettings() public {
+        Settings memory s = _settings();
+        s.tokenHolder = address(0);
+        _expectInvalid(s, "tokenHolder is zero");
+
+        s = _settings();
+        s.tokenSupply = 0;
+        _expectInvalid(s, "tokenSupply must be from 1 to 2^96 - 1");
+        s.tokenSupply = 1 << 96;
+        _expectInvalid(s, "tokenSupply must be from 1 to 2^96 - 1");
+
+        s = _settings();
+        s.exitDelaySeconds = s.maxCommitmentSeconds;
+        _expectInvalid(s, "exitDelaySeconds must exceed maxCommitmentSeconds");
+
+        s = _settings();
+        s.maxCommitmentSeconds = 1;
+        _expectInvalid(s, "maxCommitmentSeconds must be at least 2, exitDelaySeconds at most ten years");
+        s = _settings();
+        s.exitDelaySeconds = 3650 days + 1;
+        _expectInvalid(s, "maxCommitmentSeconds must be at least 2, exitDelaySeconds at most ten years");
+
+        s = _settings();
+        s.expiryBondBps = 10_001;
+        _expectInvalid(s, "expiryBondBps must be at most 10000");
+
+        s = _settings();
+        s.auditFloorBps = 0;
+        _expectInvalid(s, "auditFloorBps must be from 1 to 9999");
+        s.auditFloorBps = 10_000;
+        _expectInvalid(s, "auditFloorBps must be from 1 to 9999");
+    }
+
+    function test_constructor_takesTheExtremesOfEachSetting() public {
+        Settings memory s = _settings();
+        s.tokenSupply = type(uint96).max;
+        s.maxCommitmentSeconds = 2;
+        s.exitDelaySeconds = 3650 days;
+        s.expiryBondBps = 10_000;
+        s.auditFloorBps = 9999;
+        new Deployment(s, _hashes());
+        s.auditFloorBps = 1;
+        new Deployment(s, _hashes());
+    }
+
+    function _expectInvalid(Settings memory settings, string memory reason) private {
+        bytes32[5] memory hashes = _hashes();
+        vm.expectRevert(abi.encodeWithSelector(IDeployment.InvalidSettings.selector, reason));
+        new Deployment(settings, hashes);
+    }
+}

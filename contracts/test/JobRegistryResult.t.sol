@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Batch, BatchState, IJobRegistry, Job, JobState, Result} from "../interfaces/IJobRegistry.sol";
+import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
+import {stdError} from "forge-std/Test.sol";
+import {Fixture} from "./Fixture.sol";
+
+/// Submission, acceptance and finalisation.
+contract JobRegistryResultTest is Fixture {
+    Job private job;
+    bytes32 private id;
+
+    function setUp() public override {
+        super.setUp();
+        (job, id) = _posted();
+    }
+
+    function test_submit_ofSeveralBatchesOpensTheirWindows() public {
+        _lease(alice, job, _list(0, 2));
+        Result[] memory results = new Result[](2);
+        (results[0], results[1]) = (_result(0, 11), _result(2, 22));
+        uint40 finalAt = uint40(block.timestamp) + WINDOW;
+        for (uint256 i = 0; i < 2; ++i) {
+            Result memory r = results[i];
+            vm.expectEmit(address(jobs));
+            emit IJobRegistry.ResultSubmitted(id, aliceIndex, r.batch, r.root, r.fuel, r.outputs, finalAt);
+        }
+        vm.prank(alice);
+        jobs.submit(job, results);
+        Batch memory batch = jobs.batchState(id, 2);
+        assertEq(uint8(batch.state), uint8(BatchState.Submitted));
+        assertEq(batch.fuel, 22);
+        assertEq(batch.root, results[1].root);
+        assertEq(batch.deadline, finalAt);
+        assertEq(_lockedStake(aliceIndex), 3 * (_worst(job, 4) + _worst(job, 2)), "locked until it is final");
+    }
+
+    function test_submit_takesFuelUpToTheLimitOfTheBatchsOwnSize() public {
+        _lease(alice, job, _list(0, 2));
+        uint64 limit = 2 * job.fuelLimit;
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.FuelAboveLimit.selector, 2, limit + 1, limit));
+        _submit(alice, job, 2, limit + 1);
+        _submit(alice, job, 2, limit);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.FuelAboveLimit.selector, 0, 2 * limit + 1, 2 * limit));
+        _submit(alice, job, 0, 2 * limit + 1);
+        _submit(alice, job, 0, 2 * limit);
+    }
+
+    function test_submit_refusesNothingEmptyRootsAndUnknownBatches() public {
+        _lease(alice, job, _list(0));
+        vm.startPrank(alice);
+        vm.expectRevert(IJobRegistry.NothingGiven.selector);
+        jobs.submit(job, new Result[](0));
+        Result[] memory results = _results(0, 1);
+        results[0].root = 0;
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.EmptyRoot.selector, 0));
+        jobs.submit(job, results);
+        results[0].batch = 3;
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NoSuchBatch.selector, 3, 3));
+        jobs.submit(job, results);
+    }
+
+    function test_submit_isForTheHolderAndOnce() public {
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, aliceIndex));
+        _submit(alice, job, 0, 1);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, 0));
+        _submit(stranger, job, 0, 1);
+        _lease(alice, job, _list(0));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, bobIndex));
+        _submit(bob, job, 0, 1);
+        _submit(alice, job, 0, 1);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Submitted));
+        _submit(alice, job, 0, 2);
+        vm.prank(requester);
+        jobs.accept(job, 0, 1);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Settled));
+        _submit(alice, job, 0, 2);
+    }
+
+    function test_submit_ofTheSameBatchTwiceInOneCallIsRefused() public {
+        _lease(alice, job, _list(0));
+        Result[] memory results = new Result[](2);
+        (results[0], results[1]) = (_result(0, 11), _result(0, 22));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Submitted));
+        vm.prank(alice);
+        jobs.submit(job, results);
+    }
+
+    // Late results
+
+    function test_lateSubmit_countsWhileNobodyExpiredTheLease() public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        _submit(alice, job, 0, 5);
+        assertEq(providers.provider(aliceIndex).stake, STAKE);
+    }
+
+    function test_lateSubmit_whileTheBatchIsOpenLocksStakeAgain() public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        _expire(job, _list(0));
+        assertEq(_lockedStake(aliceIndex), 0);
+        _submit(alice, job, 0, 5);
+        assertEq(_lockedStake(aliceIndex), 3 * _worst(job, 4));
+        assertEq(jobs.jobState(id).open, 2);
+        vm.prank(requester);
+        jobs.accept(job, 0, 1);
+        assertEq(_available(_payout(alice)), _price(job, 5));
+    }
+
+    function test_lateSubmit_beforeTheSuccessorIsActivePaysTheFormerHolder() public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        _lease(bob, job, _list(0));
+        uint40 active = uint40(block.number) + SUCCESSOR_DELAY;
+        vm.roll(active - 1);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotYetActive.selector, 0, active));
+        _submit(bob, job, 0, 5);
+        _submit(alice, job, 0, 5);
+        assertEq(_lockedStake(bobIndex), 0);
+        assertEq(providers.provider(bobIndex).stake, STAKE);
+        assertEq(_lockedStake(aliceIndex), 3 * _worst(job, 4));
+        vm.roll(active);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Submitted));
+        _submit(bob, job, 0, 5);
+        vm.prank(requester);
+        jobs.accept(job, 0, 1);
+        assertEq(_available(_payout(alice)), _price(job, 5));
+        assertEq(_available(_payout(bob)), 0);
+        assertEq(reputation.providerRecord(bobIndex).expiredLeases, 0);
+    }
+
+    function test_lateSubmit_isRefusedOnceTheSuccessorIsActive() public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        _lease(bob, job, _list(0));
+        vm.roll(block.number + SUCCESSOR_DELAY);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, aliceIndex));
+        _submit(alice, job, 0, 5);
+        _submit(bob, job, 0, 5);
+    }
+
+    /// RULES 2: the copier takes the expired lease when it sees the straggler's result, and sends it with a higher tip.
+    function test_copiedStragglerResult_doesNotPayTheCopier() public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        // One block, the copier first: expire and lease, then the same result.
+        _lease(bob, job, _list(0));
+        vm.expectPartialRevert(IJobRegistry.NotYetActive.selector);
+        _submit(bob, job, 0, 5);
+        _submit(alice, job, 0, 5);
+        assertEq(jobs.batchState(id, 0).provider, aliceIndex);
+    }
+
+    /// As above, where the lease is so short that the copier's own runs out before it is active.
+    function test_copiedStragglerResult_doesNotPayACopierWhoseShortLeaseExpired() public {
+        Job memory quick = _job();
+        (quick.nonce, quick.leaseSeconds) = (2, 5);
+        bytes32 quickId = _post(quick);
+        _lease(alice, quick, _list(0));
+        vm.warp(block.timestamp + 6);
+        _lease(bob, quick, _list(0));
+        vm.warp(block.timestamp + 6);
+        vm.roll(block.number + 1);
+        _expire(quick, _list(0));
+        assertEq(jobs.batchState(quickId, 0).previous, aliceIndex);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, bobIndex));
+        _submit(bob, quick, 0, 5);
+        _lease(bob, quick, _list(0));
+        vm.expectPartialRevert(IJobRegistry.NotYetActive.selector);
+        _submit(bob, quick, 0, 5);
+        _submit(alice, quick, 0, 5);
+    }
+
+    function test_expiry_ofAnActiveSuccessorMakesItTheFormerHolder() public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        _lease(bob, job, _list(0));
+        vm.roll(block.number + SUCCESSOR_DELAY);
+        _passLease();
+        _expire(job, _list(0));
+        assertEq(jobs.batchState(id, 0).previous, bobIndex);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, aliceIndex));
+        _submit(alice, job, 0, 5);
+        _submit(bob, job, 0, 5);
+    }
+
+    function test_lateSubmit_needsFreeStakeAndNoExit() public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        _expire(job, _list(0));
+        vm.prank(alice);
+        providers.requestExit();
+        vm.expectPartialRevert(IProviderRegistry.Exiting.selector);
+        _submit(alice, job, 0, 5);
+    }
+
+    // Acceptance
+
+    function test_accept_byBitmapPaysExactlyTheMarkedBatches() public {
+        _lease(alice, job, _list(0, 1, 2));
+        _submit(alice, job, 0, 10);
+        _submit(alice, job, 1, 2e9);
+        _submit(alice, job, 2, 30);
+        uint256 payment = _price(job, 2e9);
+        vm.expectEmit(address(jobs));
+        emit IJobRegistry.BatchSettled(id, aliceIndex, 1, payment, _worst(job, 4) - payment, true);
+        vm.prank(requester);
+        jobs.accept(job, 1, 1);
+        assertEq(_available(_payout(alice)), payment);
+        vm.prank(requester);
+        jobs.accept(job, 0, 5);
+        assertEq(_available(_payout(alice)), payment + _price(job, 10) + _price(job, 30));
+        assertEq(_available(requester), jobs.depositOf(job) - _available(_payout(alice)));
+        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(0, 0, 0, 1)));
+        assertEq(_lockedStake(aliceIndex), 0);
+        assertEq(reputation.requesterRecord(requester).accepted, 3);
+        assertEq(reputation.providerRecord(aliceIndex).paidFuel, 2e9 + 40);
+    }
+
+    function test_accept_refusesBitsOutsideTheJob() public {
+        _lease(alice, job, _list(2));
+        _submit(alice, job, 2, 1);
+        vm.startPrank(requester);
+        vm.expectRevert(IJobRegistry.NothingGiven.selector);
+        jobs.accept(job, 2, 0);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NoSuchBatch.selector, 3, 3));
+        jobs.accept(job, 2, 3);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NoSuchBatch.selector, 257, 3));
+        jobs.accept(job, 2, 1 << 255);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NoSuchBatch.selector, type(uint32).max, 3));
+        jobs.accept(job, type(uint32).max, 1);
+        vm.expectRevert(stdError.arithmeticError);
+        jobs.accept(job, type(uint32).max, 2);
+        jobs.accept(job, 1, 2);
+        assertEq(uint8(_state(id, 2)), uint8(BatchState.Settled));
+    }
+
+    function test_accept_takesThe256thBit() public {
+        Job memory wide = _job();
+        (wide.nonce, wide.taskCount, wide.batchSize) = (2, 300, 1);
+        bytes32 wideId = _post(wide);
+        _lease(alice, wide, _list(0, 255, 256));
+        _submit(alice, wide, 255, 1);
+        _submit(alice, wide, 256, 1);
+        vm.prank(requester);
+        jobs.accept(wide, 1, 3 << 254);
+        assertEq(uint8(_state(wideId, 255)), uint8(BatchState.Settled));
+        assertEq(uint8(_state(wideId, 256)), uint8(BatchState.Settled));
+        assertEq(uint8(_state(wideId, 0)), uint8(BatchState.Leased));
+    }
+
+    function test_accept_isForTheRequesterAndSubmittedBatchesOnly() public {
+        _lease(alice, job, _list(0));
+        vm.startPrank(requester);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Leased));
+        jobs.accept(job, 0, 1);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 1, BatchState.Open));
+        jobs.accept(job, 0, 2);
+        vm.stopPrank();
+        _submit(alice, job, 0, 1);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotRequester.selector, alice, requester));
+        vm.prank(alice);
+        jobs.accept(job, 0, 1);
+        vm.startPrank(requester);
+        jobs.accept(job, 0, 1);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Settled));
+        jobs.accept(job, 0, 1);
+    }
+
+    function test_accept_worksAfterTheWindowToo() public {
+        _lease(alice, job, _list(0));
+        _submit(alice, job, 0, 1);
+        vm.warp(block.timestamp + 10 * WINDOW);
+        vm.prank(requester);
+        jobs.accept(job, 0, 1);
+        assertEq(reputation.requesterRecord(requester).accepted, 1);
+    }
+
+    // Finalisation
+
+    function test_finalise_byAnyoneAfterTheWindowPays() public {
+        _lease(alice, job, _list(0, 1));
+        _submit(alice, job, 0, 10);
+        _submit(alice, job, 1, 20);
+        uint40 finalAt = uint40(block.timestamp) + WINDOW;
+        vm.warp(finalAt - 1);
+        vm.startPrank(stranger);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WindowOpen.selector, 0, finalAt));
+        jobs.finalise(job, _list(0, 1));
+        vm.warp(finalAt);
+        jobs.finalise(job, _list(0, 1));
+        assertEq(_available(_payout(alice)), _price(job, 10) + _price(job, 20));
+        assertEq(reputation.requesterRecord(requester).timedOut, 2);
+        assertEq(reputation.requesterRecord(requester).accepted, 0);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Settled));
+        jobs.finalise(job, _list(0));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 2, BatchState.Open));
+        jobs.finalise(job, _list(2));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NoSuchBatch.selector, 3, 3));
+        jobs.finalise(job, _list(3));
+    }
+
+    function test_finalise_refusesTheSameBatchTwiceInOneCall() public {
+        _lease(alice, job, _list(0));
+        _submit(alice, job, 0, 10);
+        vm.warp(block.timestamp + WINDOW);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Settled));
+        jobs.finalise(job, _list(0, 0));
+    }
+
+    function test_payment_goesToThePayoutAddressOfTheMomentOfSettling() public {
+        _lease(alice, job, _list(0));
+        _submit(alice, job, 0, 10);
+        vm.prank(_payout(alice));
+        providers.setPayout(aliceIndex, carol);
+        vm.prank(requester);
+        jobs.accept(job, 0, 1);
+        assertEq(_available(carol), _price(job, 10));
+        assertEq(_available(_payout(alice)), 0);
+    }
+
+    function test_resultWithoutFuel_isPaidNothingAndRefundedWhole() public {
+        _lease(alice, job, _list(2));
+        _submit(alice, job, 2, 0);
+        vm.prank(requester);
+        jobs.accept(job, 2, 1);
+        assertEq(_available(_payout(alice)), 0);
+        assertEq(_available(requester), _worst(job, 2));
+    }
+
+    function test_requesterThatIsAProvider_isPaidOutOfItsOwnDeposit() public {
+        _register(requester, STAKE);
+        uint256 all = _locked(requester);
+        _lease(requester, job, _list(0));
+        _submit(requester, job, 0, 10);
+        vm.prank(requester);
+        jobs.accept(job, 0, 1);
+        assertEq(_locked(requester), all - _worst(job, 4));
+        assertEq(_available(requester), _worst(job, 4) - _price(job, 10));
+        assertEq(_available(_payout(requester)), _price(job, 10));
+    }
+}

@@ -1,0 +1,234 @@
+//! Keeps an [`Index`] current by polling, and takes back what a re-org has undone.
+
+use std::{collections::VecDeque, future::IntoFuture, time::Duration};
+
+use alloy::{
+    eips::BlockNumberOrTag,
+    primitives::B256,
+    providers::{DynProvider, Provider},
+    rpc::types::{Filter, Log},
+};
+use conun_bindings::Contracts;
+
+use super::{Error, Index};
+
+/// Blocks asked for at once; halved where an endpoint refuses.
+const RANGE: u64 = 10_000;
+
+/// Blocks that a re-org may undo without the whole index being read again.
+const KEPT_BLOCKS: u64 = 256;
+
+/// An endpoint that does not answer within this time has failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often a poll starts again because the chain changed under it.
+const ATTEMPTS: u32 = 3;
+
+/// The chain's latest block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Its time, UNIX seconds.
+    pub timestamp: u64,
+}
+
+/// An index and how far it goes.
+///
+/// Beside the index it keeps a second one that lags [`KEPT_BLOCKS`] behind, and the logs in between: after a re-org the second
+/// one and the logs up to the fork give the first anew.
+#[derive(Debug)]
+pub struct Follower {
+    provider: DynProvider,
+    contracts: Contracts,
+    /// Blocks that must lie above a block before it is read.
+    confirmations: u64,
+    index: Index,
+    /// The index as of `seen[0]`; empty before anything is read.
+    base: Index,
+    /// Logs after `seen[0]`, in the order of the chain.
+    tail: VecDeque<Log>,
+    /// Heads that the index went through, oldest first.
+    seen: VecDeque<Head>,
+    /// How often a re-org took something back.
+    reorgs: u64,
+}
+
+impl Follower {
+    /// A follower that has read nothing yet.
+    ///
+    /// # Errors
+    /// If the endpoint fails, serves another chain, or the contracts are not there.
+    pub async fn new(provider: DynProvider, contracts: Contracts, confirmations: u64) -> Result<Self, Error> {
+        let found = ask(provider.get_chain_id()).await?;
+        if found != contracts.chain_id {
+            return Err(Error::WrongChain { found, expected: contracts.chain_id });
+        }
+        for address in [contracts.jobs, contracts.providers] {
+            if ask(provider.get_code_at(address)).await?.is_empty() {
+                return Err(Error::NoContracts(address));
+            }
+        }
+        let (index, base) = (Index::default(), Index::default());
+        Ok(Self {
+            provider,
+            contracts,
+            confirmations,
+            index,
+            base,
+            tail: VecDeque::new(),
+            seen: VecDeque::new(),
+            reorgs: 0,
+        })
+    }
+
+    /// What has been read.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Up to where, once something has been read.
+    pub fn head(&self) -> Option<Head> {
+        self.seen.back().copied()
+    }
+
+    /// How often a re-org took something back since the start.
+    pub fn reorgs(&self) -> u64 {
+        self.reorgs
+    }
+
+    /// Where the contracts are.
+    pub fn contracts(&self) -> &Contracts {
+        &self.contracts
+    }
+
+    /// Reads what is new. On an error the index stays as it was.
+    ///
+    /// # Errors
+    /// If the endpoint fails or contradicts itself.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the index changes only once everything is there.
+    pub async fn poll(&mut self) -> Result<Head, Error> {
+        for _ in 0..ATTEMPTS {
+            let mut head = self.block(BlockNumberOrTag::Latest).await?.ok_or(Error::NoHead)?;
+            if self.confirmations > 0 {
+                let number = head.number.saturating_sub(self.confirmations);
+                head = self.block(number.into()).await?.ok_or(Error::NoHead)?;
+            }
+            if self.head() == Some(head) {
+                return Ok(head);
+            }
+            let kept = self.still_there().await?;
+            let last = kept.checked_sub(1).map(|at| self.seen[at]);
+            if let Some(last) = last
+                && last.number >= head.number
+                && kept == self.seen.len()
+            {
+                // Another server behind the same address lags behind.
+                return Ok(last);
+            }
+            let from = last.map_or(self.contracts.block, |last| last.number + 1);
+            // A long way is gone in two steps, so that the lagging index has a block to stand on.
+            let pause = head.number.saturating_sub(KEPT_BLOCKS);
+            let steps = if from < pause {
+                vec![self.block(pause.into()).await?.ok_or(Error::NoHead)?, head]
+            } else {
+                vec![head]
+            };
+            let logs = self.logs(from, head.number).await?;
+            // The answers may come from different forks if the chain changed meanwhile.
+            if self.block(head.number.into()).await? == Some(head) {
+                self.advance(kept, &steps, logs);
+                return Ok(head);
+            }
+        }
+        Err(Error::Unsteady)
+    }
+
+    /// How many of the heads seen are still on the chain.
+    async fn still_there(&self) -> Result<usize, Error> {
+        let mut kept = self.seen.len();
+        while let Some(at) = kept.checked_sub(1) {
+            if self.block(self.seen[at].number.into()).await? == Some(self.seen[at]) {
+                break;
+            }
+            kept = at;
+        }
+        Ok(kept)
+    }
+
+    /// Takes back all but the first `kept` heads seen, and goes on through `steps`.
+    fn advance(&mut self, kept: usize, steps: &[Head], logs: Vec<Log>) {
+        if kept < self.seen.len() {
+            self.reorgs += 1;
+            let undone = self.seen[kept];
+            tracing::warn!(target: "conun::chain", block = undone.number, hash = %undone.hash, "re-org: what followed is taken back");
+            if kept == 0 {
+                (self.base, self.tail) = (Index::default(), VecDeque::new());
+            }
+            self.seen.truncate(kept);
+            let last = self.seen.back().map_or(0, |head| head.number);
+            self.tail.retain(|log| log.block_number.is_some_and(|number| number <= last));
+            self.index = self.base.clone();
+            self.tail.iter().for_each(|log| self.index.apply(&self.contracts, log));
+        }
+        logs.iter().for_each(|log| self.index.apply(&self.contracts, log));
+        self.tail.extend(logs);
+        self.seen.extend(steps);
+        // The lagging index moves up to the newest head that lies deep enough.
+        let Some(deep) = self.seen.back().map(|head| head.number.saturating_sub(KEPT_BLOCKS)) else { return };
+        let below = self.seen.partition_point(|head| head.number <= deep);
+        if let Some(at) = below.checked_sub(1) {
+            self.seen.drain(..at);
+            let settled =
+                self.tail.partition_point(|log| log.block_number.is_some_and(|number| number <= self.seen[0].number));
+            self.tail.drain(..settled).for_each(|log| self.base.apply(&self.contracts, &log));
+        }
+    }
+
+    async fn block(&self, number: BlockNumberOrTag) -> Result<Option<Head>, Error> {
+        let block = ask(self.provider.get_block_by_number(number)).await?;
+        Ok(block.map(|block| Head {
+            number: block.header.number,
+            hash: block.header.hash,
+            timestamp: block.header.timestamp,
+        }))
+    }
+
+    /// The registries' logs of the blocks `from` to `to`.
+    async fn logs(&self, mut from: u64, to: u64) -> Result<Vec<Log>, Error> {
+        let filter = Filter::new().address(vec![self.contracts.jobs, self.contracts.providers]);
+        let mut found = Vec::new();
+        let mut range = RANGE;
+        while from <= to {
+            let end = to.min(from + range - 1);
+            match ask(self.provider.get_logs(&filter.clone().from_block(from).to_block(end))).await {
+                Ok(logs) => {
+                    found.extend(logs);
+                    from = end + 1;
+                }
+                // Endpoints limit ranges or results, each in its own words.
+                Err(Error::Rpc(error)) if error.is_error_resp() && end > from => range = ((end - from + 1) / 2).max(1),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// An endpoint's answer, if it comes in time.
+async fn ask<T, E>(request: impl IntoFuture<Output = Result<T, E>>) -> Result<T, Error>
+where
+    Error: From<E>,
+{
+    match tokio::time::timeout(REQUEST_TIMEOUT, request.into_future()).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::NoAnswer(REQUEST_TIMEOUT)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

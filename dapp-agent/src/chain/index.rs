@@ -1,0 +1,337 @@
+//! Jobs and providers, rebuilt from the registries' logs alone. Pure: the same logs give the same index.
+
+use std::collections::{BTreeMap, HashMap};
+
+use alloy::{
+    primitives::{Address, B256, TxHash, U256},
+    rpc::types::Log,
+    sol_types::SolEventInterface,
+};
+use conun_bindings::{
+    Contracts,
+    abi::{
+        JobRegistry::{self, Job, JobRegistryEvents},
+        ProviderRegistry::ProviderRegistryEvents,
+    },
+    job,
+};
+
+use crate::net::PeerContact;
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BatchStage {
+    /// Nobody holds it.
+    Open,
+    /// A provider holds it.
+    Leased,
+    /// A result stands in its window.
+    Submitted,
+    /// Paid; final.
+    Settled,
+    /// Cancelled while open; final.
+    Cancelled,
+}
+
+/// A batch as the logs tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchEntry {
+    /// Where it stands.
+    pub stage: BatchStage,
+    /// Registration index of the holder, 0 for none.
+    pub provider: u32,
+    /// Registration index of the holder whose lease expired last, 0 for none.
+    pub previous: u32,
+    /// Block time at which the lease expires or the window ends.
+    pub deadline: u64,
+    /// Block from which the holder may submit.
+    pub active_block: u64,
+    /// How many leases expired.
+    pub expiries: u32,
+    /// Result root.
+    pub root: B256,
+    /// Fuel of the result.
+    pub fuel: u64,
+    /// BLAKE3 hash of the result manifest.
+    pub outputs: [u8; 32],
+    /// Paid for it, token wei.
+    pub payment: U256,
+    /// Whether the requester accepted it before its window was over.
+    pub accepted: bool,
+}
+
+impl BatchEntry {
+    const NEW: Self = Self {
+        stage: BatchStage::Open,
+        provider: 0,
+        previous: 0,
+        deadline: 0,
+        active_block: 0,
+        expiries: 0,
+        root: B256::ZERO,
+        fuel: 0,
+        outputs: [0; 32],
+        payment: U256::ZERO,
+        accepted: false,
+    };
+
+    /// Whether it can be leased at block time `now`: open, or its lease has run out.
+    pub fn is_free(&self, now: u64) -> bool {
+        match self.stage {
+            BatchStage::Open => true,
+            BatchStage::Leased => now > self.deadline,
+            _ => false,
+        }
+    }
+
+    /// Whether nothing more can happen to it.
+    pub fn is_final(&self) -> bool {
+        matches!(self.stage, BatchStage::Settled | BatchStage::Cancelled)
+    }
+}
+
+/// A job as the logs tell it.
+#[derive(Clone, Debug)]
+pub struct JobEntry {
+    /// The job's fields.
+    pub job: Job,
+    /// Where its requester can be reached.
+    pub contact: PeerContact,
+    /// Locked at first, token wei.
+    pub deposit: U256,
+    /// Block of posting.
+    pub block: u64,
+    /// Its batches.
+    pub batches: Vec<BatchEntry>,
+    /// Whether the requester cancelled it.
+    pub cancelled: bool,
+    /// Refunded so far, token wei.
+    pub refunded: U256,
+    /// Transactions that concerned it, with their kind.
+    pub transactions: BTreeMap<TxHash, &'static str>,
+}
+
+impl JobEntry {
+    /// Whether all batches are final.
+    pub fn is_over(&self) -> bool {
+        self.batches.iter().all(BatchEntry::is_final)
+    }
+
+    /// Paid so far, token wei.
+    pub fn spent(&self) -> U256 {
+        self.batches.iter().map(|batch| batch.payment).sum()
+    }
+}
+
+/// A provider as the logs tell it.
+#[derive(Clone, Debug)]
+pub struct ProviderEntry {
+    /// Its hot account.
+    pub account: Address,
+    /// Where its earnings go.
+    pub payout: Address,
+    /// Where it can be reached.
+    pub contact: PeerContact,
+    /// Stake, token wei.
+    pub stake: U256,
+    /// Whether it has asked to leave.
+    pub exiting: bool,
+    /// Whether it is registered still.
+    pub registered: bool,
+}
+
+/// Everything that the registries' logs tell.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// Jobs by id.
+    pub jobs: HashMap<B256, JobEntry>,
+    /// Ids in the order of posting.
+    pub order: Vec<B256>,
+    /// Providers by registration index.
+    pub providers: BTreeMap<u32, ProviderEntry>,
+}
+
+fn contact(endpoint: B256, hint: &str) -> PeerContact {
+    PeerContact::parse(endpoint.0, hint)
+}
+
+impl Index {
+    /// Takes in a log; logs come in the order of the chain. Others than the registries' are ignored.
+    pub fn apply(&mut self, contracts: &Contracts, log: &Log) {
+        let hash = log.transaction_hash.unwrap_or_default();
+        let block = log.block_number.unwrap_or_default();
+        if log.address() == contracts.jobs {
+            if let Ok(event) = JobRegistryEvents::decode_log(&log.inner) {
+                self.apply_job(event.data, hash, block);
+            }
+        } else if log.address() == contracts.providers
+            && let Ok(event) = ProviderRegistryEvents::decode_log(&log.inner)
+        {
+            self.apply_provider(event.data);
+        }
+    }
+
+    fn apply_job(&mut self, event: JobRegistryEvents, hash: TxHash, block: u64) {
+        use JobRegistryEvents as E;
+        match event {
+            E::JobPosted(event) => {
+                let batches = vec![BatchEntry::NEW; job::batch_count(&event.job) as usize];
+                let entry = JobEntry {
+                    contact: contact(event.contact.endpoint, &event.contact.hint),
+                    job: event.job,
+                    deposit: event.deposit,
+                    block,
+                    batches,
+                    cancelled: false,
+                    refunded: U256::ZERO,
+                    transactions: BTreeMap::from([(hash, "post")]),
+                };
+                self.order.push(event.jobId);
+                self.jobs.insert(event.jobId, entry);
+            }
+            E::JobContactChanged(event) => {
+                if let Some(entry) = self.touch(event.jobId, hash, "contact") {
+                    entry.contact = contact(event.contact.endpoint, &event.contact.hint);
+                }
+            }
+            E::BatchesLeased(event) => {
+                let Some(entry) = self.touch(event.jobId, hash, "lease") else { return };
+                for (number, active) in event.batches.iter().zip(&event.activeBlocks) {
+                    let Some(batch) = entry.batches.get_mut(*number as usize) else { continue };
+                    batch.stage = BatchStage::Leased;
+                    batch.previous = if batch.previous == event.provider { 0 } else { batch.previous };
+                    batch.provider = event.provider;
+                    batch.deadline = event.deadline.to();
+                    batch.active_block = active.to();
+                }
+            }
+            E::ResultSubmitted(event) => {
+                let Some(batch) = self.batch(event.jobId, event.batch, hash, "submit") else { return };
+                batch.stage = BatchStage::Submitted;
+                batch.provider = event.provider;
+                batch.previous = 0;
+                batch.deadline = event.finalAt.to();
+                (batch.root, batch.fuel, batch.outputs) = (event.root, event.fuel, event.outputs.0);
+            }
+            E::BatchSettled(event) => {
+                let kind = if event.accepted { "accept" } else { "finalise" };
+                let Some(batch) = self.batch(event.jobId, event.batch, hash, kind) else { return };
+                batch.stage = BatchStage::Settled;
+                (batch.payment, batch.accepted) = (event.payment, event.accepted);
+                if let Some(entry) = self.jobs.get_mut(&event.jobId) {
+                    entry.refunded += event.refund;
+                }
+            }
+            E::LeaseExpired(event) => self.reopen(event.jobId, event.batch, hash, "expire", Some(event.provider)),
+            E::LeaseReleased(event) => self.reopen(event.jobId, event.batch, hash, "release", None),
+            E::JobCancelled(event) => {
+                let Some(entry) = self.touch(event.jobId, hash, "cancel") else { return };
+                entry.cancelled = true;
+                entry.refunded += event.refund;
+                let open = entry.batches.iter_mut().filter(|batch| batch.stage == BatchStage::Open);
+                open.for_each(|batch| batch.stage = BatchStage::Cancelled);
+            }
+        }
+    }
+
+    fn touch(&mut self, id: B256, hash: TxHash, kind: &'static str) -> Option<&mut JobEntry> {
+        let entry = self.jobs.get_mut(&id)?;
+        // A lease may expire another on its way: it stays a lease.
+        let known = entry.transactions.entry(hash).or_insert(kind);
+        if kind == "lease" {
+            *known = kind;
+        }
+        Some(entry)
+    }
+
+    fn batch(&mut self, id: B256, number: u32, hash: TxHash, kind: &'static str) -> Option<&mut BatchEntry> {
+        self.touch(id, hash, kind)?.batches.get_mut(number as usize)
+    }
+
+    fn reopen(&mut self, id: B256, number: u32, hash: TxHash, kind: &'static str, expired: Option<u32>) {
+        let Some(entry) = self.touch(id, hash, kind) else { return };
+        let cancelled = entry.cancelled;
+        let worst = job::worst_case(&entry.job, number);
+        let Some(batch) = entry.batches.get_mut(number as usize) else { return };
+        batch.stage = if cancelled { BatchStage::Cancelled } else { BatchStage::Open };
+        (batch.provider, batch.deadline, batch.active_block) = (0, 0, 0);
+        if let Some(provider) = expired {
+            batch.expiries += 1;
+            batch.previous = provider;
+        }
+        if cancelled {
+            entry.refunded += worst;
+        }
+    }
+
+    fn apply_provider(&mut self, event: ProviderRegistryEvents) {
+        use ProviderRegistryEvents as E;
+        let mut change = |index: u32, change: &dyn Fn(&mut ProviderEntry)| {
+            if let Some(entry) = self.providers.get_mut(&index) {
+                change(entry);
+            }
+        };
+        match event {
+            E::ProviderRegistered(event) => {
+                let entry = ProviderEntry {
+                    account: event.account,
+                    payout: event.payout,
+                    contact: contact(event.contact.endpoint, &event.contact.hint),
+                    stake: event.stake,
+                    exiting: false,
+                    registered: true,
+                };
+                self.providers.insert(event.index, entry);
+            }
+            E::ProviderContactChanged(event) => {
+                change(event.index, &|entry| entry.contact = contact(event.contact.endpoint, &event.contact.hint));
+            }
+            E::PayoutChanged(event) => change(event.index, &|entry| entry.payout = event.payout),
+            E::StakeAdded(event) => change(event.index, &|entry| entry.stake = event.stake),
+            E::StakeSlashed(event) => change(event.index, &|entry| entry.stake = event.stake),
+            E::ExitRequested(event) => change(event.index, &|entry| entry.exiting = true),
+            E::ExitCancelled(event) => change(event.index, &|entry| entry.exiting = false),
+            E::ProviderExited(event) => change(event.index, &|entry| entry.registered = false),
+        }
+    }
+
+    /// Registration index of `account`, if it is registered.
+    pub fn provider_of(&self, account: Address) -> Option<u32> {
+        self.providers.iter().find(|(_, entry)| entry.account == account && entry.registered).map(|(index, _)| *index)
+    }
+
+    /// Stake that `provider`'s leases and windows lock, token wei.
+    pub fn locked_stake(&self, provider: u32, audit_floor_bps: u16) -> U256 {
+        let mut locked = U256::ZERO;
+        for entry in self.jobs.values() {
+            for (number, batch) in (0..).zip(&entry.batches) {
+                if batch.provider == provider && matches!(batch.stage, BatchStage::Leased | BatchStage::Submitted) {
+                    locked += job::lease_lock(&entry.job, number, audit_floor_bps);
+                }
+            }
+        }
+        locked
+    }
+
+    /// The one job whose id starts with `prefix` (with or without 0x), or why there is none.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn find_job(&self, prefix: &str) -> Result<B256, String> {
+        let prefix = prefix.strip_prefix("0x").unwrap_or(prefix).to_lowercase();
+        let mut found = self.order.iter().filter(|id| alloy::primitives::hex::encode(id).starts_with(&prefix));
+        match (found.next(), found.next()) {
+            (Some(id), None) => Ok(*id),
+            (None, _) => Err(format!("no job's id starts with {prefix}: `conun job list` shows them")),
+            (Some(_), Some(_)) => Err(format!("several jobs' ids start with {prefix}: give more digits")),
+        }
+    }
+}
+
+/// The type of a job's contact in calls.
+impl From<&PeerContact> for JobRegistry::Contact {
+    fn from(contact: &PeerContact) -> Self {
+        Self { endpoint: contact.endpoint.into(), hint: contact.hint_text() }
+    }
+}

@@ -1,0 +1,86 @@
+//! What an account can pay with: ether for gas, tokens in the Escrow and outside, and permits for the latter.
+
+use alloy::{
+    primitives::{Address, U256},
+    providers::{DynProvider, Provider},
+    signers::{Signer, local::PrivateKeySigner},
+    sol,
+    sol_types::{SolStruct, eip712_domain},
+};
+use conun_bindings::{
+    Contracts,
+    abi::{ConunToken, Escrow},
+};
+
+sol! {
+    /// EIP-2612's signed message.
+    struct Permit {
+        address owner;
+        address spender;
+        uint256 value;
+        uint256 nonce;
+        uint256 deadline;
+    }
+}
+
+/// An account's means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Funds {
+    /// Wei of ether.
+    pub(crate) ether: U256,
+    /// Token wei in the account.
+    pub(crate) tokens: U256,
+    /// Token wei free in the Escrow.
+    pub(crate) available: U256,
+}
+
+impl Funds {
+    pub(crate) async fn read(
+        provider: &DynProvider,
+        contracts: &Contracts,
+        account: Address,
+    ) -> Result<Self, alloy::contract::Error> {
+        let held = Escrow::new(contracts.escrow, provider).balanceOf(account).call().await?;
+        Ok(Self {
+            ether: provider.get_balance(account).await.map_err(alloy::contract::Error::TransportError)?,
+            tokens: ConunToken::new(contracts.token, provider).balanceOf(account).call().await?,
+            available: held.available,
+        })
+    }
+
+    /// Everything that a lock in the Escrow could draw on.
+    pub(crate) fn total(&self) -> U256 {
+        self.tokens.saturating_add(self.available)
+    }
+}
+
+/// A signature (v, r, s) by which the Escrow may take `value` token wei of `signer`'s until the block time `deadline`.
+pub(crate) async fn permit(
+    provider: &DynProvider,
+    contracts: &Contracts,
+    signer: &PrivateKeySigner,
+    value: U256,
+    deadline: U256,
+) -> Result<(u8, alloy::primitives::B256, alloy::primitives::B256), PermitError> {
+    let token = ConunToken::new(contracts.token, provider);
+    let domain = token.eip712Domain().call().await?;
+    let nonce = token.nonces(signer.address()).call().await?;
+    let domain = eip712_domain! {
+        name: domain.name,
+        version: domain.version,
+        chain_id: contracts.chain_id,
+        verifying_contract: contracts.token,
+    };
+    let message = Permit { owner: signer.address(), spender: contracts.escrow, value, nonce, deadline };
+    let signature = signer.sign_hash(&message.eip712_signing_hash(&domain)).await?;
+    Ok((27 + u8::from(signature.v()), signature.r().into(), signature.s().into()))
+}
+
+/// Why there is no permit.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PermitError {
+    #[error(transparent)]
+    Call(#[from] alloy::contract::Error),
+    #[error(transparent)]
+    Signer(#[from] alloy::signers::Error),
+}

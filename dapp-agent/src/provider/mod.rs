@@ -1,0 +1,101 @@
+//! The provider: lends this computer.
+//!
+//! [`register`] puts it on the chain, [`run`] works until it is told to stop, [`status`] says how it is doing. A data folder holds
+//! everything: `provider.toml`, the journal, the endpoint's key, blobs, `status.json`, and `paused` while it is paused.
+
+mod config;
+mod registration;
+mod run;
+mod status;
+mod work;
+
+pub use config::ProviderConfig;
+pub use registration::{Registration, register, withdraw};
+pub(crate) use registration::{connect, now};
+pub use run::{Running, run};
+pub use status::{Status, is_paused, read_status, set_paused};
+
+pub(crate) use work::OUTPUT_BYTES;
+
+use std::path::PathBuf;
+
+use crate::{chain, net, store};
+
+/// Why a provider cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The chain cannot be read.
+    #[error(transparent)]
+    Chain(#[from] chain::Error),
+    /// A transaction came to nothing.
+    #[error(transparent)]
+    Send(#[from] chain::SendError),
+    /// The endpoint cannot start.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The account is not registered.
+    #[error("{0} is not a registered provider: register it with `conun provider init`")]
+    NotRegistered(alloy::primitives::Address),
+    /// The account is registered already.
+    #[error("{account} is registered already, as provider {index}: start it with `conun provider run`")]
+    AlreadyRegistered {
+        /// The account.
+        account: alloy::primitives::Address,
+        /// Its registration index.
+        index: u32,
+    },
+    /// The stake is below the deployment's minimum.
+    #[error("the stake is {given} token wei, the least is {least}: give more with --stake")]
+    StakeTooSmall {
+        /// What was given.
+        given: alloy::primitives::U256,
+        /// What is needed.
+        least: alloy::primitives::U256,
+    },
+    /// The account has too few tokens.
+    #[error(
+        "{account} has {have} token wei, {need} are needed: get it some (`conun account send {account} AMOUNT` from an account that has)"
+    )]
+    TooFewTokens {
+        /// The account.
+        account: alloy::primitives::Address,
+        /// What it has, in the Escrow and outside.
+        have: alloy::primitives::U256,
+        /// What it needs.
+        need: alloy::primitives::U256,
+    },
+    /// The account has no ether.
+    #[error("{0} has no ether to pay for gas: send it some with `conun account send {0} 0.1 --ether`")]
+    NoEther(alloy::primitives::Address),
+    /// The permit could not be signed.
+    #[error("the permit could not be signed: {0}")]
+    Signer(#[from] alloy::signers::Error),
+    /// The folder was never initialised.
+    #[error("{0} is no provider's folder: make one with `conun provider init`")]
+    NoFolder(PathBuf),
+    /// The configuration is malformed.
+    #[error("{path}: {reason}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A file of the data folder cannot be used.
+    #[error("cannot access {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+fn io_error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}

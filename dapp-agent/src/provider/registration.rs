@@ -1,0 +1,145 @@
+//! Entering the registry, and taking the earnings out.
+
+use std::path::Path;
+
+use alloy::{
+    network::EthereumWallet,
+    primitives::{Address, TxHash, U256},
+    providers::{DynProvider, Provider, ProviderBuilder},
+    signers::local::PrivateKeySigner,
+};
+use conun_bindings::{
+    Contracts,
+    abi::{Deployment, Escrow, ProviderRegistry},
+};
+use serde::Serialize;
+
+use super::{Error, ProviderConfig};
+use crate::{
+    chain::{self, Sender},
+    funds::{Funds, PermitError, permit},
+    net::{Node, NodeConfig},
+};
+
+/// Seconds of block time in which a registration's permit must be mined.
+const PERMIT_SECONDS: u64 = 3_600;
+
+/// What registering came to.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Registration {
+    /// Registration index.
+    pub index: u32,
+    /// The hot account.
+    pub account: Address,
+    /// Where earnings go.
+    pub payout: Address,
+    /// Stake, token wei.
+    pub stake: U256,
+    /// The transaction.
+    pub transaction: TxHash,
+}
+
+/// A provider that signs for `signer`.
+pub(crate) async fn connect(url: &str, signer: &PrivateKeySigner) -> Result<DynProvider, Error> {
+    let wallet = EthereumWallet::from(signer.clone());
+    let provider = ProviderBuilder::new().wallet(wallet).connect(url).await.map_err(chain::Error::from)?;
+    Ok(provider.erased())
+}
+
+impl From<PermitError> for Error {
+    fn from(error: PermitError) -> Self {
+        match error {
+            PermitError::Call(error) => Self::Chain(error.into()),
+            PermitError::Signer(error) => Self::Signer(error),
+        }
+    }
+}
+
+impl From<alloy::contract::Error> for Error {
+    fn from(error: alloy::contract::Error) -> Self {
+        Self::Chain(error.into())
+    }
+}
+
+/// Registers `signer` with `stake` token wei, in one transaction, and writes its data folder. Everything that can be checked is
+/// checked before anything is sent.
+///
+/// # Errors
+/// If it is registered already, the stake is too small, funds are missing, or the chain fails.
+pub async fn register(
+    folder: &Path,
+    config: &ProviderConfig,
+    signer: &PrivateKeySigner,
+    payout: Address,
+    stake: Option<U256>,
+) -> Result<Registration, Error> {
+    let provider = connect(&config.rpc_url, signer).await?;
+    let contracts = &config.contracts;
+    let account = signer.address();
+    let registry = ProviderRegistry::new(contracts.providers, &provider);
+    let index = registry.indexOf(account).call().await?;
+    if index != 0 {
+        return Err(Error::AlreadyRegistered { account, index });
+    }
+    let settings = Deployment::new(contracts.deployment, &provider).settings().call().await?;
+    let least = U256::from(settings.minStake);
+    // Ten times the least, so that several leases fit.
+    let stake = stake.unwrap_or(least * U256::from(10));
+    if stake < least {
+        return Err(Error::StakeTooSmall { given: stake, least });
+    }
+    let funds = Funds::read(&provider, contracts, account).await?;
+    if funds.ether.is_zero() {
+        return Err(Error::NoEther(account));
+    }
+    if funds.total() < stake {
+        return Err(Error::TooFewTokens { account, have: funds.total(), need: stake });
+    }
+    let node =
+        Node::start(NodeConfig { data_dir: folder.to_owned(), bind: config.listen, relay: config.relay }).await?;
+    let contact = node.contact();
+    node.shutdown().await;
+    config.write(folder)?;
+    let deadline = now(&provider).await? + U256::from(PERMIT_SECONDS);
+    let (v, r, s) = permit(&provider, contracts, signer, stake, deadline).await?;
+    let permit = ProviderRegistry::Permit { value: stake, deadline, v, r, s };
+    let contact = ProviderRegistry::Contact { endpoint: contact.endpoint.into(), hint: contact.hint_text() };
+    let call = registry.register(payout, contact, stake, permit).into_transaction_request();
+    let receipt = Sender::new(provider.clone(), account).send("register", call).await?;
+    let index = registry.indexOf(account).call().await?;
+    Ok(Registration { index, account, payout, stake, transaction: receipt.transaction_hash })
+}
+
+/// Block time.
+pub(crate) async fn now(provider: &DynProvider) -> Result<U256, Error> {
+    let block = provider.get_block(alloy::eips::BlockId::latest()).await.map_err(chain::Error::from)?;
+    Ok(U256::from(block.ok_or(chain::Error::NoHead)?.header.timestamp))
+}
+
+/// Sends a provider's earnings from the Escrow to its payout address. Returns the amount, token wei, and the transaction; nothing
+/// is sent if there is nothing.
+///
+/// # Errors
+/// If the account is not registered, or the chain fails.
+pub async fn withdraw(
+    url: &str,
+    contracts: &Contracts,
+    signer: &PrivateKeySigner,
+) -> Result<(U256, Option<TxHash>), Error> {
+    let provider = connect(url, signer).await?;
+    let account = signer.address();
+    let registry = ProviderRegistry::new(contracts.providers, &provider);
+    let index = registry.indexOf(account).call().await?;
+    if index == 0 {
+        return Err(Error::NotRegistered(account));
+    }
+    let payout = registry.call_builder(&ProviderRegistry::providerCall { index }).call().await?.payout;
+    let earned = Escrow::new(contracts.escrow, &provider).balanceOf(payout).call().await?.available;
+    if earned.is_zero() {
+        return Ok((earned, None));
+    }
+    let call = registry.withdraw(index).into_transaction_request();
+    let receipt = Sender::new(provider.clone(), account).send("withdraw", call).await?;
+    Ok((earned, Some(receipt.transaction_hash)))
+}

@@ -1,0 +1,392 @@
+//! The loop: chain and finished work in, the core's decisions out.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use alloy::{
+    primitives::{B256, U256},
+    rpc::types::TransactionRequest,
+    signers::local::PrivateKeySigner,
+};
+use conun_bindings::abi::{Deployment, JobRegistry, ProviderRegistry};
+use conun_bindings::job;
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+    time::MissedTickBehavior,
+};
+
+use super::{
+    Error, ProviderConfig, Status, is_paused,
+    registration::connect,
+    work::{Executor, Prepared, Unprepared, Workers, prepare},
+};
+use crate::{
+    chain::{Follower, SendError, Sender},
+    core::{Action, BatchId, Core, Event},
+    net::{Node, NodeConfig, PeerContact},
+    sandbox::Sandbox,
+    store::Journal,
+};
+
+/// What a provider says while it works.
+#[derive(Clone, Debug)]
+pub enum Running {
+    /// It is ready, as this registration, reachable there.
+    Ready {
+        /// Registration index.
+        index: u32,
+        /// Where peers reach it.
+        contact: PeerContact,
+    },
+    /// It holds these batches.
+    Leased(B256, Vec<u32>),
+    /// A batch is executed: its fuel and how long it took.
+    Executed(BatchId, u64, Duration),
+    /// A batch could not be executed, and why.
+    NotExecuted(BatchId, String),
+    /// Results were submitted.
+    Submitted(B256, Vec<u32>),
+    /// Something did not work out; it goes on.
+    Trouble(String),
+}
+
+/// Something from a task of the loop.
+enum Report {
+    Prepared(B256, Result<Prepared, Unprepared>),
+    Executed(BatchId, Result<(crate::store::ResultRecord, Duration), String>),
+    Sent(Action, Result<(), SendError>),
+}
+
+/// Works until `shutdown` resolves, then stops cleanly: nothing new is begun, running tasks are killed, what is durable stays.
+///
+/// # Errors
+/// If it cannot start: folder in use, not registered, wrong chain, no endpoint. Later failures are told by `tell`, and it goes on.
+pub async fn run(
+    folder: &Path,
+    config: ProviderConfig,
+    signer: PrivateKeySigner,
+    sandbox: Sandbox,
+    tell: impl FnMut(Running),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let journal = Arc::new(Journal::open(folder)?);
+    let provider = connect(&config.rpc_url, &signer).await?;
+    let account = signer.address();
+    let mut follower = Follower::new(provider.clone(), config.contracts, config.confirmations).await?;
+    let me = ProviderRegistry::new(config.contracts.providers, &provider).indexOf(account).call().await?;
+    if me == 0 {
+        return Err(Error::NotRegistered(account));
+    }
+    let settings = Deployment::new(config.contracts.deployment, &provider).settings().call().await?;
+    let node =
+        Node::start(NodeConfig { data_dir: folder.to_owned(), bind: config.listen, relay: config.relay }).await?;
+    let sender = Sender::new(provider, account);
+    follower.poll().await?;
+    let workers = Arc::new(Workers::new(sandbox));
+    let (reports, inbox) = mpsc::unbounded_channel();
+    let status = Status {
+        pid: std::process::id(),
+        index: me,
+        account,
+        paused: is_paused(folder),
+        block: 0,
+        block_time: 0,
+        stake: U256::ZERO,
+        locked: U256::ZERO,
+        earned: U256::ZERO,
+        tasks: 0,
+        fuel: 0,
+        work: Default::default(),
+        gas: Default::default(),
+    };
+    let mut agent = Agent {
+        folder: folder.to_owned(),
+        me,
+        audit_floor_bps: settings.auditFloorBps,
+        core: Core::new(me, config.policy, settings.auditFloorBps),
+        executor: Executor { node, workers, journal },
+        follower,
+        sender,
+        prepared: HashMap::new(),
+        executing: HashMap::new(),
+        tasks: JoinSet::new(),
+        reports,
+        status,
+        tell,
+    };
+    agent.announce().await?;
+    agent.remember()?;
+    let result = agent.work(inbox, Duration::from_millis(config.poll_millis.max(10)), shutdown).await;
+    agent.tasks.shutdown().await;
+    agent.executor.workers.clear().await;
+    agent.executor.node.shutdown().await;
+    result
+}
+
+struct Agent<T> {
+    folder: PathBuf,
+    me: u32,
+    audit_floor_bps: u16,
+    core: Core,
+    executor: Executor,
+    follower: Follower,
+    sender: Sender,
+    prepared: HashMap<B256, Arc<Prepared>>,
+    executing: HashMap<BatchId, AbortHandle>,
+    tasks: JoinSet<()>,
+    reports: mpsc::UnboundedSender<Report>,
+    status: Status,
+    tell: T,
+}
+
+impl<T: FnMut(Running)> Agent<T> {
+    /// Publishes where this node is reached now, if that is not what the chain says.
+    async fn announce(&mut self) -> Result<(), Error> {
+        let contact = self.executor.node.contact();
+        if self.follower.index().providers.get(&self.me).is_none_or(|entry| entry.contact != contact) {
+            let registry = ProviderRegistry::new(self.follower.contracts().providers, self.sender.provider());
+            let told = ProviderRegistry::Contact { endpoint: contact.endpoint.into(), hint: contact.hint_text() };
+            let call = registry.setContact(told).into_transaction_request();
+            self.sender.send("contact", call).await?;
+        }
+        (self.tell)(Running::Ready { index: self.me, contact });
+        Ok(())
+    }
+
+    /// Tells the core of results from before a restart.
+    fn remember(&mut self) -> Result<(), Error> {
+        let index = self.follower.index();
+        for (id, entry) in &index.jobs {
+            for (number, _) in (0..).zip(&entry.batches).filter(|(_, batch)| !batch.is_final()) {
+                if let Some(record) = self.executor.journal.result(*id, number)? {
+                    // Whatever it decides now it will decide again at the first head.
+                    let _ = self.core.step(index, Event::Remembered((*id, number), record));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn work(
+        &mut self,
+        mut inbox: mpsc::UnboundedReceiver<Report>,
+        poll: Duration,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut ticks = tokio::time::interval(poll);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return Ok(()),
+                Some(report) = inbox.recv() => self.report(report).await,
+                _ = ticks.tick() => self.look().await,
+            }
+            while self.tasks.try_join_next().is_some() {}
+            self.write_status().await;
+        }
+    }
+
+    async fn look(&mut self) {
+        let paused = is_paused(&self.folder);
+        if paused != self.status.paused {
+            self.status.paused = paused;
+            tracing::info!(target: "conun::provider", paused, "pause");
+        }
+        self.step(Event::Paused(paused));
+        self.refresh().await;
+    }
+
+    /// Brings the index up to date and tells the core.
+    async fn refresh(&mut self) {
+        match self.follower.poll().await {
+            Ok(head) => {
+                let index = self.follower.index();
+                let stake = index.providers.get(&self.me).map_or(U256::ZERO, |entry| entry.stake);
+                let exiting = index.providers.get(&self.me).is_none_or(|entry| entry.exiting || !entry.registered);
+                let locked = index.locked_stake(self.me, self.audit_floor_bps);
+                (self.status.stake, self.status.locked) = (stake, locked);
+                self.status.at(head);
+                let free_stake = if exiting { U256::ZERO } else { stake.saturating_sub(locked) };
+                self.step(Event::Head { number: head.number, now: head.timestamp, free_stake });
+            }
+            Err(error) => self.trouble(error.to_string()),
+        }
+    }
+
+    fn trouble(&mut self, text: String) {
+        tracing::warn!(target: "conun::provider", %text, "trouble");
+        (self.tell)(Running::Trouble(text));
+    }
+
+    fn step(&mut self, event: Event) {
+        for action in self.core.step(self.follower.index(), event) {
+            self.act(action);
+        }
+    }
+
+    async fn report(&mut self, report: Report) {
+        match report {
+            Report::Prepared(job, Ok(prepared)) => {
+                self.prepared.insert(job, Arc::new(prepared));
+                self.step(Event::Prepared(job));
+            }
+            Report::Prepared(job, Err(Unprepared::Refused(text))) => {
+                self.trouble(format!("job {job} is refused: {text}"));
+                self.step(Event::Refused(job, text));
+            }
+            Report::Prepared(job, Err(Unprepared::Unavailable(text))) => {
+                self.trouble(format!("job {job} cannot be had: {text}"));
+                self.step(Event::Unavailable(job, text));
+            }
+            Report::Executed(batch, Ok((record, took))) => {
+                self.executing.remove(&batch);
+                (self.tell)(Running::Executed(batch, record.fuel, took));
+                let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                self.step(Event::Executed { batch, record, millis });
+            }
+            Report::Executed(batch, Err(text)) => {
+                self.executing.remove(&batch);
+                (self.tell)(Running::NotExecuted(batch, text.clone()));
+                self.step(Event::NotExecuted(batch, text));
+            }
+            Report::Sent(action, result) => {
+                // The core decides on what the transaction has changed, not on what was before it.
+                self.refresh().await;
+                match result {
+                    Ok(()) => {
+                        match action {
+                            Action::Lease(job, batches) => (self.tell)(Running::Leased(job, batches)),
+                            Action::Submit(job, results) => {
+                                (self.tell)(Running::Submitted(job, results.iter().map(|(batch, _)| *batch).collect()));
+                            }
+                            _ => {}
+                        }
+                        self.step(Event::Sent);
+                    }
+                    Err(error) if error.is_lost_race() => {
+                        tracing::debug!(target: "conun::provider", %error, "lost a race");
+                        self.step(Event::LostRace);
+                    }
+                    Err(error) => {
+                        self.trouble(error.to_string());
+                        self.step(Event::NotSent(error.to_string()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where a job's data may be had: its requester.
+    fn peers(&self, job: B256) -> Vec<PeerContact> {
+        self.follower.index().jobs.get(&job).map(|entry| entry.contact.clone()).into_iter().collect()
+    }
+
+    fn act(&mut self, action: Action) {
+        tracing::debug!(target: "conun::provider", ?action, "act");
+        let reports = self.reports.clone();
+        match action {
+            Action::Prepare(id) => {
+                let Some(job) = self.follower.index().jobs.get(&id).map(|entry| entry.job.clone()) else { return };
+                let (node, peers) = (self.executor.node.clone(), self.peers(id));
+                self.tasks.spawn(async move {
+                    let prepared = prepare(&node, job, &peers).await;
+                    // The loop ends before its tasks.
+                    let _ = reports.send(Report::Prepared(id, prepared));
+                });
+            }
+            Action::Execute(batch) => {
+                let Some(prepared) = self.prepared.get(&batch.0).cloned() else { return };
+                let (executor, peers) = (self.executor.clone(), self.peers(batch.0));
+                let task = self.tasks.spawn(async move {
+                    let executed = executor.execute(batch, &prepared, &peers).await;
+                    let _ = reports.send(Report::Executed(batch, executed));
+                });
+                self.executing.insert(batch, task);
+            }
+            Action::Abandon(batch) => {
+                if let Some(task) = self.executing.remove(&batch) {
+                    task.abort();
+                }
+            }
+            transaction => {
+                let Some((kind, request)) = self.request(&transaction) else {
+                    let _ = reports.send(Report::Sent(transaction, Ok(())));
+                    return;
+                };
+                let intent = match &transaction {
+                    Action::Lease(job, batches) => self.executor.journal.intend_lease(*job, batches, self.status.block),
+                    _ => Ok(()),
+                };
+                if let Err(error) = intent {
+                    // Nothing is sent whose intent is not on disk.
+                    self.trouble(error.to_string());
+                    let _ = reports.send(Report::Sent(transaction, Ok(())));
+                    return;
+                }
+                let sender = self.sender.clone();
+                self.tasks.spawn(async move {
+                    let sent = sender.send(kind, request).await.map(drop);
+                    let _ = reports.send(Report::Sent(transaction, sent));
+                });
+            }
+        }
+    }
+
+    /// The transaction of an action.
+    fn request(&self, action: &Action) -> Option<(&'static str, TransactionRequest)> {
+        let registry = JobRegistry::new(self.follower.contracts().jobs, self.sender.provider());
+        let job = |id: &B256| self.follower.index().jobs.get(id).map(|entry| entry.job.clone());
+        Some(match action {
+            Action::Lease(id, batches) => {
+                ("lease", registry.lease(job(id)?, batches.clone()).into_transaction_request())
+            }
+            Action::Release(id, batches) => {
+                ("release", registry.release(job(id)?, batches.clone()).into_transaction_request())
+            }
+            Action::Finalise(id, batches) => {
+                ("finalise", registry.finalise(job(id)?, batches.clone()).into_transaction_request())
+            }
+            Action::Submit(id, results) => {
+                let results = results.iter().map(|(batch, record)| JobRegistry::Result {
+                    batch: *batch,
+                    root: record.root,
+                    fuel: record.fuel,
+                    outputs: record.outputs,
+                });
+                ("submit", registry.submit(job(id)?, results.collect()).into_transaction_request())
+            }
+            Action::Prepare(_) | Action::Execute(_) | Action::Abandon(_) => return None,
+        })
+    }
+
+    async fn write_status(&mut self) {
+        let index = self.follower.index();
+        let (mut earned, mut tasks, mut fuel) = (U256::ZERO, 0, 0);
+        for entry in index.jobs.values() {
+            for (number, batch) in (0..).zip(&entry.batches) {
+                if batch.provider == self.me && batch.stage == crate::chain::BatchStage::Settled {
+                    earned += batch.payment;
+                    tasks += job::tasks_in(&entry.job, number).len() as u64;
+                    fuel += batch.fuel;
+                }
+            }
+        }
+        (self.status.earned, self.status.tasks, self.status.fuel) = (earned, tasks, fuel);
+        self.status.work = self.core.overview(index);
+        // The sender's table is locked while a transaction is under way.
+        if let Ok(gas) = tokio::time::timeout(Duration::ZERO, self.sender.gas()).await {
+            self.status.gas = gas;
+        }
+        if let Err(error) = self.status.write(&self.folder) {
+            self.trouble(error.to_string());
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a running provider tells other processes: a file it rewrites, and one that pauses it.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use alloy::primitives::{Address, U256};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Error, io_error};
+use crate::{
+    chain::{GasUse, Head},
+    core::Overview,
+};
+
+/// A provider's state, as `status.json` has it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Process id of the agent.
+    pub pid: u32,
+    /// Registration index.
+    pub index: u32,
+    /// The hot account.
+    pub account: Address,
+    /// Whether it takes nothing new.
+    pub paused: bool,
+    /// Latest block seen: number and time.
+    pub block: u64,
+    /// Time of that block, UNIX seconds.
+    pub block_time: u64,
+    /// Stake, token wei.
+    pub stake: U256,
+    /// Part of it that leases and windows lock, token wei.
+    pub locked: U256,
+    /// Paid so far, token wei.
+    pub earned: U256,
+    /// Tasks paid so far.
+    pub tasks: u64,
+    /// Fuel paid so far.
+    pub fuel: u64,
+    /// What it is doing.
+    pub work: Overview,
+    /// Gas used since the start, by kind of transaction.
+    pub gas: BTreeMap<&'static str, GasUse>,
+}
+
+impl Status {
+    pub(super) fn at(&mut self, head: Head) {
+        (self.block, self.block_time) = (head.number, head.timestamp);
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
+        let path = folder.join("status.json");
+        let part = folder.join("status.json.part");
+        let text = serde_json::to_vec_pretty(self).expect("a status has string keys only");
+        std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path)).map_err(io_error(&path))
+    }
+}
+
+/// What the provider in `folder` said last; `None` if it never ran.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn read_status(folder: &Path) -> Result<Option<Value>, Error> {
+    let path = folder.join("status.json");
+    match std::fs::read(&path) {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(&path)(error)),
+    }
+}
+
+fn flag(folder: &Path) -> PathBuf {
+    folder.join("paused")
+}
+
+/// Whether the provider in `folder` is paused.
+pub fn is_paused(folder: &Path) -> bool {
+    flag(folder).exists()
+}
+
+/// Pauses or resumes the provider in `folder`, running or not; it notices within a second, and a restart does not forget it.
+///
+/// # Errors
+/// If the folder is no provider's, or cannot be written.
+pub fn set_paused(folder: &Path, paused: bool) -> Result<(), Error> {
+    if !super::ProviderConfig::file(folder).exists() {
+        return Err(Error::NoFolder(folder.to_owned()));
+    }
+    let path = flag(folder);
+    let done = if paused { std::fs::write(&path, "") } else { std::fs::remove_file(&path) };
+    match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&path)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,157 @@
+//! Preparing jobs and executing batches: what the loop hands to tasks of their own.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use alloy::primitives::B256;
+use conun_bindings::{abi::JobRegistry::Job, commit, job};
+use tokio::sync::Mutex;
+
+use crate::{
+    core::BatchId,
+    manifest::{Content, InputManifest, MAX_INPUT_MANIFEST, ResultManifest, TaskResult},
+    net::{Node, PeerContact},
+    sandbox::{self, Program, Sandbox, Worker},
+    store::{Journal, ResultRecord},
+};
+
+/// Most time to compile a program.
+const COMPILE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Most output of one task, bytes. The job does not choose it, so that all providers use the same.
+pub(crate) const OUTPUT_BYTES: u64 = 16 << 20;
+
+/// A job whose program and inputs are what it says.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) job: Job,
+    program: Program,
+    inputs: InputManifest,
+}
+
+/// Why a job could not be prepared.
+pub(super) enum Unprepared {
+    /// Never.
+    Refused(String),
+    /// Perhaps later.
+    Unavailable(String),
+}
+
+/// Fetches program and input manifest, and checks both against the job before any stake is at risk.
+pub(super) async fn prepare(node: &Node, job: Job, peers: &[PeerContact]) -> Result<Prepared, Unprepared> {
+    let unavailable = |error: crate::net::Error| Unprepared::Unavailable(error.to_string());
+    let wasm = node.fetch(&job.program.0, peers, conun_vm::MAX_PROGRAM_BYTES as u64).await.map_err(unavailable)?;
+    let manifest = node.fetch(&job.inputs.0, peers, MAX_INPUT_MANIFEST).await.map_err(unavailable)?;
+    let checked = tokio::task::spawn_blocking(move || {
+        if commit::program_root(&wasm) != job.programRoot {
+            return Err("the program is not the one that the job commits to".to_owned());
+        }
+        let inputs = InputManifest::decode(&manifest).map_err(|error| error.to_string())?;
+        if inputs.tasks.len() != job.taskCount as usize {
+            return Err(format!("there are inputs for {} tasks instead of {}", inputs.tasks.len(), job.taskCount));
+        }
+        if inputs.root() != job.inputRoot {
+            return Err("the inputs are not those that the job commits to".to_owned());
+        }
+        if job.fuelLimit > conun_vm::MAX_FUEL {
+            return Err(format!("the fuel limit is above {}", conun_vm::MAX_FUEL));
+        }
+        conun_vm::check(&wasm).map_err(|error| error.to_string())?;
+        let program =
+            Program { wasm, memory_bytes: job.memoryLimit, output_bytes: OUTPUT_BYTES, args: inputs.args.clone() };
+        Ok(Prepared { job, program, inputs })
+    });
+    match checked.await {
+        Ok(checked) => checked.map_err(Unprepared::Refused),
+        Err(error) => Err(Unprepared::Unavailable(format!("the check did not end well: {error}"))),
+    }
+}
+
+/// Idle workers by job: compiling takes longer than many a task.
+#[derive(Debug)]
+pub(super) struct Workers {
+    sandbox: Sandbox,
+    idle: Mutex<HashMap<B256, Vec<Worker>>>,
+}
+
+impl Workers {
+    pub(super) fn new(sandbox: Sandbox) -> Self {
+        Self { sandbox, idle: Mutex::default() }
+    }
+
+    async fn take(&self, job: B256, program: &Program) -> Result<Worker, sandbox::Error> {
+        {
+            let mut idle = self.idle.lock().await;
+            if let Some(worker) = idle.get_mut(&job).and_then(Vec::pop) {
+                return Ok(worker);
+            }
+            // Workers of other jobs would only hold memory.
+            idle.retain(|other, _| *other == job);
+        }
+        self.sandbox.start(program, COMPILE_DEADLINE).await
+    }
+
+    async fn give_back(&self, job: B256, worker: Worker) {
+        self.idle.lock().await.entry(job).or_default().push(worker);
+    }
+
+    /// Ends all idle workers.
+    pub(super) async fn clear(&self) {
+        self.idle.lock().await.clear();
+    }
+}
+
+/// Everything that executing a batch needs.
+#[derive(Clone)]
+pub(super) struct Executor {
+    pub(super) node: Node,
+    pub(super) workers: Arc<Workers>,
+    pub(super) journal: Arc<Journal>,
+}
+
+impl Executor {
+    /// Executes a batch, publishes its outputs, and keeps its result.
+    ///
+    /// # Errors
+    /// A sentence for the owner; no verdict about the job.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the worker dies with the future.
+    pub(super) async fn execute(
+        &self,
+        id: BatchId,
+        prepared: &Prepared,
+        peers: &[PeerContact],
+    ) -> Result<(ResultRecord, Duration), String> {
+        if let Some(record) = self.journal.result(id.0, id.1).map_err(|error| error.to_string())? {
+            return Ok((record, Duration::ZERO));
+        }
+        let job = &prepared.job;
+        let start = Instant::now();
+        let mut worker = self.workers.take(id.0, &prepared.program).await.map_err(|error| error.to_string())?;
+        let mut results = Vec::new();
+        for index in job::tasks_in(job, id.1) {
+            let input = prepared.inputs.tasks[index as usize];
+            let stdin = self.node.fetch(&input.hash, peers, input.length).await.map_err(|error| error.to_string())?;
+            if Content::of(&stdin) != input {
+                return Err(format!("input {index} is not the one that the job commits to"));
+            }
+            // A lease's whole time: whatever takes longer has lost it anyway.
+            let deadline = Duration::from_secs(job.leaseSeconds.into());
+            let done = worker.execute(&stdin, job.fuelLimit, deadline).await.map_err(|error| error.to_string())?;
+            let output = Content::of(&done.output);
+            self.node.put(done.output).await.map_err(|error| error.to_string())?;
+            results.push(TaskResult { outcome: done.outcome, fuel: done.fuel, output });
+        }
+        self.workers.give_back(id.0, worker).await;
+        let manifest = ResultManifest { job: id.0, batch: id.1, results };
+        let tree = manifest.tree(job::tasks_in(job, id.1).start).map_err(|error| error.to_string())?;
+        let outputs = self.node.put(manifest.encode()).await.map_err(|error| error.to_string())?;
+        let record = ResultRecord { root: tree.root(), fuel: tree.fuel(), outputs: outputs.into() };
+        let record = self.journal.keep_result(id.0, id.1, record).map_err(|error| error.to_string())?;
+        Ok((record, start.elapsed()))
+    }
+}

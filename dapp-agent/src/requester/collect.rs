@@ -1,0 +1,66 @@
+//! Fetches a batch's result and checks every byte of it against what the chain says.
+
+use alloy::primitives::B256;
+use bytes::Bytes;
+use conun_bindings::{abi::JobRegistry::Job, job};
+
+use crate::{
+    chain::BatchEntry,
+    manifest::{Content, MAX_RESULT_MANIFEST, ResultManifest, TaskResult},
+    net::{Node, PeerContact},
+    provider::OUTPUT_BYTES,
+};
+
+/// A batch whose result is what its provider promised on chain.
+#[derive(Clone, Debug)]
+pub(super) struct Collected {
+    /// Each task's result.
+    pub(super) results: Vec<TaskResult>,
+    /// Each task's output.
+    pub(super) outputs: Vec<Bytes>,
+}
+
+/// Why a batch's result is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Rejection {
+    /// It cannot be had, now.
+    #[error("{0}")]
+    Unavailable(#[from] crate::net::Error),
+    /// It is not what the chain says.
+    #[error("the result is not what its provider committed to: {0}")]
+    Wrong(String),
+}
+
+/// Fetches and checks batch `number`.
+pub(super) async fn collect(
+    node: &Node,
+    id: B256,
+    job: &Job,
+    number: u32,
+    batch: &BatchEntry,
+    peers: &[PeerContact],
+) -> Result<Collected, Rejection> {
+    let wrong = |text: &str| Rejection::Wrong(text.to_owned());
+    let bytes = node.fetch(&batch.outputs, peers, MAX_RESULT_MANIFEST).await?;
+    let manifest = ResultManifest::decode(&bytes).map_err(|error| Rejection::Wrong(error.to_string()))?;
+    let tasks = job::tasks_in(job, number);
+    if manifest.job != id || manifest.batch != number || manifest.results.len() != tasks.len() {
+        return Err(wrong("its manifest is of another batch"));
+    }
+    let tree = manifest.tree(tasks.start).map_err(|error| Rejection::Wrong(error.to_string()))?;
+    if tree.root() != batch.root || tree.fuel() != batch.fuel {
+        return Err(wrong("the result tree's root or fuel differs"));
+    }
+    let mut outputs = Vec::with_capacity(tasks.len());
+    for result in &manifest.results {
+        if result.fuel > job.fuelLimit || result.output.length > OUTPUT_BYTES {
+            return Err(wrong("a task burned or wrote more than it may"));
+        }
+        let output = node.fetch(&result.output.hash, peers, result.output.length).await?;
+        if Content::of(&output) != result.output {
+            return Err(wrong("an output's root or length differs"));
+        }
+        outputs.push(output);
+    }
+    Ok(Collected { results: manifest.results, outputs })
+}

@@ -1,0 +1,127 @@
+//! The requester: has work done and pays for it.
+//!
+//! [`JobFile`] says what; [`prepare`] checks everything that can be checked without spending; [`Requester::post`] puts it on the chain;
+//! [`Requester::follow`] serves program and inputs, fetches results, checks each byte against what the chain says, and accepts.
+
+mod collect;
+mod ledger;
+mod prepare;
+mod session;
+
+pub use ledger::{Ledger, ProviderLedger};
+pub use prepare::{JobFile, Prepared, assemble, prepare};
+pub use session::{Posted, Progress, Requester};
+
+use std::path::PathBuf;
+
+use alloy::primitives::{Address, B256, U256};
+
+use crate::{chain, funds::PermitError, net};
+
+/// Why a job cannot be posted or followed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file cannot be used.
+    #[error("cannot access {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The job file is malformed.
+    #[error("{path}: {reason}")]
+    JobFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A term of the job makes no sense.
+    #[error("{0}; nothing was sent")]
+    Term(String),
+    /// The program cannot be executed by anybody.
+    #[error("{path} cannot be executed: {reason}")]
+    Program {
+        /// The file.
+        path: PathBuf,
+        /// What to change.
+        reason: String,
+    },
+    /// The account cannot pay the deposit.
+    #[error(
+        "the job's deposit is {need} token wei, {account} has {have}: get it more tokens, or lower price, fuel-limit or the number of tasks; \
+         nothing was sent"
+    )]
+    TooFewTokens {
+        /// The account.
+        account: Address,
+        /// What it has, in the Escrow and outside.
+        have: U256,
+        /// The deposit.
+        need: U256,
+    },
+    /// The account has no ether.
+    #[error(
+        "{0} has no ether to pay for gas: send it some with `conun account send {0} 0.1 --ether`; nothing was sent"
+    )]
+    NoEther(Address),
+    /// There is no such job.
+    #[error("there is no job {0} on this chain: `conun job list` shows them")]
+    NoSuchJob(B256),
+    /// The job is somebody else's.
+    #[error("job {job} was posted by {owner}, not by {account}")]
+    NotYours {
+        /// The job.
+        job: B256,
+        /// Who posted it.
+        owner: Address,
+        /// The account that asked.
+        account: Address,
+    },
+    /// There is nothing to do.
+    #[error("{0}")]
+    Nothing(String),
+    /// The chain cannot be read.
+    #[error(transparent)]
+    Chain(#[from] chain::Error),
+    /// A transaction came to nothing.
+    #[error(transparent)]
+    Send(#[from] chain::SendError),
+    /// The endpoint cannot start.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    /// The permit could not be signed.
+    #[error("the permit could not be signed: {0}")]
+    Signer(#[from] alloy::signers::Error),
+}
+
+impl From<PermitError> for Error {
+    fn from(error: PermitError) -> Self {
+        match error {
+            PermitError::Call(error) => Self::Chain(error.into()),
+            PermitError::Signer(error) => Self::Signer(error),
+        }
+    }
+}
+
+impl From<alloy::contract::Error> for Error {
+    fn from(error: alloy::contract::Error) -> Self {
+        Self::Chain(error.into())
+    }
+}
+
+impl From<crate::provider::Error> for Error {
+    fn from(error: crate::provider::Error) -> Self {
+        match error {
+            crate::provider::Error::Chain(error) => Self::Chain(error),
+            other => Self::Term(other.to_string()),
+        }
+    }
+}
+
+fn io_error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}

@@ -1,0 +1,256 @@
+//! From a job file to what is posted; everything is checked here, nothing is sent.
+
+use std::path::{Path, PathBuf};
+
+use alloy::primitives::{Address, U256};
+use bytes::Bytes;
+use conun_bindings::{abi::JobRegistry::Job, commit, job};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, io_error};
+use crate::manifest::{Content, InputManifest, blob_hash};
+
+/// A job as its requester writes it (`job.toml`). Paths are relative to the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct JobFile {
+    /// The WASI program.
+    pub program: PathBuf,
+    /// Arguments of every task, without the program's name.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Files: each is one task's standard input.
+    #[serde(default)]
+    pub inputs: Vec<PathBuf>,
+    /// A file of which each line is one task's standard input.
+    #[serde(default)]
+    pub input_lines: Option<PathBuf>,
+    /// Tasks in a batch; default 16, or all if there are fewer.
+    #[serde(default)]
+    pub batch_size: Option<u32>,
+    /// Most fuel of one task; default 10^10.
+    #[serde(default = "fuel_limit")]
+    pub fuel_limit: u64,
+    /// Most memory of one task, MiB; default 256.
+    #[serde(default = "memory_mib")]
+    pub memory_mib: u64,
+    /// Tokens for 10^9 fuel, as text: `"0.5"`.
+    pub price: String,
+    /// Seconds a provider has for what it leases; default 600.
+    #[serde(default = "lease_seconds")]
+    pub lease_seconds: u32,
+    /// Seconds after which silence pays a result; default 600.
+    #[serde(default = "window_seconds")]
+    pub window_seconds: u32,
+    /// Application category; default 0, none.
+    #[serde(default)]
+    pub category: u32,
+}
+
+fn fuel_limit() -> u64 {
+    10_000_000_000
+}
+fn memory_mib() -> u64 {
+    256
+}
+fn lease_seconds() -> u32 {
+    600
+}
+fn window_seconds() -> u32 {
+    600
+}
+
+impl JobFile {
+    /// Reads a job file.
+    ///
+    /// # Errors
+    /// If it is missing or malformed.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(io_error(path))?;
+        let mut file = Self::parse(&text).map_err(|reason| Error::JobFile { path: path.to_owned(), reason })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let paths = file.inputs.iter_mut().chain(&mut file.input_lines);
+        paths.chain([&mut file.program]).for_each(|path| *path = folder.join(&*path));
+        Ok(file)
+    }
+
+    /// Reads a job file's text; paths stay as they are.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error: toml::de::Error| error.to_string())
+    }
+}
+
+/// A job that could be posted: its terms, and every byte that goes with it.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The job's fields; nonce and requester are set when it is posted.
+    pub job: Job,
+    /// The program.
+    pub wasm: Bytes,
+    /// The input manifest, encoded.
+    pub manifest: Bytes,
+    /// Each task's standard input.
+    pub inputs: Vec<Bytes>,
+}
+
+/// Reads all files and checks all terms.
+///
+/// # Errors
+/// What is wrong and what to do about it; nothing was sent.
+pub fn prepare(file: &JobFile) -> Result<Prepared, Error> {
+    let read = |path: &Path| std::fs::read(path).map(Bytes::from).map_err(io_error(path));
+    let program = std::fs::metadata(&file.program).map_err(io_error(&file.program))?;
+    let refused = |reason: String| Error::Program { path: file.program.clone(), reason };
+    if program.len() > conun_vm::MAX_PROGRAM_BYTES as u64 {
+        return Err(refused(format!(
+            "it has {} bytes, at most {} are allowed",
+            program.len(),
+            conun_vm::MAX_PROGRAM_BYTES
+        )));
+    }
+    let wasm = read(&file.program)?;
+    conun_vm::check(&wasm).map_err(|error| refused(error.to_string()))?;
+    let mut inputs = file.inputs.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(path) = &file.input_lines {
+        let text = read(path)?;
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        inputs.extend(lines.map(|line| Bytes::from([line, b"\n"].concat())));
+    }
+    let price = alloy::primitives::utils::parse_units(&file.price, 18).map(|price| -> U256 { price.into() });
+    let price = price.ok().filter(|_| !file.price.starts_with('-')).and_then(|price| u128::try_from(price).ok());
+    let price = price
+        .ok_or_else(|| Error::Term(format!("price \"{}\" is no number of tokens: write it as \"0.5\"", file.price)))?;
+    assemble(file, wasm, inputs, price)
+}
+
+/// Puts a job together from bytes that are at hand; `price` is in token wei for 10^9 fuel. Paths and price of `file` are not read.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn assemble(file: &JobFile, wasm: Bytes, inputs: Vec<Bytes>, price: u128) -> Result<Prepared, Error> {
+    let term = |text: String| Err(Error::Term(text));
+    let Ok(task_count) = u32::try_from(inputs.len()) else { return term("a job has at most 2^32 tasks".to_owned()) };
+    if task_count == 0 {
+        return term("the job has no tasks: name files in `inputs`, or a file of lines in `input-lines`".to_owned());
+    }
+    let batch_size = file.batch_size.unwrap_or(16.min(task_count));
+    if batch_size == 0 || batch_size > task_count || batch_size > 65_536 {
+        return term(format!(
+            "batch-size {batch_size} must be from 1 to the number of tasks ({task_count}), at most 65536"
+        ));
+    }
+    if price == 0 {
+        return term("price 0 would have nobody work: give a price above 0".to_owned());
+    }
+    if file.fuel_limit == 0 || file.fuel_limit > conun_vm::MAX_FUEL {
+        return term(format!("fuel-limit must be from 1 to {}", conun_vm::MAX_FUEL));
+    }
+    if file.fuel_limit.checked_mul(batch_size.into()).is_none() {
+        return term("fuel-limit x batch-size must be below 2^64: lower one of them".to_owned());
+    }
+    if !(1..=4096).contains(&file.memory_mib) {
+        return term("memory-mib must be from 1 to 4096".to_owned());
+    }
+    if file.lease_seconds == 0 || file.window_seconds == 0 {
+        return term("lease-seconds and window-seconds must be at least 1".to_owned());
+    }
+    let args: usize = file.args.iter().map(|arg| arg.len() + 1).sum();
+    if args > conun_vm::MAX_ARGS_BYTES || file.args.iter().any(|arg| arg.contains('\0')) {
+        return term(format!("args must be at most {} bytes together, without NUL", conun_vm::MAX_ARGS_BYTES));
+    }
+    let manifest =
+        InputManifest { args: file.args.clone(), tasks: inputs.iter().map(|input| Content::of(input)).collect() };
+    let encoded = manifest.encode();
+    let job = Job {
+        requester: Address::ZERO,
+        nonce: 0,
+        program: blob_hash(&wasm).into(),
+        programRoot: commit::program_root(&wasm),
+        inputs: blob_hash(&encoded).into(),
+        inputRoot: manifest.root(),
+        taskCount: task_count,
+        batchSize: batch_size,
+        fuelLimit: file.fuel_limit,
+        memoryLimit: file.memory_mib << 20,
+        pricePerGigafuel: price,
+        leaseSeconds: file.lease_seconds,
+        windowSeconds: file.window_seconds,
+        category: file.category,
+    };
+    if job::deposit(&job) >= U256::from(1) << 96 {
+        return term(
+            "the deposit would be 2^96 token wei or more: lower price, fuel-limit or the number of tasks".to_owned(),
+        );
+    }
+    Ok(Prepared { job, wasm, manifest: encoded.into(), inputs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: &[u8] = include_bytes!("../../../examples/hello/hello.wasm");
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("p.wasm"), HELLO).unwrap();
+        std::fs::write(folder.path().join("names"), "Ada\n\nGrace\n").unwrap();
+        folder
+    }
+
+    fn read(folder: &tempfile::TempDir, text: &str) -> Result<Prepared, String> {
+        let path = folder.path().join("job.toml");
+        std::fs::write(&path, text).unwrap();
+        JobFile::read(&path).and_then(|file| prepare(&file)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn lines_and_files_become_tasks() {
+        let folder = folder();
+        std::fs::write(folder.path().join("whole"), "x y").unwrap();
+        let text = "program = 'p.wasm'\nprice = '0.5'\ninputs = ['whole']\ninput-lines = 'names'";
+        let prepared = read(&folder, text).unwrap();
+        assert_eq!(prepared.inputs, [&b"x y"[..], b"Ada\n", b"Grace\n"].map(Bytes::from));
+        assert_eq!((prepared.job.taskCount, prepared.job.batchSize), (3, 3));
+        assert_eq!(prepared.job.pricePerGigafuel, 5 * 10u128.pow(17));
+        let manifest = InputManifest::decode(&prepared.manifest).unwrap();
+        assert_eq!(manifest.root(), prepared.job.inputRoot);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_before_anything_is_sent() {
+        let folder = folder();
+        std::fs::write(folder.path().join("text.wasm"), "(module)").unwrap();
+        std::fs::write(folder.path().join("empty"), "").unwrap();
+        for (text, words) in [
+            ("program = 'p.wasm'\nprice = '1'", "has no tasks"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'empty'", "has no tasks"),
+            ("program = 'p.wasm'\nprice = '0'\ninput-lines = 'names'", "price 0"),
+            ("program = 'p.wasm'\nprice = '-1'\ninput-lines = 'names'", "no number of tokens"),
+            ("program = 'p.wasm'\nprice = 'x'\ninput-lines = 'names'", "no number of tokens"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'nobody'", "nobody"),
+            ("program = 'q.wasm'\nprice = '1'\ninput-lines = 'names'", "q.wasm"),
+            ("program = 'text.wasm'\nprice = '1'\ninput-lines = 'names'", "cannot be executed"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nbatch-size = 3", "batch-size 3"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nbatch-size = 0", "batch-size 0"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nfuel-limit = 0", "fuel-limit"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nmemory-mib = 0", "memory-mib"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nlease-seconds = 0", "lease-seconds"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nprize = 1", "unknown field `prize`"),
+            ("price = '1'", "program"),
+        ] {
+            let error = read(&folder, text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        let large = std::fs::File::create(folder.path().join("large.wasm")).unwrap();
+        large.set_len(conun_vm::MAX_PROGRAM_BYTES as u64 + 1).unwrap();
+        assert!(
+            read(&folder, "program = 'large.wasm'\nprice = '1'\ninput-lines = 'names'")
+                .unwrap_err()
+                .contains("at most")
+        );
+    }
+}

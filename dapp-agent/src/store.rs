@@ -1,0 +1,189 @@
+//! The journal: what the agent is about to do, durable before it does it.
+//!
+//! A lease's intent is written before its transaction, a result before its submission. After a crash at any point the chain
+//! says which batches are held, and the journal which results there are: none is computed twice, and no lease ever gets two
+//! different roots.
+
+use std::path::{Path, PathBuf};
+
+use alloy::primitives::B256;
+use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+/// Job id ‖ batch (big-endian) -> block number at the time of the intent.
+const LEASES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("leases");
+
+/// Job id ‖ batch (big-endian) -> [`ResultRecord`] as JSON.
+const RESULTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("results");
+
+/// A batch's result, ready to be submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultRecord {
+    /// Result root.
+    pub root: B256,
+    /// Total fuel.
+    pub fuel: u64,
+    /// BLAKE3 hash of the result manifest.
+    pub outputs: B256,
+}
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process has it open.
+    #[error("{0} is in use by another agent: stop that one, or give this one a folder of its own with --data-dir")]
+    InUse(PathBuf),
+    /// The folder cannot be made.
+    #[error("cannot access {path}: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database failed.
+    #[error("the journal in {path} failed: {source}")]
+    Database {
+        /// Its folder.
+        path: PathBuf,
+        /// What it said.
+        source: Box<redb::Error>,
+    },
+}
+
+/// The open journal of a data folder; only one process has it.
+#[derive(Debug)]
+pub struct Journal {
+    database: Database,
+    folder: PathBuf,
+}
+
+fn key(job: B256, batch: u32) -> [u8; 36] {
+    let mut key = [0; 36];
+    key[..32].copy_from_slice(job.as_slice());
+    key[32..].copy_from_slice(&batch.to_be_bytes());
+    key
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, making both if need be.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] if another process has it; otherwise what the file system or the database says.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.to_owned(), source })?;
+        let database = Database::create(folder.join("journal.redb")).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => Error::InUse(folder.to_owned()),
+            error => Error::Database { path: folder.to_owned(), source: Box::new(error.into()) },
+        })?;
+        let journal = Self { database, folder: folder.to_owned() };
+        journal.write(|transaction| {
+            transaction.open_table(LEASES)?;
+            transaction.open_table(RESULTS)?;
+            Ok(())
+        })?;
+        Ok(journal)
+    }
+
+    /// Whether a process has the journal of `folder` open.
+    pub fn is_in_use(folder: &Path) -> bool {
+        let file = folder.join("journal.redb");
+        file.exists() && matches!(Database::open(file), Err(DatabaseError::DatabaseAlreadyOpen))
+    }
+
+    fn failed(&self) -> impl Fn(redb::Error) -> Error {
+        |source| Error::Database { path: self.folder.clone(), source: Box::new(source) }
+    }
+
+    /// Changes the journal; when it returns, the change is on disk.
+    fn write(&self, change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), Error> {
+        let durable = || {
+            let transaction = self.database.begin_write()?;
+            change(&transaction)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        durable().map_err(self.failed())
+    }
+
+    /// Notes that leases of `batches` are about to be asked for.
+    ///
+    /// # Errors
+    /// If the database fails: then nothing may be sent.
+    pub fn intend_lease(&self, job: B256, batches: &[u32], block: u64) -> Result<(), Error> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(LEASES)?;
+            for batch in batches {
+                table.insert(&key(job, *batch)[..], block)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether a lease of the batch was ever intended here.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn intended(&self, job: B256, batch: u32) -> Result<bool, Error> {
+        let read = || Ok(self.database.begin_read()?.open_table(LEASES)?.get(&key(job, batch)[..])?.is_some());
+        read().map_err(self.failed())
+    }
+
+    /// Keeps a result. The first one stays: another for the same batch is not taken.
+    ///
+    /// # Errors
+    /// If the database fails: then nothing may be submitted.
+    pub fn keep_result(&self, job: B256, batch: u32, record: ResultRecord) -> Result<ResultRecord, Error> {
+        if let Some(kept) = self.result(job, batch)? {
+            return Ok(kept);
+        }
+        let text = serde_json::to_vec(&record).expect("a record is plain data");
+        self.write(|transaction| {
+            transaction.open_table(RESULTS)?.insert(&key(job, batch)[..], &text[..])?;
+            Ok(())
+        })?;
+        Ok(record)
+    }
+
+    /// The result kept for a batch.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn result(&self, job: B256, batch: u32) -> Result<Option<ResultRecord>, Error> {
+        let read = || {
+            let table = self.database.begin_read()?.open_table(RESULTS)?;
+            Ok(table.get(&key(job, batch)[..])?.and_then(|text| serde_json::from_slice(text.value()).ok()))
+        };
+        read().map_err(self.failed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_once_kept_stays_through_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = ResultRecord { root: B256::repeat_byte(1), fuel: 7, outputs: B256::repeat_byte(2) };
+        {
+            let journal = Journal::open(folder.path()).unwrap();
+            assert_eq!(journal.result(B256::ZERO, 3).unwrap(), None);
+            journal.keep_result(B256::ZERO, 3, record).unwrap();
+            journal.intend_lease(B256::ZERO, &[4], 9).unwrap();
+        }
+        let journal = Journal::open(folder.path()).unwrap();
+        let other = ResultRecord { fuel: 8, ..record };
+        assert_eq!(journal.keep_result(B256::ZERO, 3, other).unwrap(), record, "never a second root");
+        assert!(journal.intended(B256::ZERO, 4).unwrap() && !journal.intended(B256::ZERO, 3).unwrap());
+    }
+
+    #[test]
+    fn a_second_agent_on_the_same_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = Journal::open(folder.path()).unwrap();
+        let error = Journal::open(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::InUse(_)), "{error}");
+    }
+}

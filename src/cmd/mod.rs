@@ -1,0 +1,17 @@
+//! One file per noun.
+
+pub(crate) mod account;
+pub(crate) mod demo;
+pub(crate) mod deploy;
+pub(crate) mod devnet;
+pub(crate) mod doctor;
+pub(crate) mod job;
+pub(crate) mod provider;
+
+use std::process::ExitCode;
+
+/// `conun worker`: what the agent starts to execute tasks.
+pub(crate) fn worker() -> eyre::Result<ExitCode> {
+    conun_agent::sandbox::worker_main()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,273 @@
+//! `conun provider`: lend this computer.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use alloy::primitives::{Address, U256};
+use clap::{Args, Subcommand};
+use conun_agent::{
+    core::Policy,
+    provider::{self, ProviderConfig, Running},
+    sandbox::Sandbox,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    context::{Context, parse_address},
+    exit::Ending,
+    output::{self, Table, parse_tokens, short, tokens},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProviderCommand {
+    /// Register this account as a provider, with a stake, and make its data folder.
+    Init(InitArgs),
+    /// Work until told to stop (Control-C).
+    Run(RunArgs),
+    /// Show what the provider is doing, has earned, and has at stake.
+    Status(FolderArgs),
+    /// Take no new work from now on, until `resume`; also across restarts.
+    Pause(FolderArgs),
+    /// Take work again.
+    Resume(FolderArgs),
+    /// Send the earnings to the payout address.
+    Withdraw(FolderArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FolderArgs {
+    /// The provider's data folder.  [default: ~/.conun/provider]
+    #[arg(long, value_name = "DIR", env = "CONUN_PROVIDER_DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl FolderArgs {
+    fn folder(&self, context: &Context) -> eyre::Result<PathBuf> {
+        match &self.data_dir {
+            Some(dir) => Ok(dir.clone()),
+            None => Ok(context.data_home()?.join("provider")),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    #[command(flatten)]
+    folder: FolderArgs,
+    /// Tokens to stake; leases lock parts of it.  [default: ten times the deployment's least]
+    #[arg(long, value_name = "TOKENS", value_parser = parse_tokens)]
+    stake: Option<U256>,
+    /// Where earnings and, in the end, the stake go.  [default: the account]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    payout: Option<Address>,
+    /// Where to listen for peers (UDP); port 0 takes the one used last, or any.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Use public relays and discovery for peers that cannot be dialled directly.
+    #[arg(long)]
+    relay: bool,
+    /// Batches executed at once.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    workers: u32,
+    /// Least price, in tokens for 10^9 fuel.
+    #[arg(long, value_name = "TOKENS", value_parser = parse_tokens)]
+    min_price: Option<U256>,
+    /// Milliseconds between looks at the chain.
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    poll_millis: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    folder: FolderArgs,
+}
+
+pub(crate) async fn run(context: &Context, command: ProviderCommand) -> eyre::Result<ExitCode> {
+    match command {
+        ProviderCommand::Init(args) => init(context, args).await,
+        ProviderCommand::Run(args) => work(context, args).await,
+        ProviderCommand::Status(args) => status(context, args).await,
+        ProviderCommand::Pause(args) => pause(context, args, true),
+        ProviderCommand::Resume(args) => pause(context, args, false),
+        ProviderCommand::Withdraw(args) => withdraw(context, args).await,
+    }
+}
+
+async fn init(context: &Context, args: InitArgs) -> eyre::Result<ExitCode> {
+    let folder = args.folder.folder(context)?;
+    let signer = context.signer()?;
+    let (reader, chain_id) = context.reader().await?;
+    let contracts = context.contracts(&reader, chain_id).await?;
+    let mut policy = Policy { workers: args.workers, ..Policy::default() };
+    if let Some(price) = args.min_price {
+        policy.min_price = price.try_into().map_err(|_| Ending::Usage("--min-price is too high".to_owned()))?;
+    }
+    let config = ProviderConfig {
+        account: context.account()?.to_owned(),
+        rpc_url: context.global.rpc_url.clone(),
+        listen: args.listen,
+        relay: args.relay,
+        poll_millis: args.poll_millis,
+        confirmations: 0,
+        policy,
+        contracts,
+    };
+    let payout = args.payout.unwrap_or(signer.address());
+    let registration = provider::register(&folder, &config, &signer, payout, args.stake).await?;
+    output::result(context.json(), &registration, |registration| {
+        format!(
+            "registered {} as provider {} with {} CON at stake; earnings go to {}",
+            registration.account,
+            registration.index,
+            tokens(registration.stake),
+            registration.payout
+        )
+    })?;
+    output::note(format_args!(
+        "settings are in {}; start with `conun provider run`",
+        ProviderConfig::file(&folder).display()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration of a folder, as far as flags and environment do not say otherwise.
+fn config(context: &Context, folder: &std::path::Path) -> eyre::Result<ProviderConfig> {
+    let mut config = ProviderConfig::read(folder)?;
+    if context.rpc_url_was_given() {
+        config.rpc_url.clone_from(&context.global.rpc_url);
+    }
+    if let Some(account) = &context.global.account {
+        config.account.clone_from(account);
+    }
+    Ok(config)
+}
+
+async fn work(context: &Context, args: RunArgs) -> eyre::Result<ExitCode> {
+    let folder = args.folder.folder(context)?;
+    let config = config(context, &folder)?;
+    let signer = context.signer_named(&config.account)?;
+    let sandbox = Sandbox::new(std::env::current_exe()?, ["worker"]);
+    let json = context.json();
+    provider::run(&folder, config, signer, sandbox, |event| tell(json, event), crate::exit::signalled()).await?;
+    output::note("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(json: bool, event: Running) {
+    if json {
+        let line = match event {
+            Running::Ready { index, contact } => {
+                json!({ "event": "ready", "provider": index, "hints": contact.hint_text() })
+            }
+            Running::Leased(job, batches) => json!({ "event": "leased", "job": job, "batches": batches }),
+            Running::Executed((job, batch), fuel, took) => {
+                json!({ "event": "executed", "job": job, "batch": batch, "fuel": fuel, "seconds": took.as_secs_f64() })
+            }
+            Running::NotExecuted((job, batch), reason) => {
+                json!({ "event": "notExecuted", "job": job, "batch": batch, "reason": reason })
+            }
+            Running::Submitted(job, batches) => json!({ "event": "submitted", "job": job, "batches": batches }),
+            Running::Trouble(reason) => json!({ "event": "trouble", "reason": reason }),
+        };
+        output::line(line);
+        return;
+    }
+    match event {
+        Running::Ready { index, contact } => {
+            output::note(format_args!(
+                "provider {index} is ready, listening on {}; Control-C stops it",
+                contact.hint_text()
+            ));
+        }
+        Running::Leased(job, batches) => output::note(format_args!("job {}: leased batches {batches:?}", short(job))),
+        Running::Executed((job, batch), fuel, took) => {
+            output::note(format_args!(
+                "job {}: executed batch {batch}, {fuel} fuel in {:.1} s",
+                short(job),
+                took.as_secs_f64()
+            ));
+        }
+        Running::NotExecuted((job, batch), reason) => {
+            output::note(format_args!("job {}: batch {batch} not executed: {reason}", short(job)));
+        }
+        Running::Submitted(job, batches) => {
+            output::note(format_args!("job {}: submitted batches {batches:?}", short(job)))
+        }
+        Running::Trouble(reason) => output::note(format_args!("trouble: {reason}")),
+    }
+}
+
+fn pause(context: &Context, args: FolderArgs, paused: bool) -> eyre::Result<ExitCode> {
+    let folder = args.folder(context)?;
+    provider::set_paused(&folder, paused)?;
+    let state = json!({ "paused": paused });
+    output::result(context.json(), &state, |_| if paused { "paused".to_owned() } else { "resumed".to_owned() })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn status(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode> {
+    let folder = args.folder(context)?;
+    let config = config(context, &folder)?;
+    let known = provider::read_status(&folder)?;
+    let running = conun_agent::store::Journal::is_in_use(&folder);
+    let report = json!({
+        "running": running,
+        "paused": provider::is_paused(&folder),
+        "account": config.account,
+        "rpcUrl": config.rpc_url,
+        "last": known,
+    });
+    output::result(context.json(), &report, |report| {
+        let state = match (running, report["paused"] == true) {
+            (true, true) => "running, paused: takes nothing new",
+            (true, false) => "running",
+            (false, _) => "not running: start it with `conun provider run`",
+        };
+        let last = &report["last"];
+        if last.is_null() {
+            return format!("{state}; it has never run");
+        }
+        let amount = |field: &str| {
+            let wei: Option<U256> = serde_json::from_value(last[field].clone()).ok();
+            wei.map(tokens).unwrap_or_default()
+        };
+        let mut table = Table::new(["state", state]);
+        table.row(["provider".into(), format!("{} ({})", last["index"], last["account"].as_str().unwrap_or_default())]);
+        table.row(["last block seen".into(), last["block"].to_string()]);
+        table.row(["executing".into(), last["work"]["executing"].as_array().map_or(0, Vec::len).to_string()]);
+        table.row(["held".into(), last["work"]["held"].to_string()]);
+        table.row(["in their window".into(), last["work"]["submitted"].to_string()]);
+        table.row(["tasks paid".into(), last["tasks"].to_string()]);
+        table.row(["earned, CON".into(), amount("earned")]);
+        table.row(["stake, CON".into(), amount("stake")]);
+        table.row(["of it locked, CON".into(), amount("locked")]);
+        let skipped = last["work"]["skipped"].as_array().into_iter().flatten();
+        let reasons: Vec<_> = skipped
+            .map(|pair| format!("skips job {}: {}", short(pair[0].as_str().unwrap_or_default()), reason(&pair[1])))
+            .collect();
+        format!("{table}{}", reasons.join("\n"))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A skip reason as a person reads it.
+fn reason(value: &Value) -> String {
+    let name = value["reason"].as_str().unwrap_or_default();
+    match value["text"].as_str() {
+        Some(text) => format!("{name}: {text}"),
+        None => name.to_owned(),
+    }
+}
+
+async fn withdraw(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode> {
+    let folder = args.folder(context)?;
+    let config = config(context, &folder)?;
+    let signer = context.signer_named(&config.account)?;
+    let (amount, transaction) = provider::withdraw(&config.rpc_url, &config.contracts, &signer).await?;
+    let report = json!({ "amount": amount, "transaction": transaction });
+    output::result(context.json(), &report, |_| match transaction {
+        Some(hash) => format!("sent {} CON to the payout address in {hash}", tokens(amount)),
+        None => "nothing to withdraw".to_owned(),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

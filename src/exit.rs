@@ -1,0 +1,84 @@
+//! From results to exit codes: 0 done, 1 failed, 2 usage, 75 try again later, 130 interrupted.
+
+use std::process::ExitCode;
+
+use crate::{
+    cli::{Cli, Command},
+    cmd,
+    context::Context,
+    output,
+};
+
+/// Ends the command with a certain exit code.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ending {
+    /// Something that waiting may mend: an endpoint that does not answer, no funds yet.
+    #[error("{0}")]
+    Temporary(String),
+    /// The options contradict each other or lack something that only running the command can tell.
+    #[error("{0}")]
+    Usage(String),
+    /// Control-C.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Ending {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Temporary(_) => 75,
+            Self::Usage(_) => 2,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let json = cli.global.json;
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(report) => {
+            output::error(json, &report);
+            let code = report.chain().find_map(|cause| cause.downcast_ref::<Ending>()).map_or(1, Ending::code);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> eyre::Result<ExitCode> {
+    if matches!(cli.command, Command::Worker) {
+        return cmd::worker();
+    }
+    output::init_logging();
+    let context = Context::new(cli.global);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Demo(args) => cmd::demo::run(&context, args).await,
+            Command::Devnet(args) => cmd::devnet::run(&context, args).await,
+            Command::Deploy(args) => cmd::deploy::run(&context, args).await,
+            Command::Provider(command) => cmd::provider::run(&context, command).await,
+            Command::Job(command) => cmd::job::run(&context, command).await,
+            Command::Account(command) => cmd::account::run(&context, command).await,
+            Command::Doctor => cmd::doctor::run(&context).await,
+            Command::Worker => cmd::worker(),
+        }
+    })
+}
+
+/// Resolves when the user or the system asks the command to stop.
+pub(crate) async fn signalled() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    // Without a handler the system ends the process itself.
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,64 @@
+//! Standard output carries the result and nothing else; all the rest goes to standard error.
+
+mod board;
+mod table;
+mod units;
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+pub(crate) use board::Board;
+pub(crate) use table::Table;
+pub(crate) use units::{parse_tokens, short, tokens};
+
+/// Logs to standard error: warnings, or what `RUST_LOG` asks for.
+pub(crate) fn init_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,iroh=error,noq=error"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+}
+
+/// Prints the result: `value` as JSON, or the text.
+pub(crate) fn result<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> eyre::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, value)?;
+        writeln!(out)?;
+    } else {
+        let text = text(value);
+        if !text.is_empty() {
+            writeln!(out, "{}", text.trim_end())?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints one record of a stream of results.
+pub(crate) fn line(record: impl std::fmt::Display) {
+    // Nobody listens any more if standard output is closed.
+    let _ = writeln!(std::io::stdout(), "{record}");
+}
+
+/// Tells the user something that is not the result.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    // Nobody listens any more if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints why the command failed.
+pub(crate) fn error(json: bool, report: &eyre::Report) {
+    // A source whose text its parent already carries says nothing new.
+    let mut text = report.to_string();
+    for cause in report.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    if json {
+        let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "error": text }));
+    }
+    note(format_args!("error: {text}"));
+}
