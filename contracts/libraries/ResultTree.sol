@@ -35,9 +35,7 @@ library ResultTree {
     /// @notice Hash of a leaf; its fuel is `leaf.fuel`.
     function leafHash(ResultLeaf memory leaf) internal pure returns (bytes32) {
         return keccak256(
-            abi.encode(
-                LEAF_TAG, leaf.index, leaf.ok, leaf.exitCode, leaf.outputRoot, leaf.outputLength, leaf.fuel
-            )
+            abi.encode(LEAF_TAG, leaf.index, leaf.ok, leaf.exitCode, leaf.outputRoot, leaf.outputLength, leaf.fuel)
         );
     }
 
@@ -49,6 +47,7 @@ library ResultTree {
     {
         uint256 sum = uint256(leftFuel) + rightFuel;
         if (sum > type(uint64).max) revert FuelOverflow();
+        // forge-lint: disable-next-line(unsafe-typecast): compared above.
         return (_nodeHash(leftHash, leftFuel, rightHash, rightFuel), uint64(sum));
     }
 

@@ -40,9 +40,7 @@ contract DeploymentTest is Fixture {
     function test_deploy_refusesOtherCode() public {
         bytes[5] memory codes = _codes();
         bytes32[5] memory hashes = _hashes();
-        vm.expectRevert(
-            abi.encodeWithSelector(IDeployment.WrongInitCode.selector, Part.Token, hashes[1], hashes[0])
-        );
+        vm.expectRevert(abi.encodeWithSelector(IDeployment.WrongInitCode.selector, Part.Token, hashes[1], hashes[0]));
         deployment.deploy(Part.Token, codes[1]);
     }
 

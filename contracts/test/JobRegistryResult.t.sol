@@ -118,6 +118,7 @@ contract JobRegistryResultTest is Fixture {
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotYetActive.selector, 0, active));
         _submit(bob, job, 0, 5);
         _submit(alice, job, 0, 5);
+        assertEq(jobs.batchState(id, 0).previous, 0);
         assertEq(_lockedStake(bobIndex), 0);
         assertEq(providers.provider(bobIndex).stake, STAKE);
         assertEq(_lockedStake(aliceIndex), 3 * _worst(job, 4));

@@ -34,8 +34,7 @@ contract ProviderRegistryTest is Fixture {
         assertEq(_locked(dave), STAKE);
         Provider memory p = providers.provider(4);
         assertEq(
-            abi.encode(p),
-            abi.encode(Provider(dave, STAKE, bob, 0, _contact().endpoint, uint40(block.timestamp), 0))
+            abi.encode(p), abi.encode(Provider(dave, STAKE, bob, 0, _contact().endpoint, uint40(block.timestamp), 0))
         );
     }
 

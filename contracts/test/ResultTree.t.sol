@@ -129,7 +129,6 @@ contract ResultTreeTest is Test {
 
     function _fits(Case memory c, uint256 tasks, uint256 position, uint256 leaf) private pure returns (bool) {
         (bytes32[] memory sh, uint64[] memory sf) = _prove(c.hashes, c.fuels, position);
-        // forge-lint: disable-next-line(unsafe-typecast)
         (uint32 count, uint32 where) = (uint32(tasks), uint32(position));
         return ResultTree.verify(c.root, c.fuel, count, where, c.hashes[leaf], c.fuels[leaf], sh, sf);
     }
@@ -137,9 +136,7 @@ contract ResultTreeTest is Test {
     function _leaves(uint256 n) private pure returns (bytes32[] memory hashes, uint64[] memory fuels) {
         (hashes, fuels) = (new bytes32[](n), new uint64[](n));
         for (uint256 i = 0; i < n; ++i) {
-            // forge-lint: disable-next-line(unsafe-typecast)
             fuels[i] = uint64(1000 + i * i);
-            // forge-lint: disable-next-line(unsafe-typecast)
             hashes[i] = ResultTree.leafHash(ResultLeaf(uint32(i), i % 3 != 2, 0, keccak256(abi.encode(i)), 9, fuels[i]));
         }
     }

@@ -85,9 +85,9 @@ pub(crate) async fn run(context: &Context, command: JobCommand) -> eyre::Result<
         JobCommand::List => list(context).await,
         JobCommand::Status { job } => status(context, &job).await,
         JobCommand::Result { job, serve } => {
-            let mut requester = requester(context, &serve).await?;
+            let requester = requester(context, &serve).await?;
             let id = find(requester.follower(), &job)?;
-            follow(context, &mut requester, id, &serve).await
+            follow(context, requester, id, &serve).await
         }
         JobCommand::Cancel { job } => cancel(context, &job).await,
         JobCommand::Accept { job, batches } => accept(context, &job, batches).await,
@@ -144,10 +144,10 @@ async fn submit(context: &Context, args: SubmitArgs) -> eyre::Result<ExitCode> {
         tokens(posted.deposit),
         short(posted.job)
     ));
-    follow(context, &mut requester, posted.job, &args.serve).await
+    follow(context, requester, posted.job, &args.serve).await
 }
 
-async fn follow(context: &Context, requester: &mut Requester, id: B256, serve: &ServeArgs) -> eyre::Result<ExitCode> {
+async fn follow(context: &Context, mut requester: Requester, id: B256, serve: &ServeArgs) -> eyre::Result<ExitCode> {
     let out = serve.out.clone().unwrap_or_else(|| PathBuf::from(format!("out-{}", short(id))));
     let poll = Duration::from_millis(serve.poll_millis.max(10));
     let mut board = Board::new();
@@ -155,6 +155,7 @@ async fn follow(context: &Context, requester: &mut Requester, id: B256, serve: &
         followed = requester.follow(id, &out, poll, |progress, entry| show(&mut board, &progress, entry)) => followed,
         () = crate::exit::signalled() => {
             board.finish();
+            requester.shutdown().await;
             output::note(format_args!("job {id} is no longer served; go on with: conun job result {}", short(id)));
             return Err(Ending::Interrupted.into());
         }
@@ -163,6 +164,7 @@ async fn follow(context: &Context, requester: &mut Requester, id: B256, serve: &
     followed?;
     requester.refresh().await?;
     let ledger = Ledger::of(requester.provider(), requester.follower().index(), id).await?;
+    requester.shutdown().await;
     output::result(context.json(), &ledger, |ledger| {
         let mut table = Table::new(["provider", "batches", "tasks", "fuel", "CON"]);
         for provider in &ledger.providers {
@@ -331,6 +333,7 @@ async fn cancel(context: &Context, job: &str) -> eyre::Result<ExitCode> {
     let (mut requester, _folder) = visitor(context).await?;
     let id = find(requester.follower(), job)?;
     let refund = requester.cancel(id).await?;
+    requester.shutdown().await;
     let report = json!({ "job": id, "refund": refund });
     output::result(context.json(), &report, |_| {
         format!("cancelled what was open of job {id}; {} CON are back in your Escrow balance", tokens(refund))
@@ -343,6 +346,7 @@ async fn accept(context: &Context, job: &str, batches: Option<Vec<u32>>) -> eyre
     let id = find(requester.follower(), job)?;
     let only: Option<BTreeSet<u32>> = batches.map(|batches| batches.into_iter().collect());
     let accepted = requester.accept(id, only.as_ref()).await?;
+    requester.shutdown().await;
     let report = json!({ "job": id, "accepted": accepted });
     output::result(context.json(), &report, |_| format!("accepted batches {accepted:?} of job {id}"))?;
     Ok(ExitCode::SUCCESS)

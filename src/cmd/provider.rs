@@ -232,7 +232,8 @@ async fn status(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode> {
             wei.map(tokens).unwrap_or_default()
         };
         let mut table = Table::new(["state", state]);
-        table.row(["provider".into(), format!("{} ({})", last["index"], last["account"].as_str().unwrap_or_default())]);
+        let account: Option<Address> = serde_json::from_value(last["account"].clone()).ok();
+        table.row(["provider".into(), format!("{} ({})", last["index"], account.unwrap_or_default())]);
         table.row(["last block seen".into(), last["block"].to_string()]);
         table.row(["executing".into(), last["work"]["executing"].as_array().map_or(0, Vec::len).to_string()]);
         table.row(["held".into(), last["work"]["held"].to_string()]);

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    future::IntoFuture,
+    sync::{Arc, Mutex as StdMutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,9 @@ use tokio::sync::Mutex;
 
 /// A transaction that is not mined after this long is sent again for more.
 const STALL: Duration = Duration::from_secs(60);
+
+/// An endpoint that does not answer within this time has failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Fees go up by this many percent then; nodes want at least 10.
 const BUMP_PERCENT: u128 = 25;
@@ -80,6 +84,9 @@ pub enum SendError {
         /// The last transaction sent.
         hash: TxHash,
     },
+    /// The endpoint does not answer.
+    #[error("the RPC endpoint did not answer within {REQUEST_TIMEOUT:?}")]
+    NoAnswer,
     /// The endpoint failed.
     #[error("the RPC endpoint failed: {0}")]
     Rpc(#[from] RpcError<TransportErrorKind>),
@@ -115,13 +122,14 @@ impl SendError {
 pub struct Sender {
     provider: DynProvider,
     account: Address,
-    turn: Arc<Mutex<BTreeMap<&'static str, GasUse>>>,
+    turn: Arc<Mutex<()>>,
+    gas: Arc<StdMutex<BTreeMap<&'static str, GasUse>>>,
 }
 
 impl Sender {
     /// `provider` holds the wallet of `account`.
     pub fn new(provider: DynProvider, account: Address) -> Self {
-        Self { provider, account, turn: Arc::default() }
+        Self { provider, account, turn: Arc::default(), gas: Arc::default() }
     }
 
     /// The account that signs.
@@ -135,11 +143,19 @@ impl Sender {
     }
 
     /// Gas used so far, by kind.
-    pub async fn gas(&self) -> BTreeMap<&'static str, GasUse> {
-        self.turn.lock().await.clone()
+    pub fn gas(&self) -> BTreeMap<&'static str, GasUse> {
+        self.gas.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sends `request` when its turn comes and waits until it is mined.
+    fn count(&self, kind: &'static str, gas: u64) {
+        let mut used = self.gas.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = used.entry(kind).or_default();
+        entry.transactions += 1;
+        entry.gas += gas;
+    }
+
+    /// Sends `request` when its turn comes and waits until it is mined. Fees start at what the endpoint suggests and rise at
+    /// most [`MAX_BUMPS`] times.
     ///
     /// # Errors
     /// If the contract refuses it, gas cannot be paid for, the endpoint fails, or it is never mined.
@@ -147,12 +163,13 @@ impl Sender {
     /// # Cancel safety
     /// Not cancel safe: a transaction may be under way when the future is dropped.
     pub async fn send(&self, kind: &'static str, request: TransactionRequest) -> Result<TransactionReceipt, SendError> {
-        let mut gas_use = self.turn.lock().await;
+        let _turn = self.turn.lock().await;
         let request = request.with_from(self.account);
-        let estimate = self.provider.estimate_gas(request.clone()).await.map_err(|error| self.refusal(kind, error))?;
-        let fees = self.provider.estimate_eip1559_fees().await?;
+        let estimate = ask(self.provider.estimate_gas(request.clone())).await?;
+        let estimate = estimate.map_err(|error| self.refusal(kind, error))?;
+        let fees = ask(self.provider.estimate_eip1559_fees()).await??;
         let (mut fee, mut tip) = (fees.max_fee_per_gas, fees.max_priority_fee_per_gas);
-        let nonce = self.provider.get_transaction_count(self.account).await?;
+        let nonce = ask(self.provider.get_transaction_count(self.account)).await??;
         let mut hashes = Vec::new();
         for _ in 0..=MAX_BUMPS {
             let request = request
@@ -161,41 +178,45 @@ impl Sender {
                 .with_gas_limit(estimate + estimate * GAS_MARGIN_PERCENT / 100)
                 .with_max_fee_per_gas(fee)
                 .with_max_priority_fee_per_gas(tip);
-            match self.provider.send_transaction(request).await {
+            // At least one wei more, whatever the percentage of little.
+            fee += (fee * BUMP_PERCENT / 100).max(1);
+            tip += (tip * BUMP_PERCENT / 100).max(1);
+            match ask(self.provider.send_transaction(request)).await? {
                 Ok(pending) => hashes.push(*pending.tx_hash()),
-                // One of those sent before may have been mined meanwhile.
+                // One from before a restart still waits under this nonce: this one takes its place.
+                Err(error) if hashes.is_empty() && is_underpriced(&error) => continue,
                 Err(error) if hashes.is_empty() => return Err(self.refusal(kind, error)),
+                // One of those sent before may have been mined meanwhile.
                 Err(error) => tracing::debug!(target: "conun::chain", %error, kind, "replacement refused"),
             }
-            if let Some(receipt) = self.mined(&hashes).await? {
-                let entry = gas_use.entry(kind).or_default();
-                entry.transactions += 1;
-                entry.gas += receipt.gas_used;
-                tracing::info!(target: "conun::chain", kind, hash = %receipt.transaction_hash, gas = receipt.gas_used, ok = receipt.status(), "mined");
-                if receipt.status() {
-                    return Ok(receipt);
-                }
-                return Err(SendError::Failed { kind, hash: receipt.transaction_hash });
+            if let Some(receipt) = self.mined(&hashes).await {
+                let (hash, gas, ok) = (receipt.transaction_hash, receipt.gas_used, receipt.status());
+                self.count(kind, gas);
+                tracing::info!(target: "conun::chain", kind, %hash, gas, ok, "mined");
+                return if ok { Ok(receipt) } else { Err(SendError::Failed { kind, hash }) };
             }
-            fee += fee * BUMP_PERCENT / 100;
-            tip += tip * BUMP_PERCENT / 100;
         }
         Err(SendError::Stuck { kind, hash: hashes.last().copied().unwrap_or_default() })
     }
 
-    async fn mined(&self, hashes: &[TxHash]) -> Result<Option<TransactionReceipt>, SendError> {
+    /// The receipt of the first of `hashes` that is mined before it is time to pay more. An endpoint that fails meanwhile is
+    /// asked again: the transaction is under way all the same.
+    async fn mined(&self, hashes: &[TxHash]) -> Option<TransactionReceipt> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(20);
         while start.elapsed() < STALL {
             for hash in hashes {
-                if let Some(receipt) = self.provider.get_transaction_receipt(*hash).await? {
-                    return Ok(Some(receipt));
+                match ask(self.provider.get_transaction_receipt(*hash)).await {
+                    Ok(Ok(Some(receipt))) => return Some(receipt),
+                    Ok(Ok(None)) => {}
+                    Ok(Err(error)) => tracing::debug!(target: "conun::chain", %error, "no receipt"),
+                    Err(error) => tracing::debug!(target: "conun::chain", %error, "no receipt"),
                 }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
         }
-        Ok(None)
+        None
     }
 
     fn refusal(&self, kind: &'static str, error: RpcError<TransportErrorKind>) -> SendError {
@@ -215,4 +236,14 @@ impl Sender {
             None => error.into(),
         }
     }
+}
+
+/// Whether another transaction under the same nonce pays as much.
+fn is_underpriced(error: &RpcError<TransportErrorKind>) -> bool {
+    error.as_error_resp().is_some_and(|payload| payload.message.contains("underpriced"))
+}
+
+/// An endpoint's answer, if it comes in time.
+async fn ask<T>(request: impl IntoFuture<Output = T>) -> Result<T, SendError> {
+    tokio::time::timeout(REQUEST_TIMEOUT, request.into_future()).await.map_err(|_| SendError::NoAnswer)
 }

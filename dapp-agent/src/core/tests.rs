@@ -1,1 +1,626 @@
+use std::collections::{BTreeMap, BTreeSet};
 
+use alloy::primitives::{Address, B256, U256, keccak256};
+use conun_bindings::{abi::JobRegistry::Job, job};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    chain::{BatchEntry, BatchStage, JobEntry},
+    net::PeerContact,
+};
+
+const ME: u32 = 7;
+const OTHER: u32 = 8;
+const FLOOR: u16 = 5_000;
+const LEASE: u32 = 100;
+const WINDOW: u64 = 50;
+const DELAY: u64 = 3;
+const STAKE: u64 = 5_000;
+
+fn job(category: u32, batches: u32) -> Job {
+    Job {
+        requester: Address::repeat_byte(1),
+        nonce: category.into(),
+        program: B256::repeat_byte(1),
+        programRoot: B256::repeat_byte(2),
+        inputs: B256::repeat_byte(3),
+        inputRoot: B256::repeat_byte(4),
+        taskCount: batches,
+        batchSize: 1,
+        fuelLimit: 1_000_000_000,
+        memoryLimit: 65_536,
+        pricePerGigafuel: 1_000,
+        leaseSeconds: LEASE,
+        windowSeconds: WINDOW as u32,
+        category,
+    }
+}
+
+fn open() -> BatchEntry {
+    BatchEntry {
+        stage: BatchStage::Open,
+        provider: 0,
+        previous: 0,
+        deadline: 0,
+        active_block: 0,
+        expiries: 0,
+        root: B256::ZERO,
+        fuel: 0,
+        outputs: [0; 32],
+        payment: U256::ZERO,
+        accepted: false,
+    }
+}
+
+/// A chain by the registry's rules, a host for executions, and the core between them.
+struct World {
+    core: Core,
+    index: Index,
+    number: u64,
+    now: u64,
+    paused: bool,
+    /// Stake, token wei; a batch locks 1,000.
+    stake: u64,
+    sending: Option<Action>,
+    executing: BTreeSet<BatchId>,
+    prepared: BTreeSet<B256>,
+    preparing: BTreeSet<B256>,
+    /// The journal: a batch's first result.
+    journal: BTreeMap<BatchId, ResultRecord>,
+    submitted: BTreeMap<BatchId, B256>,
+    executions: u64,
+    actions: Vec<Action>,
+}
+
+const POLICY: Policy =
+    Policy { min_price: 1_000, max_memory_bytes: 1 << 20, max_fuel: u64::MAX, categories: BTreeSet::new(), workers: 2 };
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            core: Core::new(ME, POLICY, FLOOR),
+            index: Index::default(),
+            number: 10,
+            now: 1_000,
+            paused: false,
+            stake: STAKE,
+            sending: None,
+            executing: BTreeSet::new(),
+            prepared: BTreeSet::new(),
+            preparing: BTreeSet::new(),
+            journal: BTreeMap::new(),
+            submitted: BTreeMap::new(),
+            executions: 0,
+            actions: Vec::new(),
+        };
+        world.look();
+        world
+    }
+
+    fn post(&mut self, job: Job) -> B256 {
+        let id = keccak256([job.category as u8]);
+        let batches = vec![open(); job::batch_count(&job) as usize];
+        let contact = PeerContact { endpoint: [1; 32], hints: Vec::new() };
+        let deposit = job::deposit(&job);
+        let entry = JobEntry {
+            job,
+            contact,
+            deposit,
+            block: self.number,
+            batches,
+            cancelled: false,
+            refunded: U256::ZERO,
+            transactions: BTreeMap::new(),
+        };
+        if self.index.jobs.insert(id, entry).is_none() {
+            self.index.order.push(id);
+        }
+        self.look();
+        id
+    }
+
+    fn free_stake(&self) -> U256 {
+        U256::from(self.stake) - self.index.locked_stake(ME, FLOOR)
+    }
+
+    fn look(&mut self) {
+        let free_stake = self.free_stake();
+        self.step(Event::Head { number: self.number, now: self.now, free_stake });
+    }
+
+    fn step(&mut self, event: Event) {
+        for action in self.core.step(&self.index, event) {
+            self.check(&action);
+            self.actions.push(action);
+        }
+    }
+
+    fn batch(&mut self, (job, batch): BatchId) -> &mut BatchEntry {
+        &mut self.index.jobs.get_mut(&job).unwrap().batches[batch as usize]
+    }
+
+    /// What must hold of every action, whatever happened before.
+    fn check(&mut self, action: &Action) {
+        let transaction =
+            matches!(action, Action::Lease(..) | Action::Submit(..) | Action::Release(..) | Action::Finalise(..));
+        if transaction {
+            assert!(self.sending.is_none(), "two transactions at once: {action:?} and {:?}", self.sending);
+            self.sending = Some(action.clone());
+        }
+        match action {
+            Action::Prepare(job) => assert!(self.preparing.insert(*job), "prepared twice at once"),
+            Action::Execute(id) => {
+                assert!(self.executing.insert(*id), "two executions of a batch");
+                assert!(self.executing.len() <= 2, "more executions than workers");
+                assert!(self.prepared.contains(&id.0), "executed unprepared");
+                let batch = self.batch(*id);
+                assert!(batch.stage == BatchStage::Leased && batch.provider == ME, "executed without a lease");
+            }
+            Action::Abandon(id) => assert!(self.executing.remove(id), "nothing to abandon"),
+            Action::Lease(job, numbers) => {
+                assert!(!self.paused, "leased while paused");
+                assert!(self.prepared.contains(job), "leased before program and inputs were checked");
+                let entry = &self.index.jobs[job];
+                let lock: U256 = numbers.iter().map(|number| job::lease_lock(&entry.job, *number, FLOOR)).sum();
+                assert!(lock <= self.free_stake(), "leased more than the stake allows");
+                let distinct: BTreeSet<_> = numbers.iter().collect();
+                assert!(!numbers.is_empty() && distinct.len() == numbers.len(), "the same batch twice");
+                assert!(numbers.iter().all(|number| entry.batches[*number as usize].is_free(self.now)), "not free");
+                let waiting = |(id, entry): (&B256, &JobEntry)| {
+                    let held = entry
+                        .batches
+                        .iter()
+                        .zip(0..)
+                        .filter(|(batch, _)| batch.stage == BatchStage::Leased && batch.provider == ME);
+                    let held = held.filter(|_| self.prepared.contains(id) || self.preparing.contains(id));
+                    held.filter(|(_, number)| !self.journal.contains_key(&(*id, *number))).count()
+                };
+                let waiting: usize = self.index.jobs.iter().map(waiting).sum();
+                assert!(waiting + numbers.len() <= 2 * 8, "a longer queue than eight batches a worker");
+            }
+            Action::Submit(job, results) => {
+                for (number, record) in results {
+                    let first = *self.submitted.entry((*job, *number)).or_insert(record.root);
+                    assert_eq!(first, record.root, "two roots for a batch");
+                    let (now, batch) = (self.number + 1, &self.index.jobs[job].batches[*number as usize]);
+                    let late = batch.previous == ME && (batch.stage == BatchStage::Open || now < batch.active_block);
+                    assert!(batch.provider == ME && now >= batch.active_block || late, "not ours to submit: {batch:?}");
+                }
+            }
+            Action::Release(job, numbers) => {
+                for number in numbers {
+                    let batch = &self.index.jobs[job].batches[*number as usize];
+                    let leased_at = batch.deadline - u64::from(LEASE);
+                    assert!(batch.provider == ME && self.now <= leased_at + u64::from(LEASE / 4), "released too late");
+                }
+            }
+            Action::Finalise(job, numbers) => {
+                for number in numbers {
+                    let batch = &self.index.jobs[job].batches[*number as usize];
+                    assert!(batch.stage == BatchStage::Submitted && self.now >= batch.deadline, "finalised too early");
+                }
+            }
+        }
+    }
+
+    fn reopen(&mut self, id: BatchId, previous: u32, expiries: u32) {
+        let stage = if self.index.jobs[&id.0].cancelled { BatchStage::Cancelled } else { BatchStage::Open };
+        *self.batch(id) = BatchEntry { stage, previous, expiries, ..open() };
+    }
+
+    fn expire(&mut self, id: BatchId) {
+        let now = self.now;
+        let batch = self.batch(id).clone();
+        if batch.stage == BatchStage::Leased && now > batch.deadline {
+            self.reopen(id, batch.provider, batch.expiries + 1);
+        }
+    }
+
+    fn lease_for(&mut self, provider: u32, id: BatchId) -> bool {
+        if self.index.jobs[&id.0].cancelled {
+            return false;
+        }
+        self.expire(id);
+        let (now, number) = (self.now, self.number);
+        let batch = self.batch(id);
+        if batch.stage != BatchStage::Open {
+            return false;
+        }
+        batch.previous = if batch.previous == provider { 0 } else { batch.previous };
+        batch.active_block = if batch.previous == 0 { number } else { number + DELAY };
+        (batch.stage, batch.provider, batch.deadline) = (BatchStage::Leased, provider, now + u64::from(LEASE));
+        true
+    }
+
+    fn submit_for(&mut self, provider: u32, id: BatchId, record: ResultRecord) -> bool {
+        let (now, number) = (self.now, self.number);
+        let batch = self.batch(id);
+        let holder = batch.stage == BatchStage::Leased && batch.provider == provider && number >= batch.active_block;
+        let late = batch.previous == provider
+            && (batch.stage == BatchStage::Open || batch.stage == BatchStage::Leased && number < batch.active_block);
+        if !holder && !late {
+            return false;
+        }
+        (batch.stage, batch.provider, batch.previous) = (BatchStage::Submitted, provider, 0);
+        (batch.deadline, batch.root, batch.fuel) = (now + WINDOW, record.root, record.fuel);
+        true
+    }
+
+    /// Mines the transaction under way: all of it, or nothing if one part is refused.
+    fn mine(&mut self) {
+        let Some(action) = self.sending.take() else { return };
+        self.number += 1;
+        let before = self.index.clone();
+        let done = match action {
+            Action::Lease(job, numbers) => numbers.into_iter().all(|number| self.lease_for(ME, (job, number))),
+            Action::Submit(job, results) => {
+                results.into_iter().all(|(number, record)| self.submit_for(ME, (job, number), record))
+            }
+            Action::Release(job, numbers) => numbers.into_iter().all(|number| {
+                let batch = self.batch((job, number)).clone();
+                let early = self.now + u64::from(LEASE) <= batch.deadline + u64::from(LEASE / 4);
+                let held = batch.stage == BatchStage::Leased && batch.provider == ME && early;
+                if held {
+                    self.reopen((job, number), batch.previous, batch.expiries);
+                }
+                held
+            }),
+            Action::Finalise(job, numbers) => numbers.into_iter().all(|number| {
+                let batch = self.batch((job, number));
+                let due = batch.stage == BatchStage::Submitted;
+                batch.stage = BatchStage::Settled;
+                due
+            }),
+            other => panic!("{other:?} is no transaction"),
+        };
+        // The core never wants more than it has: only a race can refuse a lease.
+        assert!(self.index.locked_stake(ME, FLOOR) <= U256::from(self.stake));
+        if !done {
+            self.index = before;
+        }
+        self.look();
+        self.step(if done { Event::Sent } else { Event::LostRace });
+    }
+
+    fn executed(&mut self, id: BatchId, done: bool) {
+        if !self.executing.remove(&id) {
+            return;
+        }
+        if done {
+            // A program that answers differently each time: the journal keeps the first answer.
+            self.executions += 1;
+            let fresh = ResultRecord { root: keccak256(self.executions.to_be_bytes()), fuel: 1, outputs: B256::ZERO };
+            let record = *self.journal.entry(id).or_insert(fresh);
+            self.step(Event::Executed { batch: id, record, millis: 1_000 });
+        } else {
+            self.step(Event::NotExecuted(id, "the input is gone".to_owned()));
+        }
+    }
+
+    fn prepared(&mut self, job: B256, how: u8) {
+        if !self.preparing.remove(&job) {
+            return;
+        }
+        match how % 4 {
+            0 => self.step(Event::Unavailable(job, "nobody has it".to_owned())),
+            1 => self.step(Event::Refused(job, "not WASI".to_owned())),
+            _ => {
+                self.prepared.insert(job);
+                self.step(Event::Prepared(job));
+            }
+        }
+    }
+
+    /// Kills the agent, and starts it again over its journal and the chain.
+    fn restart(&mut self) {
+        self.core = Core::new(ME, POLICY, FLOOR);
+        (self.sending, self.paused) = (None, false);
+        self.executing.clear();
+        self.preparing.clear();
+        self.prepared.clear();
+        for (id, record) in self.journal.clone() {
+            let actions = self.core.step(&self.index, Event::Remembered(id, record));
+            assert_eq!(actions, [], "acts before it has looked at the chain");
+        }
+        self.look();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Post(u8, u8),
+    Prepared(u8, u8),
+    Mine,
+    LoseTransaction(bool),
+    Executed(u8, bool),
+    OtherLeases(u8, u8),
+    OtherSubmits(u8, u8),
+    Expire(u8, u8),
+    Accept(u8, u8),
+    Cancel(u8),
+    Time(u8),
+    Pause(bool),
+    Restart,
+    Look,
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let at = (0..3u8, 0..6u8);
+    prop_oneof![
+        2 => (0..3u8, 1..6u8).prop_map(|(job, batches)| Move::Post(job, batches)),
+        4 => (0..3u8, any::<u8>()).prop_map(|(job, how)| Move::Prepared(job, how)),
+        8 => Just(Move::Mine),
+        1 => any::<bool>().prop_map(Move::LoseTransaction),
+        8 => (any::<u8>(), prop::bool::weighted(0.8)).prop_map(|(which, done)| Move::Executed(which, done)),
+        3 => at.clone().prop_map(|(job, batch)| Move::OtherLeases(job, batch)),
+        2 => at.clone().prop_map(|(job, batch)| Move::OtherSubmits(job, batch)),
+        2 => at.clone().prop_map(|(job, batch)| Move::Expire(job, batch)),
+        2 => at.prop_map(|(job, batch)| Move::Accept(job, batch)),
+        1 => (0..3u8).prop_map(Move::Cancel),
+        6 => (0..120u8).prop_map(Move::Time),
+        1 => any::<bool>().prop_map(Move::Pause),
+        1 => Just(Move::Restart),
+        4 => Just(Move::Look),
+    ]
+}
+
+fn play(world: &mut World, step: Move) {
+    let id = |world: &World, job: u8, batch: u8| -> Option<BatchId> {
+        let id = *world.index.order.get(usize::from(job))?;
+        (usize::from(batch) < world.index.jobs[&id].batches.len()).then_some((id, batch.into()))
+    };
+    match step {
+        Move::Post(category, batches) => {
+            let job = job(category.into(), batches.into());
+            if !world.index.jobs.contains_key(&keccak256([category])) {
+                world.post(job);
+            }
+        }
+        Move::Prepared(job, how) => {
+            if let Some((job, _)) = id(world, job, 0) {
+                world.prepared(job, how);
+            }
+        }
+        Move::Mine => world.mine(),
+        Move::LoseTransaction(race) => {
+            if world.sending.take().is_some() {
+                world.step(if race { Event::LostRace } else { Event::NotSent("no gas".to_owned()) });
+            }
+        }
+        Move::Executed(which, done) => {
+            let one = world.executing.iter().nth(usize::from(which) % world.executing.len().max(1)).copied();
+            if let Some(one) = one {
+                world.executed(one, done);
+            }
+        }
+        Move::OtherLeases(job, batch) => {
+            if let Some(id) = id(world, job, batch) {
+                world.lease_for(OTHER, id);
+            }
+        }
+        Move::OtherSubmits(job, batch) => {
+            if let Some(id) = id(world, job, batch) {
+                world.submit_for(OTHER, id, ResultRecord { root: B256::repeat_byte(9), fuel: 1, outputs: B256::ZERO });
+            }
+        }
+        Move::Expire(job, batch) => {
+            if let Some(id) = id(world, job, batch) {
+                world.expire(id);
+            }
+        }
+        Move::Accept(job, batch) => {
+            if let Some(id) = id(world, job, batch)
+                && world.batch(id).stage == BatchStage::Submitted
+            {
+                world.batch(id).stage = BatchStage::Settled;
+            }
+        }
+        Move::Cancel(job) => {
+            if let Some((job, _)) = id(world, job, 0) {
+                let entry = world.index.jobs.get_mut(&job).unwrap();
+                entry.cancelled = true;
+                let open = entry.batches.iter_mut().filter(|batch| batch.stage == BatchStage::Open);
+                open.for_each(|batch| batch.stage = BatchStage::Cancelled);
+            }
+        }
+        Move::Time(seconds) => {
+            world.now += u64::from(seconds);
+            world.number += u64::from(seconds / 12) + 1;
+            world.look();
+        }
+        Move::Pause(paused) => {
+            world.paused = paused;
+            world.step(Event::Paused(paused));
+        }
+        Move::Restart => world.restart(),
+        Move::Look => world.look(),
+    }
+}
+
+proptest! {
+    /// [`World::check`] holds of every action, and once others leave it alone the agent ends with nothing in its hands.
+    #[test]
+    fn no_order_of_events_makes_it_break_a_rule_or_leave_work_undone(steps in prop::collection::vec(moves(), 0..150)) {
+        let mut world = World::new();
+        steps.into_iter().for_each(|step| play(&mut world, step));
+        world.paused = false;
+        world.step(Event::Paused(false));
+        for _ in 0..400 {
+            world.number += 1;
+            world.now += 20;
+            world.look();
+            world.preparing.clone().into_iter().for_each(|job| world.prepared(job, 2));
+            world.executing.clone().into_iter().for_each(|id| world.executed(id, true));
+            world.mine();
+        }
+        let refused = |id: &B256| matches!(world.core.looked.get(id), Some(Looked::Refused(_)));
+        for (id, entry) in world.index.jobs.iter().filter(|(id, _)| !refused(id)) {
+            for batch in &entry.batches {
+                prop_assert!(batch.is_final() || batch.provider == OTHER, "{id} {batch:?}");
+            }
+        }
+    }
+}
+
+/// A world with a job that is prepared.
+fn ready(batches: u32) -> (World, B256) {
+    let mut world = World::new();
+    let id = world.post(job(1, batches));
+    world.prepared(id, 2);
+    (world, id)
+}
+
+#[test]
+fn the_first_lease_is_small_and_the_queue_grows_once_the_pace_is_known() {
+    let (mut world, id) = ready(20);
+    world.stake = 100_000;
+    let Some(Action::Lease(_, first)) = world.sending.clone() else { panic!("{:?}", world.actions) };
+    assert_eq!(first.len(), 2, "one for each worker");
+    world.mine();
+    assert_eq!(world.executing.len(), 2);
+    let one = *world.executing.first().unwrap();
+    world.executed(one, true);
+    let Some(Action::Lease(_, next)) = world.sending.clone() else { panic!("{:?}", world.actions) };
+    assert_eq!(next.len(), 3, "four in all, one of which is being executed");
+    // A batch takes a second, a transaction takes three: the queue bridges that.
+    world.now += 3;
+    world.mine();
+    let Some(Action::Lease(job, more)) = world.sending.clone() else { panic!("{:?}", world.actions) };
+    assert_eq!((job, more.len()), (id, 4), "(1 + 3) x 2 in all");
+}
+
+#[test]
+fn results_wait_a_little_for_each_other_but_not_for_nothing() {
+    let (mut world, id) = ready(2);
+    world.mine();
+    let both: Vec<_> = world.executing.iter().copied().collect();
+    world.executed(both[0], true);
+    assert_eq!(world.sending, None, "the other one is on its way");
+    world.executed(both[1], true);
+    assert!(matches!(&world.sending, Some(Action::Submit(job, results)) if *job == id && results.len() == 2));
+
+    let (mut world, _) = ready(2);
+    world.mine();
+    let one = *world.executing.first().unwrap();
+    world.executed(one, true);
+    world.now += 4;
+    world.look();
+    assert!(matches!(&world.sending, Some(Action::Submit(_, results)) if results.len() == 1), "it waited long enough");
+}
+
+#[test]
+fn a_job_whose_inputs_are_withheld_is_given_back_and_left_alone_for_longer_each_time() {
+    let (mut world, id) = ready(2);
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        assert!(matches!(world.sending, Some(Action::Lease(..))), "{:?}", world.sending);
+        world.mine();
+        world.executing.clone().into_iter().for_each(|id| world.executed(id, false));
+        assert!(matches!(&world.sending, Some(Action::Release(..))), "{:?}", world.sending);
+        while matches!(world.sending, Some(Action::Release(..))) {
+            world.mine();
+        }
+        assert_eq!(world.sending, None);
+        let skipped = world.core.overview(&world.index).skipped;
+        assert!(matches!(&skipped[..], [(job, SkipReason::SetAside { .. })] if *job == id), "{skipped:?}");
+        let before = world.now;
+        while world.sending.is_none() {
+            world.now += 1;
+            world.look();
+        }
+        pauses.push(world.now - before);
+    }
+    assert_eq!(pauses, [10, 20, 40, 80]);
+}
+
+#[test]
+fn a_batch_too_late_to_give_back_is_tried_again() {
+    let (mut world, _) = ready(1);
+    world.mine();
+    let one = *world.executing.first().unwrap();
+    world.now += u64::from(LEASE / 4) + 1;
+    world.look();
+    world.executed(one, false);
+    assert_eq!((world.sending.clone(), world.executing.len()), (None, 0));
+    world.now += REST;
+    world.look();
+    assert!(world.executing.contains(&one));
+}
+
+#[test]
+fn a_result_that_the_chain_refuses_does_not_hold_up_the_others() {
+    let (mut world, id) = ready(2);
+    world.mine();
+    for one in world.executing.clone() {
+        world.executed(one, true);
+    }
+    // The first goes out alone; refuse it until the other had its turn.
+    let mut tried = BTreeSet::new();
+    for _ in 0..40 {
+        if let Some(Action::Submit(_, results)) = world.sending.take() {
+            tried.extend(results.iter().map(|(number, _)| *number));
+            world.step(Event::NotSent("FreeStakeTooSmall".to_owned()));
+        } else {
+            world.look();
+        }
+    }
+    assert_eq!(tried.len(), 2, "{tried:?} of job {id}");
+}
+
+#[test]
+fn a_job_whose_batches_outlast_a_lease_is_left_to_others() {
+    let (mut world, id) = ready(3);
+    world.mine();
+    for one in world.executing.clone() {
+        world.executing.remove(&one);
+        let record = ResultRecord { root: B256::repeat_byte(5), fuel: 1, outputs: B256::ZERO };
+        world.step(Event::Executed { batch: one, record, millis: u64::from(LEASE) * 950 });
+    }
+    while world.sending.is_some() {
+        world.mine();
+    }
+    let skipped = world.core.overview(&world.index).skipped;
+    assert!(matches!(&skipped[..], [(job, SkipReason::TooSlow { millis: 95_000 })] if *job == id), "{skipped:?}");
+}
+
+#[test]
+fn every_skip_has_its_reason() {
+    let base = job(1, 1);
+    let policy = Policy { categories: [1].into(), ..POLICY };
+    for (job, reason) in [
+        (Job { pricePerGigafuel: 999, ..base.clone() }, SkipReason::Price),
+        (Job { memoryLimit: 2 << 20, ..base.clone() }, SkipReason::Memory),
+        (Job { category: 2, ..base.clone() }, SkipReason::Category),
+        (Job { pricePerGigafuel: 1_000_000, ..base.clone() }, SkipReason::Stake),
+    ] {
+        let mut world = World::new();
+        world.core = Core::new(ME, policy.clone(), FLOOR);
+        let id = world.post(job);
+        world.prepared(id, 2);
+        assert_eq!(world.core.overview(&world.index).skipped, [(id, reason)]);
+        assert_eq!(world.sending, None);
+    }
+    let mut world = World::new();
+    let id = world.post(base);
+    assert_eq!(world.core.overview(&world.index).skipped, [(id, SkipReason::Checking)]);
+    world.prepared(id, 1);
+    assert_eq!(world.core.overview(&world.index).skipped, [(id, SkipReason::Refused { text: "not WASI".to_owned() })]);
+}
+
+#[test]
+fn providers_begin_at_different_batches() {
+    let first = |me: u32| {
+        let (mut world, id) = ready(64);
+        world.sending = None;
+        world.core = Core::new(me, Policy { workers: 1, ..POLICY }, FLOOR);
+        world.look();
+        world.preparing.clear();
+        world.core.step(&world.index, Event::Prepared(id)).into_iter().find_map(|action| match action {
+            Action::Lease(_, batches) => batches.first().copied(),
+            _ => None,
+        })
+    };
+    let distinct: BTreeSet<_> = (1..=8).map(first).collect();
+    assert!(distinct.len() >= 6, "{distinct:?}");
+}

@@ -17,14 +17,14 @@ use conun_bindings::abi::{Deployment, JobRegistry, ProviderRegistry};
 use conun_bindings::job;
 use tokio::{
     sync::mpsc,
-    task::{AbortHandle, JoinSet},
+    task::{self, AbortHandle, JoinSet},
     time::MissedTickBehavior,
 };
 
 use super::{
     Error, ProviderConfig, Status, is_paused,
     registration::connect,
-    work::{Executor, Prepared, Unprepared, Workers, prepare},
+    work::{Executor, Prepared, Unprepared, Workers},
 };
 use crate::{
     chain::{Follower, SendError, Sender},
@@ -59,8 +59,12 @@ pub enum Running {
 /// Something from a task of the loop.
 enum Report {
     Prepared(B256, Result<Prepared, Unprepared>),
-    Executed(BatchId, Result<(crate::store::ResultRecord, Duration), String>),
-    Sent(Action, Result<(), SendError>),
+    /// By which task: one that was abandoned may still have reported.
+    Executed(BatchId, task::Id, Result<(crate::store::ResultRecord, Duration), String>),
+    /// In which block.
+    Sent(Action, Result<u64, SendError>),
+    /// Nothing was sent.
+    NotSent(String),
 }
 
 /// Works until `shutdown` resolves, then stops cleanly: nothing new is begun, running tasks are killed, what is durable stays.
@@ -115,6 +119,7 @@ pub async fn run(
         sender,
         prepared: HashMap::new(),
         executing: HashMap::new(),
+        mined: None,
         tasks: JoinSet::new(),
         reports,
         status,
@@ -139,6 +144,8 @@ struct Agent<T> {
     sender: Sender,
     prepared: HashMap<B256, Arc<Prepared>>,
     executing: HashMap<BatchId, AbortHandle>,
+    /// A transaction that was mined in this block, which the index has not reached yet.
+    mined: Option<(u64, Action)>,
     tasks: JoinSet<()>,
     reports: mpsc::UnboundedSender<Report>,
     status: Status,
@@ -165,7 +172,7 @@ impl<T: FnMut(Running)> Agent<T> {
         for (id, entry) in &index.jobs {
             for (number, _) in (0..).zip(&entry.batches).filter(|(_, batch)| !batch.is_final()) {
                 if let Some(record) = self.executor.journal.result(*id, number)? {
-                    // Whatever it decides now it will decide again at the first head.
+                    // It does nothing before its first look at the chain.
                     let _ = self.core.step(index, Event::Remembered((*id, number), record));
                 }
             }
@@ -183,14 +190,33 @@ impl<T: FnMut(Running)> Agent<T> {
         let mut ticks = tokio::time::interval(poll);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let turn = async {
+                tokio::select! {
+                    biased;
+                    Some(report) = inbox.recv() => self.report(report).await,
+                    _ = ticks.tick() => self.look().await,
+                }
+            };
+            // An endpoint that does not answer must not hold up the end.
             tokio::select! {
                 biased;
                 () = &mut shutdown => return Ok(()),
-                Some(report) = inbox.recv() => self.report(report).await,
-                _ = ticks.tick() => self.look().await,
+                () = turn => {}
             }
-            while self.tasks.try_join_next().is_some() {}
-            self.write_status().await;
+            self.reap();
+            self.write_status();
+        }
+    }
+
+    /// Forgets ended tasks; a bug in one is a batch that was not executed, not an agent that waits for ever.
+    fn reap(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            let Err(error) = ended else { continue };
+            let batch = self.executing.iter().find(|(_, task)| task.id() == error.id()).map(|(batch, _)| *batch);
+            if let Some(batch) = batch.filter(|_| error.is_panic()) {
+                // The loop ends before its tasks.
+                let _ = self.reports.send(Report::Executed(batch, error.id(), Err(format!("a bug: {error}"))));
+            }
         }
     }
 
@@ -216,8 +242,36 @@ impl<T: FnMut(Running)> Agent<T> {
                 self.status.at(head);
                 let free_stake = if exiting { U256::ZERO } else { stake.saturating_sub(locked) };
                 self.step(Event::Head { number: head.number, now: head.timestamp, free_stake });
+                if let Some((_, action)) = self.mined.take_if(|(block, _)| *block <= head.number) {
+                    self.sent(action);
+                }
+                self.tidy().await;
             }
             Err(error) => self.trouble(error.to_string()),
+        }
+    }
+
+    /// The index shows what the transaction has changed: the core may go on.
+    fn sent(&mut self, action: Action) {
+        match action {
+            Action::Lease(job, batches) => (self.tell)(Running::Leased(job, batches)),
+            Action::Submit(job, results) => {
+                (self.tell)(Running::Submitted(job, results.iter().map(|(batch, _)| *batch).collect()));
+            }
+            _ => {}
+        }
+        self.step(Event::Sent);
+    }
+
+    /// Lets go of programs and workers of jobs that are over.
+    async fn tidy(&mut self) {
+        let index = self.follower.index();
+        let over = |id: &B256| index.jobs.get(id).is_none_or(|entry| entry.is_over());
+        let done: Vec<_> = self.prepared.keys().copied().filter(over).collect();
+        for id in done {
+            self.prepared.remove(&id);
+            self.executor.workers.end(id).await;
+            self.step(Event::Over(id));
         }
     }
 
@@ -246,40 +300,41 @@ impl<T: FnMut(Running)> Agent<T> {
                 self.trouble(format!("job {job} cannot be had: {text}"));
                 self.step(Event::Unavailable(job, text));
             }
-            Report::Executed(batch, Ok((record, took))) => {
+            Report::Executed(batch, task, result) => {
+                if self.executing.get(&batch).map(AbortHandle::id) != Some(task) {
+                    return;
+                }
                 self.executing.remove(&batch);
-                (self.tell)(Running::Executed(batch, record.fuel, took));
-                let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                self.step(Event::Executed { batch, record, millis });
-            }
-            Report::Executed(batch, Err(text)) => {
-                self.executing.remove(&batch);
-                (self.tell)(Running::NotExecuted(batch, text.clone()));
-                self.step(Event::NotExecuted(batch, text));
-            }
-            Report::Sent(action, result) => {
-                // The core decides on what the transaction has changed, not on what was before it.
-                self.refresh().await;
                 match result {
-                    Ok(()) => {
-                        match action {
-                            Action::Lease(job, batches) => (self.tell)(Running::Leased(job, batches)),
-                            Action::Submit(job, results) => {
-                                (self.tell)(Running::Submitted(job, results.iter().map(|(batch, _)| *batch).collect()));
-                            }
-                            _ => {}
-                        }
-                        self.step(Event::Sent);
+                    Ok((record, took)) => {
+                        (self.tell)(Running::Executed(batch, record.fuel, took));
+                        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                        self.step(Event::Executed { batch, record, millis });
                     }
-                    Err(error) if error.is_lost_race() => {
-                        tracing::debug!(target: "conun::provider", %error, "lost a race");
-                        self.step(Event::LostRace);
-                    }
-                    Err(error) => {
-                        self.trouble(error.to_string());
-                        self.step(Event::NotSent(error.to_string()));
+                    Err(text) => {
+                        (self.tell)(Running::NotExecuted(batch, text.clone()));
+                        self.step(Event::NotExecuted(batch, text));
                     }
                 }
+            }
+            Report::Sent(action, Ok(block)) => {
+                self.mined = Some((block, action));
+                self.refresh().await;
+            }
+            Report::Sent(_, Err(error)) => {
+                // The core decides on what has happened meanwhile, not on what was before it.
+                self.refresh().await;
+                if error.is_lost_race() {
+                    tracing::debug!(target: "conun::provider", %error, "lost a race");
+                    self.step(Event::LostRace);
+                } else {
+                    self.trouble(error.to_string());
+                    self.step(Event::NotSent(error.to_string()));
+                }
+            }
+            Report::NotSent(text) => {
+                self.trouble(text.clone());
+                self.step(Event::NotSent(text));
             }
         }
     }
@@ -295,9 +350,9 @@ impl<T: FnMut(Running)> Agent<T> {
         match action {
             Action::Prepare(id) => {
                 let Some(job) = self.follower.index().jobs.get(&id).map(|entry| entry.job.clone()) else { return };
-                let (node, peers) = (self.executor.node.clone(), self.peers(id));
+                let (executor, peers) = (self.executor.clone(), self.peers(id));
                 self.tasks.spawn(async move {
-                    let prepared = prepare(&node, job, &peers).await;
+                    let prepared = executor.prepare(id, job, &peers).await;
                     // The loop ends before its tasks.
                     let _ = reports.send(Report::Prepared(id, prepared));
                 });
@@ -307,7 +362,7 @@ impl<T: FnMut(Running)> Agent<T> {
                 let (executor, peers) = (self.executor.clone(), self.peers(batch.0));
                 let task = self.tasks.spawn(async move {
                     let executed = executor.execute(batch, &prepared, &peers).await;
-                    let _ = reports.send(Report::Executed(batch, executed));
+                    let _ = reports.send(Report::Executed(batch, task::id(), executed));
                 });
                 self.executing.insert(batch, task);
             }
@@ -317,23 +372,23 @@ impl<T: FnMut(Running)> Agent<T> {
                 }
             }
             transaction => {
-                let Some((kind, request)) = self.request(&transaction) else {
-                    let _ = reports.send(Report::Sent(transaction, Ok(())));
-                    return;
-                };
                 let intent = match &transaction {
                     Action::Lease(job, batches) => self.executor.journal.intend_lease(*job, batches, self.status.block),
                     _ => Ok(()),
                 };
                 if let Err(error) = intent {
                     // Nothing is sent whose intent is not on disk.
-                    self.trouble(error.to_string());
-                    let _ = reports.send(Report::Sent(transaction, Ok(())));
+                    let _ = reports.send(Report::NotSent(error.to_string()));
                     return;
                 }
+                let Some((kind, request)) = self.request(&transaction) else {
+                    let _ = reports.send(Report::NotSent("a re-org has taken the job away".to_owned()));
+                    return;
+                };
                 let sender = self.sender.clone();
                 self.tasks.spawn(async move {
-                    let sent = sender.send(kind, request).await.map(drop);
+                    let sent = sender.send(kind, request).await;
+                    let sent = sent.map(|receipt| receipt.block_number.unwrap_or_default());
                     let _ = reports.send(Report::Sent(transaction, sent));
                 });
             }
@@ -367,7 +422,7 @@ impl<T: FnMut(Running)> Agent<T> {
         })
     }
 
-    async fn write_status(&mut self) {
+    fn write_status(&mut self) {
         let index = self.follower.index();
         let (mut earned, mut tasks, mut fuel) = (U256::ZERO, 0, 0);
         for entry in index.jobs.values() {
@@ -381,10 +436,7 @@ impl<T: FnMut(Running)> Agent<T> {
         }
         (self.status.earned, self.status.tasks, self.status.fuel) = (earned, tasks, fuel);
         self.status.work = self.core.overview(index);
-        // The sender's table is locked while a transaction is under way.
-        if let Ok(gas) = tokio::time::timeout(Duration::ZERO, self.sender.gas()).await {
-            self.status.gas = gas;
-        }
+        self.status.gas = self.sender.gas();
         if let Err(error) = self.status.write(&self.folder) {
             self.trouble(error.to_string());
         }

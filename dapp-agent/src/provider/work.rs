@@ -7,6 +7,7 @@ use std::{
 };
 
 use alloy::primitives::B256;
+use bytes::Bytes;
 use conun_bindings::{abi::JobRegistry::Job, commit, job};
 use tokio::sync::Mutex;
 
@@ -24,6 +25,9 @@ const COMPILE_DEADLINE: Duration = Duration::from_secs(60);
 /// Most output of one task, bytes. The job does not choose it, so that all providers use the same.
 pub(crate) const OUTPUT_BYTES: u64 = 16 << 20;
 
+/// Largest input of a task, bytes.
+pub(crate) const MAX_INPUT_BYTES: u64 = 64 << 20;
+
 /// A job whose program and inputs are what it says.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -40,34 +44,31 @@ pub(super) enum Unprepared {
     Unavailable(String),
 }
 
-/// Fetches program and input manifest, and checks both against the job before any stake is at risk.
-pub(super) async fn prepare(node: &Node, job: Job, peers: &[PeerContact]) -> Result<Prepared, Unprepared> {
-    let unavailable = |error: crate::net::Error| Unprepared::Unavailable(error.to_string());
-    let wasm = node.fetch(&job.program.0, peers, conun_vm::MAX_PROGRAM_BYTES as u64).await.map_err(unavailable)?;
-    let manifest = node.fetch(&job.inputs.0, peers, MAX_INPUT_MANIFEST).await.map_err(unavailable)?;
-    let checked = tokio::task::spawn_blocking(move || {
-        if commit::program_root(&wasm) != job.programRoot {
-            return Err("the program is not the one that the job commits to".to_owned());
-        }
-        let inputs = InputManifest::decode(&manifest).map_err(|error| error.to_string())?;
-        if inputs.tasks.len() != job.taskCount as usize {
-            return Err(format!("there are inputs for {} tasks instead of {}", inputs.tasks.len(), job.taskCount));
-        }
-        if inputs.root() != job.inputRoot {
-            return Err("the inputs are not those that the job commits to".to_owned());
-        }
-        if job.fuelLimit > conun_vm::MAX_FUEL {
-            return Err(format!("the fuel limit is above {}", conun_vm::MAX_FUEL));
-        }
-        conun_vm::check(&wasm).map_err(|error| error.to_string())?;
-        let program =
-            Program { wasm, memory_bytes: job.memoryLimit, output_bytes: OUTPUT_BYTES, args: inputs.args.clone() };
-        Ok(Prepared { job, program, inputs })
-    });
-    match checked.await {
-        Ok(checked) => checked.map_err(Unprepared::Refused),
-        Err(error) => Err(Unprepared::Unavailable(format!("the check did not end well: {error}"))),
+/// Checks program and input manifest against the job.
+fn check(job: Job, wasm: Bytes, manifest: &[u8]) -> Result<Prepared, String> {
+    if commit::program_root(&wasm) != job.programRoot {
+        return Err("the program is not the one that the job commits to".to_owned());
     }
+    let inputs = InputManifest::decode(manifest).map_err(|error| error.to_string())?;
+    if inputs.tasks.len() != job.taskCount as usize {
+        return Err(format!("there are inputs for {} tasks instead of {}", inputs.tasks.len(), job.taskCount));
+    }
+    if inputs.root() != job.inputRoot {
+        return Err("the inputs are not those that the job commits to".to_owned());
+    }
+    if let Some(input) = inputs.tasks.iter().find(|input| input.length > MAX_INPUT_BYTES) {
+        return Err(format!("an input has {} bytes, at most {MAX_INPUT_BYTES} are allowed", input.length));
+    }
+    if inputs.args.iter().map(|arg| arg.len() + 1).sum::<usize>() > conun_vm::MAX_ARGS_BYTES {
+        return Err(format!("the arguments are longer than {} bytes", conun_vm::MAX_ARGS_BYTES));
+    }
+    if job.fuelLimit > conun_vm::MAX_FUEL {
+        return Err(format!("the fuel limit is above {}", conun_vm::MAX_FUEL));
+    }
+    conun_vm::check(&wasm).map_err(|error| error.to_string())?;
+    let program =
+        Program { wasm, memory_bytes: job.memoryLimit, output_bytes: OUTPUT_BYTES, args: inputs.args.clone() };
+    Ok(Prepared { job, program, inputs })
 }
 
 /// Idle workers by job: compiling takes longer than many a task.
@@ -98,6 +99,11 @@ impl Workers {
         self.idle.lock().await.entry(job).or_default().push(worker);
     }
 
+    /// Ends the idle workers of a job.
+    pub(super) async fn end(&self, job: B256) {
+        self.idle.lock().await.remove(&job);
+    }
+
     /// Ends all idle workers.
     pub(super) async fn clear(&self) {
         self.idle.lock().await.clear();
@@ -113,6 +119,24 @@ pub(super) struct Executor {
 }
 
 impl Executor {
+    /// Fetches program and input manifest, checks both against the job, and has the program compiled, before any stake is at
+    /// risk.
+    pub(super) async fn prepare(&self, id: B256, job: Job, peers: &[PeerContact]) -> Result<Prepared, Unprepared> {
+        let unavailable = |error: crate::net::Error| Unprepared::Unavailable(error.to_string());
+        let wasm =
+            self.node.fetch(&job.program.0, peers, conun_vm::MAX_PROGRAM_BYTES as u64).await.map_err(unavailable)?;
+        let manifest = self.node.fetch(&job.inputs.0, peers, MAX_INPUT_MANIFEST).await.map_err(unavailable)?;
+        let checked = tokio::task::spawn_blocking(move || check(job, wasm, &manifest)).await;
+        let checked = checked.map_err(|error| Unprepared::Unavailable(format!("a bug: {error}")))?;
+        let prepared = checked.map_err(Unprepared::Refused)?;
+        match self.workers.take(id, &prepared.program).await {
+            Ok(worker) => self.workers.give_back(id, worker).await,
+            Err(sandbox::Error::Refused(reason)) => return Err(Unprepared::Refused(reason)),
+            Err(error) => return Err(Unprepared::Unavailable(error.to_string())),
+        }
+        Ok(prepared)
+    }
+
     /// Executes a batch, publishes its outputs, and keeps its result.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! [`Requester::follow`] serves program and inputs, fetches results, checks each byte against what the chain says, and accepts.
 
 mod collect;
+mod follow;
 mod ledger;
 mod prepare;
 mod session;
@@ -79,6 +80,17 @@ pub enum Error {
         owner: Address,
         /// The account that asked.
         account: Address,
+    },
+    /// Results that are paid for, or soon will be, cannot be had or are wrong.
+    #[error(
+        "the outputs of batches {batches:?} of job {job} cannot be had from their providers, or are wrong; all others are \
+         complete. Try again later with `conun job result {job}`"
+    )]
+    OutputsMissing {
+        /// The job.
+        job: B256,
+        /// The batches.
+        batches: Vec<u32>,
     },
     /// There is nothing to do.
     #[error("{0}")]

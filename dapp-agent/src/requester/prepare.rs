@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use alloy::primitives::{Address, U256};
 use bytes::Bytes;
 use conun_bindings::{abi::JobRegistry::Job, commit, job};
+use conun_vm::{Limits, Program};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, io_error};
-use crate::manifest::{Content, InputManifest, blob_hash};
+use crate::{
+    manifest::{Content, InputManifest, blob_hash},
+    provider::{MAX_INPUT_BYTES, OUTPUT_BYTES},
+};
 
 /// A job as its requester writes it (`job.toml`). Paths are relative to the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +127,11 @@ pub fn prepare(file: &JobFile) -> Result<Prepared, Error> {
     let price = price.ok().filter(|_| !file.price.starts_with('-')).and_then(|price| u128::try_from(price).ok());
     let price = price
         .ok_or_else(|| Error::Term(format!("price \"{}\" is no number of tokens: write it as \"0.5\"", file.price)))?;
-    assemble(file, wasm, inputs, price)
+    let prepared = assemble(file, wasm, inputs, price)?;
+    // As providers do: the program's memory has to fit the limit, too.
+    let limits = Limits { memory_bytes: prepared.job.memoryLimit, output_bytes: OUTPUT_BYTES };
+    Program::compile(&prepared.wasm, limits).map_err(|error| refused(error.to_string()))?;
+    Ok(prepared)
 }
 
 /// Puts a job together from bytes that are at hand; `price` is in token wei for 10^9 fuel. Paths and price of `file` are not read.
@@ -156,6 +164,12 @@ pub fn assemble(file: &JobFile, wasm: Bytes, inputs: Vec<Bytes>, price: u128) ->
     }
     if file.lease_seconds == 0 || file.window_seconds == 0 {
         return term("lease-seconds and window-seconds must be at least 1".to_owned());
+    }
+    if let Some(at) = inputs.iter().position(|input| input.len() as u64 > MAX_INPUT_BYTES) {
+        return term(format!(
+            "input {at} has {} bytes, at most {MAX_INPUT_BYTES} are allowed: cut it into more tasks",
+            inputs[at].len()
+        ));
     }
     let args: usize = file.args.iter().map(|arg| arg.len() + 1).sum();
     if args > conun_vm::MAX_ARGS_BYTES || file.args.iter().any(|arg| arg.contains('\0')) {

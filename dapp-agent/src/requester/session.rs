@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use alloy::{
@@ -20,15 +19,10 @@ use conun_bindings::{
     job,
 };
 use serde::Serialize;
-use tokio::{task::JoinSet, time::MissedTickBehavior};
 
-use super::{
-    Error, Prepared,
-    collect::{Collected, Rejection, collect},
-    io_error,
-};
+use super::{Error, Prepared};
 use crate::{
-    chain::{BatchStage, Follower, JobEntry, Sender},
+    chain::{BatchEntry, BatchStage, Follower, JobEntry, Sender},
     funds::{Funds, permit},
     net::{Node, NodeConfig, PeerContact},
     provider::{connect, now},
@@ -36,12 +30,6 @@ use crate::{
 
 /// Seconds of block time in which the post's permit must be mined.
 const PERMIT_SECONDS: u64 = 3_600;
-
-/// Batches fetched at once.
-const MAX_COLLECTING: usize = 4;
-
-/// Time between attempts at a result that could not be had.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// What posting came to.
 #[derive(Clone, Debug, Serialize)]
@@ -119,9 +107,9 @@ pub enum Progress {
 pub struct Requester {
     signer: PrivateKeySigner,
     folder: PathBuf,
-    follower: Follower,
+    pub(super) follower: Follower,
     sender: Sender,
-    node: Node,
+    pub(super) node: Node,
 }
 
 impl Requester {
@@ -221,7 +209,7 @@ impl Requester {
     }
 
     /// The job, if it is there and this account's.
-    fn own(&self, id: B256) -> Result<&JobEntry, Error> {
+    pub(super) fn own(&self, id: B256) -> Result<&JobEntry, Error> {
         let entry = self.follower.index().jobs.get(&id).ok_or(Error::NoSuchJob(id))?;
         let owner = entry.job.requester;
         if owner == self.account() {
@@ -253,15 +241,24 @@ impl Requester {
     /// # Errors
     /// If the job is not this account's, nothing is submitted, or the chain fails.
     pub async fn accept(&mut self, id: B256, only: Option<&BTreeSet<u32>>) -> Result<Vec<u32>, Error> {
+        self.accept_if(id, |number, _| only.is_none_or(|only| only.contains(&number))).await
+    }
+
+    /// Accepts submitted batches that `wanted` says yes to, as far as one transaction reaches.
+    pub(super) async fn accept_if(
+        &mut self,
+        id: B256,
+        wanted: impl Fn(u32, &BatchEntry) -> bool,
+    ) -> Result<Vec<u32>, Error> {
         self.refresh().await?;
         let entry = self.own(id)?;
         let submitted = (0..).zip(&entry.batches).filter(|(_, batch)| batch.stage == BatchStage::Submitted);
-        let wanted = submitted.map(|(number, _)| number).filter(|number| only.is_none_or(|only| only.contains(number)));
-        let wanted: BTreeSet<u32> = wanted.collect();
-        // A bitmap reaches 256 batches far.
+        let wanted: Vec<u32> =
+            submitted.filter(|(number, batch)| wanted(*number, batch)).map(|(number, _)| number).collect();
         let Some(first) = wanted.first().copied() else {
             return Err(Error::Nothing(format!("job {id} has no such batch with a result in its window")));
         };
+        // A bitmap reaches 256 batches far.
         let near: Vec<_> = wanted.into_iter().filter(|number| number - first < 256).collect();
         let bitmap = near.iter().fold(U256::ZERO, |bitmap, number| bitmap | U256::from(1) << (number - first));
         let call = self.registry().accept(entry.job.clone(), first, bitmap).into_transaction_request();
@@ -270,88 +267,8 @@ impl Requester {
         Ok(near)
     }
 
-    /// Serves a job until all its batches are final: fetches results, checks them, accepts those that are right, and writes each
-    /// task's output to `out/<task index>`. What was fetched before is not fetched again.
-    ///
-    /// # Errors
-    /// If the job is not this account's or a file cannot be written. A chain that does not answer is waited for.
-    ///
-    /// # Cancel safety
-    /// Cancel safe but for an accept under way: another call goes on from there.
-    pub async fn follow(
-        &mut self,
-        id: B256,
-        out: &Path,
-        poll: Duration,
-        mut tell: impl FnMut(Progress, &JobEntry),
-    ) -> Result<(), Error> {
-        std::fs::create_dir_all(out).map_err(io_error(out))?;
-        self.refresh().await?;
-        self.announce(id).await?;
-        let mut seen: Vec<Option<(BatchStage, u32)>> = Vec::new();
-        let mut verified = BTreeSet::new();
-        let mut collecting: JoinSet<(u32, Result<Collected, Rejection>)> = JoinSet::new();
-        let mut waiting = BTreeSet::new();
-        let mut retry = tokio::time::Instant::now();
-        let mut ticks = tokio::time::interval(poll);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let entry = self.own(id)?;
-            report(entry, &mut seen, &mut tell);
-            if tokio::time::Instant::now() >= retry {
-                waiting.clear();
-                retry = tokio::time::Instant::now() + RETRY;
-            }
-            let complete = entry.is_over();
-            for (number, batch) in (0..).zip(&entry.batches) {
-                let wanted =
-                    matches!(batch.stage, BatchStage::Submitted | BatchStage::Settled) && !verified.contains(&number);
-                if wanted && collecting.len() < MAX_COLLECTING && waiting.insert(number) {
-                    let (node, job, batch) = (self.node.clone(), entry.job.clone(), batch.clone());
-                    let peers = self.peers(batch.provider);
-                    collecting.spawn(async move { (number, collect(&node, id, &job, number, &batch, &peers).await) });
-                }
-            }
-            let settled = entry.batches.iter().filter(|batch| batch.stage == BatchStage::Settled).count();
-            if complete && verified.len() == settled {
-                return Ok(());
-            }
-            tokio::select! {
-                Some(done) = collecting.join_next() => {
-                    let Ok((number, result)) = done else { continue };
-                    let entry = self.own(id)?;
-                    match result {
-                        Ok(collected) => {
-                            self.keep(out, &entry.job, number, &collected)?;
-                            verified.insert(number);
-                            tell(Progress::Verified { batch: number }, entry);
-                        }
-                        Err(rejection) => tell(Progress::NotTaken { batch: number, reason: rejection.to_string() }, entry),
-                    }
-                    continue;
-                }
-                _ = ticks.tick() => {}
-            }
-            if let Err(error) = self.follower.poll().await {
-                let reason = error.to_string();
-                tell(Progress::Trouble { reason }, self.own(id)?);
-                continue;
-            }
-            let acceptable = |number: &u32| {
-                self.own(id).is_ok_and(|entry| entry.batches[*number as usize].stage == BatchStage::Submitted)
-            };
-            let ready: BTreeSet<_> = verified.iter().copied().filter(acceptable).collect();
-            if !ready.is_empty()
-                && let Err(error) = self.accept(id, Some(&ready)).await
-            {
-                let reason = error.to_string();
-                tell(Progress::Trouble { reason }, self.own(id)?);
-            }
-        }
-    }
-
     /// Publishes where this node is reached now, if the job says otherwise and still needs it.
-    async fn announce(&mut self, id: B256) -> Result<(), Error> {
+    pub(super) async fn announce(&mut self, id: B256) -> Result<(), Error> {
         let entry = self.own(id)?;
         if entry.is_over() || entry.contact == self.node.contact() {
             return Ok(());
@@ -361,22 +278,8 @@ impl Requester {
         Ok(())
     }
 
-    fn peers(&self, provider: u32) -> Vec<PeerContact> {
+    pub(super) fn peers(&self, provider: u32) -> Vec<PeerContact> {
         self.follower.index().providers.get(&provider).map(|entry| entry.contact.clone()).into_iter().collect()
-    }
-
-    fn keep(&self, out: &Path, job: &Job, number: u32, collected: &Collected) -> Result<(), Error> {
-        for ((index, output), result) in job::tasks_in(job, number).zip(&collected.outputs).zip(&collected.results) {
-            let path = out.join(index.to_string());
-            match result.outcome {
-                conun_vm::Outcome::Ok { exit_code: 0 } => {}
-                outcome => {
-                    tracing::warn!(target: "conun::requester", task = index, ?outcome, "the program did not end well")
-                }
-            }
-            std::fs::write(&path, output).map_err(io_error(&path))?;
-        }
-        Ok(())
     }
 
     /// The folder that keeps what is served and received.
@@ -387,32 +290,5 @@ impl Requester {
     /// Ends the endpoint.
     pub async fn shutdown(self) {
         self.node.shutdown().await;
-    }
-}
-
-/// Tells what has changed since the last look.
-fn report(entry: &JobEntry, seen: &mut Vec<Option<(BatchStage, u32)>>, tell: &mut impl FnMut(Progress, &JobEntry)) {
-    seen.resize(entry.batches.len(), None);
-    for ((number, batch), seen) in (0..).zip(&entry.batches).zip(seen) {
-        let now = (batch.stage, batch.provider);
-        let before = seen.replace(now);
-        if before == Some(now) {
-            continue;
-        }
-        let provider = batch.provider;
-        match batch.stage {
-            BatchStage::Open | BatchStage::Cancelled if before.is_some() => {
-                tell(Progress::Reopened { batch: number }, entry)
-            }
-            BatchStage::Open | BatchStage::Cancelled => {}
-            BatchStage::Leased => tell(Progress::Leased { batch: number, provider }, entry),
-            BatchStage::Submitted => tell(Progress::Submitted { batch: number, provider, fuel: batch.fuel }, entry),
-            BatchStage::Settled => {
-                tell(
-                    Progress::Settled { batch: number, provider, payment: batch.payment, accepted: batch.accepted },
-                    entry,
-                );
-            }
-        }
     }
 }

@@ -82,10 +82,12 @@ impl Agents {
         &self.record
     }
 
-    /// Sends SIGKILL to the agent of a registration; whether there was one.
-    pub(super) fn kill(&mut self, index: u32) -> bool {
-        let agent = self.agents.iter_mut().find(|agent| agent.index == index);
-        agent.is_some_and(|agent| agent.process.start_kill().is_ok())
+    /// Sends a signal (`-STOP`, `-CONT`, `-KILL`) to the agent of a registration; whether that worked.
+    pub(super) fn signal(&self, index: u32, signal: &str) -> bool {
+        let process = self.agents.iter().find(|agent| agent.index == index).and_then(|agent| agent.process.id());
+        let Some(process) = process else { return false };
+        let sent = std::process::Command::new("kill").args([signal, &process.to_string()]).status();
+        sent.is_ok_and(|status| status.success())
     }
 
     /// Ends all agents and waits until they have.

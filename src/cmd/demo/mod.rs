@@ -5,6 +5,7 @@ mod books;
 mod scene;
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -34,6 +35,12 @@ const BLOCK_TIME: Duration = Duration::from_millis(250);
 
 /// Time between looks at the chain.
 const POLL: Duration = Duration::from_millis(150);
+
+/// After this long without a stopped agent's doing, the chain as last read holds all that it did before.
+const SETTLE: Duration = Duration::from_millis(400);
+
+/// The demo takes well under a minute; something is wrong if it takes this long.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Price, token wei for 10^9 fuel: one token.
 const PRICE: u128 = TOKEN;
@@ -87,7 +94,7 @@ struct Killed {
     provider: u32,
     /// Batches that it held.
     held: Vec<u32>,
-    /// Batches that were paid by then.
+    /// Batches whose results were there by then.
     after: usize,
 }
 
@@ -121,6 +128,7 @@ pub(crate) async fn run(context: &Context, args: DemoArgs) -> eyre::Result<ExitC
     let path = folder.path().to_owned();
     let played = tokio::select! {
         played = play(context, &args, &path) => played,
+        () = tokio::time::sleep(PATIENCE), if !args.keep => Err(eyre::eyre!("not done after {PATIENCE:?}")),
         () = crate::exit::signalled() => Err(Ending::Interrupted.into()),
     };
     if let Err(error) = &played
@@ -143,7 +151,7 @@ async fn play(context: &Context, args: &DemoArgs, folder: &std::path::Path) -> e
         "starting {} provider agents, each a process with its own account, endpoint and folder",
         args.providers
     ));
-    let mut agents = Agents::start(&devnet, folder, &record, args.providers).await?;
+    let agents = Agents::start(&devnet, folder, &record, args.providers).await?;
     clock.lap("agents");
 
     let prepared = job(args.tasks)?;
@@ -171,23 +179,20 @@ async fn play(context: &Context, args: &DemoArgs, folder: &std::path::Path) -> e
 
     let outputs = folder.join("outputs");
     let mut board = Board::new();
-    let mut killed = None;
-    let fault = !args.no_fault && args.providers > 1;
+    let mut fault = (!args.no_fault && args.providers > 1).then(Fault::default);
     requester
         .follow(posted.job, &outputs, POLL, |progress, entry| {
             show(&mut board, &progress, entry);
-            if fault && killed.is_none() {
-                killed = kill(&mut agents, entry, &progress);
-                if let Some(killed) = &killed {
-                    let line =
-                        format!("provider {} is killed (SIGKILL); it holds batches {:?}", killed.provider, killed.held);
-                    board.line(&line, killed.after, entry.batches.len());
-                }
+            if let Some(line) = fault.as_mut().and_then(|fault| fault.watch(&agents, &progress, entry)) {
+                let done = entry.batches.iter().filter(|batch| batch.is_final()).count();
+                board.line(&line, done, entry.batches.len());
             }
         })
         .await?;
     board.finish();
     clock.lap("work");
+    let faulty = fault.is_some();
+    let killed = fault.and_then(|fault| fault.end(&agents));
 
     let tiles = scene::tiles(args.tasks);
     let read = |index: usize| std::fs::read(outputs.join(index.to_string()));
@@ -221,9 +226,10 @@ async fn play(context: &Context, args: &DemoArgs, folder: &std::path::Path) -> e
     output::note(format_args!("the picture is in {}", report.picture.path.display()));
     let ok = report.picture.correct && report.books.add_up && report.ledger.adds_up();
     ensure!(report.picture.correct, "the picture's hash is {hash}, expected {}", scene::EXPECTED);
+    ensure!(report.killed.is_some() == faulty, "nobody could be killed half-way: the machine was too busy, try again");
     ensure!(ok, "the books do not add up: {:?}", report.books);
     if args.keep {
-        keep(&devnet, &mut agents, &report).await;
+        keep(&devnet, &agents, &report).await;
     }
     requester.shutdown().await;
     agents.stop().await;
@@ -254,20 +260,64 @@ fn job(tasks: u32) -> eyre::Result<Prepared> {
     Ok(assemble(&file, scene::PROGRAM.into(), inputs, PRICE)?)
 }
 
-/// Half-way, kills a provider that holds something.
-fn kill(agents: &mut Agents, entry: &JobEntry, progress: &Progress) -> Option<Killed> {
-    let done = entry.batches.iter().filter(|batch| batch.is_final()).count();
-    let Progress::Leased { provider, .. } = progress else { return None };
-    if 2 * done < entry.batches.len() {
-        return None;
-    }
-    let holds =
-        |batch: &conun_agent::chain::BatchEntry| batch.stage == BatchStage::Leased && batch.provider == *provider;
-    let held = (0..).zip(&entry.batches).filter(|(_, batch)| holds(batch)).map(|(number, _)| number).collect();
-    agents.kill(*provider).then_some(Killed { provider: *provider, held, after: done })
+/// Kills a provider half-way, while it holds leases and owes no output: otherwise a result might be on the chain whose bytes died
+/// with its provider. It is stopped first, so that it cannot submit anything while the chain is looked at once more.
+#[derive(Default)]
+struct Fault {
+    verified: BTreeSet<u32>,
+    /// Who is stopped, and since when.
+    stopped: Option<(u32, Instant)>,
+    killed: Option<Killed>,
 }
 
-async fn keep(devnet: &devnet::Devnet, agents: &mut Agents, report: &Report) {
+impl Fault {
+    /// Takes note of what happens; a sentence when somebody is killed.
+    fn watch(&mut self, agents: &Agents, progress: &Progress, entry: &JobEntry) -> Option<String> {
+        if let Progress::Verified { batch } = progress {
+            self.verified.insert(*batch);
+        }
+        if self.killed.is_some() {
+            return None;
+        }
+        let of = |provider: u32, stage: BatchStage| {
+            let batches =
+                (0..).zip(&entry.batches).filter(move |(_, batch)| batch.stage == stage && batch.provider == provider);
+            batches.map(|(number, _)| number)
+        };
+        let owes = |provider: u32| of(provider, BatchStage::Submitted).any(|batch| !self.verified.contains(&batch));
+        let Some((provider, since)) = self.stopped else {
+            let half = 2 * self.verified.len() >= entry.batches.len();
+            let mut holders =
+                entry.batches.iter().filter(|batch| batch.stage == BatchStage::Leased).map(|batch| batch.provider);
+            let victim = holders.find(|provider| half && !owes(*provider))?;
+            self.stopped = agents.signal(victim, "-STOP").then(|| (victim, Instant::now()));
+            return None;
+        };
+        if since.elapsed() < SETTLE {
+            return None;
+        }
+        let held: Vec<_> = of(provider, BatchStage::Leased).collect();
+        self.stopped = None;
+        if held.is_empty() || owes(provider) {
+            agents.signal(provider, "-CONT");
+            return None;
+        }
+        agents.signal(provider, "-KILL");
+        let line = format!("provider {provider} is killed (SIGKILL); it holds batches {held:?}");
+        self.killed = Some(Killed { provider, held, after: self.verified.len() });
+        Some(line)
+    }
+
+    /// Lets whoever is stopped go on.
+    fn end(self, agents: &Agents) -> Option<Killed> {
+        if let Some((provider, _)) = self.stopped {
+            agents.signal(provider, "-CONT");
+        }
+        self.killed
+    }
+}
+
+async fn keep(devnet: &devnet::Devnet, agents: &Agents, report: &Report) {
     let contracts = &report.contracts;
     output::note(format_args!(
         "\nchain and agents go on until Control-C. For instance:\n  \

@@ -1,0 +1,329 @@
+//! From state to actions. Everything here reads the index afresh; nothing trusts what it decided before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::{B256, U256, keccak256};
+use conun_bindings::job;
+
+use super::{Action, BatchId, Core, Looked, Overview, SkipReason};
+use crate::{
+    chain::{BatchEntry, BatchStage, Index, JobEntry},
+    store::ResultRecord,
+};
+
+/// Most batches submitted, finalised or released in one transaction.
+const MAX_PER_TRANSACTION: usize = 16;
+
+/// Seconds of block time that a result waits for others, so that one transaction submits them all.
+const SUBMIT_DELAY: u64 = 4;
+
+/// Most batches in the queue of one worker.
+const MAX_ROUNDS: u64 = 8;
+
+/// Share of a lease's time that the queue may be expected to take, percent; the rest is margin.
+const QUEUE_PERCENT: u64 = 60;
+
+/// A batch that takes more than this share of a lease, percent, is not begun: its lease might run out.
+const BATCH_PERCENT: u64 = 90;
+
+fn entry(index: &Index, (job, batch): BatchId) -> Option<(&JobEntry, &BatchEntry)> {
+    let entry = index.jobs.get(&job)?;
+    Some((entry, entry.batches.get(batch as usize)?))
+}
+
+impl Core {
+    pub(super) fn decide(&mut self, index: &Index) -> Vec<Action> {
+        let mut actions = self.abandon(index);
+        self.execute(index, &mut actions);
+        self.prepare(index, &mut actions);
+        if !self.sending && self.looks >= self.not_before {
+            // Work for idle workers comes first; a result that is due loses nothing by the time of one transaction.
+            let action = self.release(index).or_else(|| self.lease(index));
+            let action = action.or_else(|| self.submit(index)).or_else(|| self.finalise(index));
+            (self.sending, self.sent_at) = (action.is_some(), self.now);
+            actions.extend(action);
+        }
+        actions
+    }
+
+    /// Whether a result for the batch could be submitted, now or once the lease is active.
+    fn may_submit(&self, entry: &JobEntry, batch: &BatchEntry) -> bool {
+        match batch.stage {
+            BatchStage::Leased if batch.provider == self.me => true,
+            // Late, but no successor is active yet.
+            BatchStage::Leased => batch.previous == self.me && self.number + 1 < batch.active_block,
+            BatchStage::Open => batch.previous == self.me && !entry.cancelled,
+            _ => false,
+        }
+    }
+
+    /// Whether a failed batch can still be given back without a mark.
+    fn may_release(&self, entry: &JobEntry, batch: &BatchEntry) -> bool {
+        let leased_at = batch.deadline.saturating_sub(entry.job.leaseSeconds.into());
+        self.now <= leased_at + u64::from(entry.job.leaseSeconds / 4)
+    }
+
+    /// Whether program or inputs of a job cannot be had, or are refused: after a restart there may be leases of such a job.
+    fn is_out_of_reach(&self, job: &B256) -> bool {
+        match self.looked.get(job) {
+            Some(Looked::Ready | Looked::Preparing) => false,
+            Some(Looked::Refused(_)) => true,
+            None => self.is_resting(job),
+        }
+    }
+
+    /// Forgets what has become useless.
+    fn abandon(&mut self, index: &Index) -> Vec<Action> {
+        let useful = |id: &BatchId| entry(index, *id).is_some_and(|(entry, batch)| self.may_submit(entry, batch));
+        let useless: Vec<_> = self.executing.iter().copied().filter(|id| !useful(id)).collect();
+        for id in &useless {
+            self.executing.remove(id);
+            // Too slow, it seems: the next attempt waits, longer each time.
+            let text = "its lease ran out before it was executed".to_owned();
+            self.rest(id.0, SkipReason::SetAside { text });
+        }
+        // Not those of a job that a re-org has taken away: it may come back.
+        self.executed.retain(|id, _| entry(index, *id).is_none_or(|(_, batch)| !batch.is_final()));
+        let held = |batch: &BatchEntry| batch.stage == BatchStage::Leased && batch.provider == self.me;
+        self.failed.retain(|id| entry(index, *id).is_some_and(|(_, batch)| held(batch)));
+        useless.into_iter().map(Action::Abandon).collect()
+    }
+
+    fn held<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = (BatchId, &'a JobEntry, &'a BatchEntry)> {
+        index.order.iter().filter_map(|job| Some((*job, index.jobs.get(job)?))).flat_map(|(job, entry)| {
+            let batches = (0..).zip(&entry.batches).map(move |(number, batch)| ((job, number), entry, batch));
+            batches.filter(|(_, _, batch)| batch.stage == BatchStage::Leased && batch.provider == self.me)
+        })
+    }
+
+    /// Begins as many held batches as there are workers, those first whose leases end first. A batch is begun even when its lease
+    /// may run out: a late result counts until a successor is active, and without one the bond is lost for certain.
+    fn execute(&mut self, index: &Index, actions: &mut Vec<Action>) {
+        let free = (self.policy.workers as usize).saturating_sub(self.executing.len());
+        if free == 0 {
+            return;
+        }
+        // What failed is given back while that leaves no mark; after that it is tried again.
+        let again = |id: &BatchId, entry: &JobEntry, batch: &BatchEntry| {
+            !self.failed.contains(id) || (!self.may_release(entry, batch) && !self.is_resting(&id.0))
+        };
+        let ready = |id: &BatchId, entry: &JobEntry, batch: &BatchEntry| {
+            !self.executing.contains(id)
+                && !self.executed.contains_key(id)
+                && self.looked.get(&id.0) == Some(&Looked::Ready)
+                && again(id, entry, batch)
+        };
+        let held = self.held(index).filter(|(id, entry, batch)| ready(id, entry, batch));
+        let mut next: Vec<_> = held.map(|(id, _, batch)| (batch.deadline, id)).collect();
+        next.sort_unstable();
+        for (_, id) in next.into_iter().take(free) {
+            self.failed.remove(&id);
+            self.executing.insert(id);
+            actions.push(Action::Execute(id));
+        }
+    }
+
+    fn prepare(&mut self, index: &Index, actions: &mut Vec<Action>) {
+        let held: BTreeSet<_> = self.held(index).map(|((job, _), ..)| job).collect();
+        for id in &index.order {
+            let Some(entry) = index.jobs.get(id) else { continue };
+            if self.looked.contains_key(id) || self.is_resting(id) {
+                continue;
+            }
+            let welcome =
+                || !self.paused && self.policy.objection(&entry.job).is_none() && self.free(entry).next().is_some();
+            if held.contains(id) || welcome() {
+                self.looked.insert(*id, Looked::Preparing);
+                actions.push(Action::Prepare(*id));
+            }
+        }
+    }
+
+    /// Numbers of the batches that could be leased now.
+    fn free<'a>(&self, entry: &'a JobEntry) -> impl Iterator<Item = u32> + use<'a> {
+        let (now, cancelled) = (self.now, entry.cancelled);
+        (0..).zip(&entry.batches).filter(move |(_, batch)| !cancelled && batch.is_free(now)).map(|(number, _)| number)
+    }
+
+    /// As many of `found` as fit into a transaction. One that the contract refuses takes all others of its transaction with it:
+    /// after a failure they go one by one, another one first each time.
+    fn portion<T>(&self, mut found: Vec<T>) -> Vec<T> {
+        if self.fruitless > 0 && !found.is_empty() {
+            let first = self.fruitless as usize % found.len();
+            found.swap(0, first);
+            found.truncate(1);
+        }
+        found.truncate(MAX_PER_TRANSACTION);
+        found
+    }
+
+    /// The job of `found` whose turn it is: the first, or another one after a failure.
+    fn turn<T>(&self, found: BTreeMap<B256, Vec<T>>) -> Option<(B256, Vec<T>)> {
+        let turn = (self.fruitless as usize).checked_rem(found.len())?;
+        found.into_iter().nth(turn).map(|(job, batches)| (job, self.portion(batches)))
+    }
+
+    /// Results, once there is a transaction full of them, one has waited long enough, or no other will come soon.
+    fn submit(&self, index: &Index) -> Option<Action> {
+        let mut found: BTreeMap<B256, Vec<(u32, ResultRecord)>> = BTreeMap::new();
+        let mut due = self.executing.is_empty() && self.queue(index) == 0;
+        let mut stake = self.free_stake;
+        for (id, done) in &self.executed {
+            let Some((entry, batch)) = entry(index, *id) else { continue };
+            let mine = batch.stage == BatchStage::Leased && batch.provider == self.me;
+            let active = !mine || self.number + 1 >= batch.active_block;
+            if active && self.may_submit(entry, batch) {
+                if !mine {
+                    // Its stake was unlocked with the lease: it has to be locked once more.
+                    let lock = job::lease_lock(&entry.job, id.1, self.audit_floor_bps);
+                    let Some(rest) = stake.checked_sub(lock) else { continue };
+                    stake = rest;
+                }
+                // A late one may be too late at any moment.
+                let last_quarter = self.now + u64::from(entry.job.leaseSeconds / 4) >= batch.deadline;
+                due |= !mine || last_quarter || self.now >= done.since + SUBMIT_DELAY;
+                found.entry(id.0).or_default().push((id.1, done.record));
+            }
+        }
+        due |= found.values().any(|results| results.len() >= MAX_PER_TRANSACTION);
+        if !due {
+            return None;
+        }
+        self.turn(found).map(|(job, results)| Action::Submit(job, results))
+    }
+
+    /// Number of held batches that are still to be executed, or are being executed.
+    fn queue(&self, index: &Index) -> usize {
+        let ahead = |id: &BatchId| !self.executed.contains_key(id) && !self.is_out_of_reach(&id.0);
+        self.held(index).filter(|(id, ..)| ahead(id)).count()
+    }
+
+    /// Batches that could not be executed go back while that leaves no mark.
+    fn release(&self, index: &Index) -> Option<Action> {
+        let mut found: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
+        for (id, entry, batch) in self.held(index) {
+            let failed = self.failed.contains(&id) || (!self.executed.contains_key(&id) && self.is_out_of_reach(&id.0));
+            if failed && self.may_release(entry, batch) {
+                found.entry(id.0).or_default().push(id.1);
+            }
+        }
+        self.turn(found).map(|(job, batches)| Action::Release(job, batches))
+    }
+
+    fn finalise(&self, index: &Index) -> Option<Action> {
+        let due = |batch: &BatchEntry| {
+            batch.stage == BatchStage::Submitted && batch.provider == self.me && self.now >= batch.deadline
+        };
+        let mut found: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
+        for (id, entry) in &index.jobs {
+            let numbers: Vec<_> =
+                (0..).zip(&entry.batches).filter(|(_, batch)| due(batch)).map(|(number, _)| number).collect();
+            if !numbers.is_empty() {
+                found.insert(*id, numbers);
+            }
+        }
+        self.turn(found).map(|(job, batches)| Action::Finalise(job, batches))
+    }
+
+    fn lease(&self, index: &Index) -> Option<Action> {
+        if self.paused {
+            return None;
+        }
+        let waiting = self.queue(index);
+        let mut jobs: Vec<_> = index
+            .order
+            .iter()
+            .filter(|id| self.looked.get(*id) == Some(&Looked::Ready) && !self.is_resting(id))
+            .filter_map(|id| Some((id, index.jobs.get(id)?)))
+            .filter(|(_, entry)| self.policy.objection(&entry.job).is_none())
+            .collect();
+        // The best price first; among equals the oldest.
+        jobs.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.job.pricePerGigafuel));
+        jobs.into_iter().find_map(|(id, entry)| {
+            let room = self.capacity(*id, entry).saturating_sub(waiting);
+            let batches = self.choose(*id, entry, room);
+            (!batches.is_empty()).then_some(Action::Lease(*id, batches))
+        })
+    }
+
+    /// Unexecuted batches to hold at once: one for each worker until the job's pace is known, then as many more as keep the
+    /// workers busy while the next lease is mined, if all of them end well within a lease.
+    fn capacity(&self, id: B256, entry: &JobEntry) -> usize {
+        let workers = self.policy.workers as usize;
+        let Some(pace) = self.pace.get(&id).map(|pace| (*pace).max(1)) else { return workers };
+        if self.is_too_slow(id, entry).is_some() {
+            return 0;
+        }
+        let wanted = 1 + (self.mining_seconds * 1_000).div_ceil(pace).max(1);
+        let possible = u64::from(entry.job.leaseSeconds) * 1_000 * QUEUE_PERCENT / 100 / pace;
+        workers.saturating_mul(wanted.min(possible).clamp(1, MAX_ROUNDS) as usize)
+    }
+
+    /// The job's pace, if a batch would hardly be executed within its lease.
+    fn is_too_slow(&self, id: B256, entry: &JobEntry) -> Option<u64> {
+        let lease = u64::from(entry.job.leaseSeconds) * 1_000 * BATCH_PERCENT / 100;
+        self.pace.get(&id).copied().filter(|pace| *pace > lease)
+    }
+
+    /// Up to `room` free batches that the free stake covers, starting at a place of one's own, so that providers seldom want the
+    /// same ones.
+    fn choose(&self, id: B256, entry: &JobEntry, room: usize) -> Vec<u32> {
+        let free: Vec<_> = self.free(entry).collect();
+        if free.is_empty() || room == 0 {
+            return Vec::new();
+        }
+        let place = keccak256([id.as_slice(), &self.me.to_be_bytes(), &self.fruitless.to_be_bytes()].concat());
+        let start =
+            U256::from_be_bytes(place.0).checked_rem(U256::from(free.len())).map_or(0, |start| start.to::<usize>());
+        let mut stake = self.free_stake;
+        let mut chosen = Vec::new();
+        for number in free[start..].iter().chain(&free[..start]).take(room.min(MAX_PER_TRANSACTION)) {
+            let lock = job::lease_lock(&entry.job, *number, self.audit_floor_bps);
+            let Some(rest) = stake.checked_sub(lock) else { break };
+            stake = rest;
+            chosen.push(*number);
+        }
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// What the owner may want to know.
+    pub fn overview(&self, index: &Index) -> Overview {
+        let submitted = |entry: &JobEntry| {
+            entry
+                .batches
+                .iter()
+                .filter(|batch| batch.stage == BatchStage::Submitted && batch.provider == self.me)
+                .count()
+        };
+        let skipped =
+            index.order.iter().filter_map(|id| Some((*id, index.jobs.get(id)?))).filter(|(_, entry)| !entry.is_over());
+        Overview {
+            executing: self.executing.iter().copied().collect(),
+            held: self.held(index).count(),
+            submitted: index.jobs.values().map(submitted).sum(),
+            skipped: skipped.filter_map(|(id, entry)| Some((id, self.skip_reason(id, entry)?))).collect(),
+        }
+    }
+
+    fn skip_reason(&self, id: B256, entry: &JobEntry) -> Option<SkipReason> {
+        if let Some(reason) = self.policy.objection(&entry.job) {
+            return Some(reason);
+        }
+        if let Some(Looked::Refused(text)) = self.looked.get(&id) {
+            return Some(SkipReason::Refused { text: text.clone() });
+        }
+        if self.is_resting(&id) {
+            return self.resting.get(&id).map(|rest| rest.why.clone());
+        }
+        if let Some(millis) = self.is_too_slow(id, entry) {
+            return Some(SkipReason::TooSlow { millis });
+        }
+        let Some(first) = self.free(entry).next() else { return Some(SkipReason::NothingFree) };
+        if self.looked.get(&id) == Some(&Looked::Preparing) {
+            return Some(SkipReason::Checking);
+        }
+        let lock = job::lease_lock(&entry.job, first, self.audit_floor_bps);
+        (lock > self.free_stake).then_some(SkipReason::Stake)
+    }
+}

@@ -1,0 +1,103 @@
+//! Which jobs a provider takes, and why it leaves the others.
+
+use std::collections::BTreeSet;
+
+use conun_bindings::abi::JobRegistry::Job;
+use serde::{Deserialize, Serialize};
+
+/// Which jobs a provider takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Policy {
+    /// Least price, token wei for 10^9 fuel; default 1.
+    pub min_price: u128,
+    /// Most memory that a task may ask for, bytes; default 2 GiB.
+    pub max_memory_bytes: u64,
+    /// Most fuel that a task may ask for; default 10^13.
+    pub max_fuel: u64,
+    /// Categories taken; all if empty (default).
+    pub categories: BTreeSet<u32>,
+    /// Batches executed at once; default 1.
+    pub workers: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            min_price: 1,
+            max_memory_bytes: 2 << 30,
+            max_fuel: 10_000_000_000_000,
+            categories: BTreeSet::new(),
+            workers: 1,
+        }
+    }
+}
+
+impl Policy {
+    /// What speaks against a job, by its terms alone.
+    pub fn objection(&self, job: &Job) -> Option<SkipReason> {
+        if job.pricePerGigafuel < self.min_price {
+            Some(SkipReason::Price)
+        } else if job.memoryLimit > self.max_memory_bytes {
+            Some(SkipReason::Memory)
+        } else if job.fuelLimit > self.max_fuel {
+            Some(SkipReason::Fuel)
+        } else if !self.categories.is_empty() && !self.categories.contains(&job.category) {
+            Some(SkipReason::Category)
+        } else {
+            None
+        }
+    }
+}
+
+/// Why a job is not worked on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "reason", rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// It pays too little.
+    #[error("pays less than min-price")]
+    Price,
+    /// Its tasks may need too much memory.
+    #[error("asks for more memory than max-memory-bytes")]
+    Memory,
+    /// Its tasks may burn too much fuel.
+    #[error("asks for more fuel than max-fuel")]
+    Fuel,
+    /// Its category is not taken.
+    #[error("its category is not among categories")]
+    Category,
+    /// The free stake does not cover one batch.
+    #[error("a batch locks more stake than is free: add stake")]
+    Stake,
+    /// A batch takes longer here than a lease lasts.
+    #[error("a batch takes {millis} ms here, longer than a lease lasts")]
+    TooSlow {
+        /// Mean time of a batch, milliseconds.
+        millis: u64,
+    },
+    /// Its program or inputs cannot be used.
+    #[error("its program or inputs were refused: {text}")]
+    Refused {
+        /// What is wrong.
+        text: String,
+    },
+    /// Its program or inputs could not be fetched; tried again later.
+    #[error("its program or inputs cannot be had: {text}")]
+    Unavailable {
+        /// What happened.
+        text: String,
+    },
+    /// A batch of it could not be executed here; tried again later.
+    #[error("left alone for a while, since a batch of it could not be executed: {text}")]
+    SetAside {
+        /// What happened.
+        text: String,
+    },
+    /// It is being fetched and checked.
+    #[error("its program and inputs are being checked")]
+    Checking,
+    /// Nothing of it is free.
+    #[error("no batch is free")]
+    NothingFree,
+}

@@ -1,0 +1,9 @@
+//! End to end: the built command, real processes, real nodes. One binary, so that it links once.
+
+mod accounts;
+mod anvil;
+mod bad_input;
+mod cast;
+mod demo;
+mod support;
+mod walk;
