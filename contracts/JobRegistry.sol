@@ -20,6 +20,14 @@ contract JobRegistry is IJobRegistry {
     uint8 private constant POSTED = 1;
     uint8 private constant CANCELLED = 2;
 
+    /// What consecutive batches of one provider come to when one call settles them, token wei.
+    struct Settlement {
+        uint32 provider;
+        uint256 unlocked;
+        uint256 paid;
+        uint256 refunded;
+    }
+
     IEscrow private immutable _ESCROW;
     IProviderRegistry private immutable _PROVIDERS;
     IReputation private immutable _REPUTATION;
@@ -118,12 +126,13 @@ contract JobRegistry is IJobRegistry {
     /// @inheritdoc IJobRegistry
     function release(Job calldata job, uint32[] calldata batches) external {
         (bytes32 jobId, JobState storage state) = _posted(job);
+        if (batches.length == 0) revert NothingGiven();
         uint32 provider = _PROVIDERS.indexOf(msg.sender);
         uint256 unlocked;
         uint256 refund;
         for (uint256 i = 0; i < batches.length; ++i) {
             Batch storage batch = _batchAt(job, jobId, batches[i]);
-            if (batch.state != BatchState.Leased) revert WrongState(batches[i], batch.state);
+            if (batch.state != BatchState.Leased) revert WrongState(batches[i], _stateOf(state, batch));
             if (provider == 0 || batch.provider != provider) revert NotHolder(batches[i], provider);
             uint256 leasedAt = batch.deadline - job.leaseSeconds;
             if (block.timestamp > leasedAt + job.leaseSeconds / 4) revert TooLateToRelease(batches[i]);
@@ -162,26 +171,32 @@ contract JobRegistry is IJobRegistry {
     function accept(Job calldata job, uint32 first, uint256 bitmap) external {
         (bytes32 jobId, JobState storage state) = _asRequester(job);
         if (bitmap == 0) revert NothingGiven();
+        Settlement memory run;
         for (uint32 batch = first; bitmap != 0; ++batch) {
-            if (bitmap & 1 == 1) _settle(job, jobId, state, batch, true);
+            if (bitmap & 1 == 1) _settle(job, jobId, state, batch, true, run);
             bitmap >>= 1;
         }
+        _pay(job, run);
     }
 
     /// @inheritdoc IJobRegistry
     function finalise(Job calldata job, uint32[] calldata batches) external {
         (bytes32 jobId, JobState storage state) = _posted(job);
+        if (batches.length == 0) revert NothingGiven();
+        Settlement memory run;
         for (uint256 i = 0; i < batches.length; ++i) {
-            _settle(job, jobId, state, batches[i], false);
+            _settle(job, jobId, state, batches[i], false, run);
         }
+        _pay(job, run);
     }
 
     /// @inheritdoc IJobRegistry
     function expire(Job calldata job, uint32[] calldata batches) external {
         (bytes32 jobId, JobState storage state) = _posted(job);
+        if (batches.length == 0) revert NothingGiven();
         for (uint256 i = 0; i < batches.length; ++i) {
             Batch storage batch = _batchAt(job, jobId, batches[i]);
-            if (batch.state != BatchState.Leased) revert WrongState(batches[i], batch.state);
+            if (batch.state != BatchState.Leased) revert WrongState(batches[i], _stateOf(state, batch));
             if (block.timestamp <= batch.deadline) revert LeaseRunning(batches[i], batch.deadline);
             uint256 refund = _expire(job, jobId, state, batch, batches[i]);
             if (refund != 0) _ESCROW.settle(job.requester, job.requester, 0, refund);
@@ -201,7 +216,7 @@ contract JobRegistry is IJobRegistry {
     /// @inheritdoc IJobRegistry
     function batchState(bytes32 jobId, uint32 batch) external view returns (Batch memory state) {
         state = _batches[jobId][batch];
-        if (state.state == BatchState.Open && _jobs[jobId].status == CANCELLED) state.state = BatchState.Cancelled;
+        state.state = _stateOf(_jobs[jobId], _batches[jobId][batch]);
     }
 
     /// @inheritdoc IJobRegistry
@@ -253,6 +268,12 @@ contract JobRegistry is IJobRegistry {
         return _batches[jobId][batch];
     }
 
+    /// `cancel` writes nothing to the batches: what is stored as open is cancelled when the job is.
+    function _stateOf(JobState storage state, Batch storage batch) private view returns (BatchState) {
+        bool cancelled = batch.state == BatchState.Open && state.status == CANCELLED;
+        return cancelled ? BatchState.Cancelled : batch.state;
+    }
+
     function _batchCount(Job calldata job) private pure returns (uint32) {
         return uint32(Math.ceilDiv(job.taskCount, job.batchSize));
     }
@@ -285,7 +306,7 @@ contract JobRegistry is IJobRegistry {
             state.open -= 1;
             _PROVIDERS.lockStake(msg.sender, leaseLock(job, number));
         } else {
-            revert WrongState(number, batch.state);
+            revert WrongState(number, _stateOf(state, batch));
         }
     }
 
@@ -325,19 +346,39 @@ contract JobRegistry is IJobRegistry {
         }
     }
 
-    function _settle(Job calldata job, bytes32 jobId, JobState storage state, uint32 number, bool accepted) private {
+    /// Makes a submitted batch final and adds what it pays to `run`, which the caller pays at the end with {_pay}.
+    function _settle(
+        Job calldata job,
+        bytes32 jobId,
+        JobState storage state,
+        uint32 number,
+        bool accepted,
+        Settlement memory run
+    ) private {
         Batch storage batch = _batchAt(job, jobId, number);
-        if (batch.state != BatchState.Submitted) revert WrongState(number, batch.state);
+        if (batch.state != BatchState.Submitted) revert WrongState(number, _stateOf(state, batch));
         if (!accepted && block.timestamp < batch.deadline) revert WindowOpen(number, batch.deadline);
         uint256 worst = _worst(job, number);
-        uint256 payment = uint256(batch.fuel) * job.pricePerGigafuel / GIGAFUEL;
+        uint64 fuel = batch.fuel;
+        uint256 payment = uint256(fuel) * job.pricePerGigafuel / GIGAFUEL;
         uint32 provider = batch.provider;
         batch.state = BatchState.Settled;
         state.locked -= worst.toUint96();
         state.unsettled -= 1;
         emit BatchSettled(jobId, provider, number, payment, worst - payment, accepted);
-        address payout = _PROVIDERS.unlockStake(provider, leaseLock(job, number), 0);
-        _ESCROW.settle(job.requester, payout, payment, worst - payment);
-        _REPUTATION.recordSettled(provider, job.requester, batch.fuel, accepted);
+        if (run.provider != provider) {
+            _pay(job, run);
+            (run.provider, run.unlocked, run.paid, run.refunded) = (provider, 0, 0, 0);
+        }
+        run.unlocked += leaseLock(job, number);
+        run.paid += payment;
+        run.refunded += worst - payment;
+        _REPUTATION.recordSettled(provider, job.requester, fuel, accepted);
+    }
+
+    function _pay(Job calldata job, Settlement memory run) private {
+        if (run.provider == 0) return;
+        address payout = _PROVIDERS.unlockStake(run.provider, run.unlocked, 0);
+        _ESCROW.settle(job.requester, payout, run.paid, run.refunded);
     }
 }

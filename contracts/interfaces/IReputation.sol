@@ -10,7 +10,7 @@ struct ProviderRecord {
 
 /// @notice A requester's record.
 struct RequesterRecord {
-    /// Batches it accepted before their window was over.
+    /// Batches it accepted itself, within their window or later.
     uint64 accepted;
     /// Batches that were paid because it kept silent.
     uint64 timedOut;

@@ -257,8 +257,16 @@ contract JobRegistryPostTest is Fixture {
         assertEq(_available(requester), jobs.depositOf(job));
         assertEq(_locked(requester), 0);
         assertEq(jobs.jobState(id).unsettled, 0);
-        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Open));
+        bytes memory refusal = abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Cancelled);
+        vm.expectRevert(refusal);
         _submit(alice, job, 0, 1);
+        vm.expectRevert(refusal);
+        _expire(job, _list(0));
+        vm.expectRevert(refusal);
+        jobs.finalise(job, _list(0));
+        vm.expectRevert(refusal);
+        vm.prank(alice);
+        jobs.release(job, _list(0));
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.JobIsCancelled.selector, id));
         _lease(bob, job, _list(0));
     }

@@ -303,6 +303,32 @@ contract JobRegistryResultTest is Fixture {
         jobs.finalise(job, _list(3));
     }
 
+    function test_finaliseExpireAndRelease_refuseNothing() public {
+        vm.expectRevert(IJobRegistry.NothingGiven.selector);
+        jobs.finalise(job, new uint32[](0));
+        vm.expectRevert(IJobRegistry.NothingGiven.selector);
+        jobs.expire(job, new uint32[](0));
+        vm.expectRevert(IJobRegistry.NothingGiven.selector);
+        vm.prank(alice);
+        jobs.release(job, new uint32[](0));
+    }
+
+    /// Batches of two providers in turn: each change of provider pays the run before it, and nobody is paid another's.
+    function test_accept_ofSeveralProvidersInTurnPaysEach() public {
+        _lease(alice, job, _list(0, 2));
+        _lease(bob, job, _list(1));
+        _submit(alice, job, 0, 1e9);
+        _submit(bob, job, 1, 2e9);
+        _submit(alice, job, 2, 3e9);
+        vm.prank(requester);
+        jobs.accept(job, 0, 7);
+        assertEq(_available(_payout(alice)), _price(job, 1e9) + _price(job, 3e9));
+        assertEq(_available(_payout(bob)), _price(job, 2e9));
+        assertEq(_lockedStake(aliceIndex) + _lockedStake(bobIndex), 0);
+        assertEq(_locked(requester), 0);
+        assertEq(_available(requester), jobs.depositOf(job) - _available(_payout(alice)) - _available(_payout(bob)));
+    }
+
     function test_finalise_refusesTheSameBatchTwiceInOneCall() public {
         _lease(alice, job, _list(0));
         _submit(alice, job, 0, 10);

@@ -211,7 +211,7 @@ impl Follower {
                     from = end + 1;
                 }
                 // Endpoints limit ranges or results, each in its own words.
-                Err(Error::Rpc(error)) if error.is_error_resp() && end > from => range = ((end - from + 1) / 2).max(1),
+                Err(Error::Rpc(error)) if error.is_error_resp() && end > from => range = (end - from).div_ceil(2),
                 Err(error) => return Err(error),
             }
         }

@@ -223,8 +223,8 @@ impl Index {
                     entry.refunded += event.refund;
                 }
             }
-            E::LeaseExpired(event) => self.reopen(event.jobId, event.batch, hash, "expire", Some(event.provider)),
-            E::LeaseReleased(event) => self.reopen(event.jobId, event.batch, hash, "release", None),
+            E::LeaseExpired(event) => self.reopen(event.jobId, event.batch, (hash, "expire"), Some((event.provider, block))),
+            E::LeaseReleased(event) => self.reopen(event.jobId, event.batch, (hash, "release"), None),
             E::JobCancelled(event) => {
                 let Some(entry) = self.touch(event.jobId, hash, "cancel") else { return };
                 entry.cancelled = true;
@@ -249,17 +249,21 @@ impl Index {
         self.touch(id, hash, kind)?.batches.get_mut(number as usize)
     }
 
-    fn reopen(&mut self, id: B256, number: u32, hash: TxHash, kind: &'static str, expired: Option<u32>) {
+    /// `expired` is whose lease ran out, in which block; `None` if it was given back.
+    fn reopen(&mut self, id: B256, number: u32, (hash, kind): (TxHash, &'static str), expired: Option<(u32, u64)>) {
         let Some(entry) = self.touch(id, hash, kind) else { return };
         let cancelled = entry.cancelled;
         let worst = job::worst_case(&entry.job, number);
         let Some(batch) = entry.batches.get_mut(number as usize) else { return };
+        if let Some((provider, block)) = expired {
+            batch.expiries += 1;
+            // A successor that was never active leaves the one before it its turn.
+            if block >= batch.active_block {
+                batch.previous = provider;
+            }
+        }
         batch.stage = if cancelled { BatchStage::Cancelled } else { BatchStage::Open };
         (batch.provider, batch.deadline, batch.active_block) = (0, 0, 0);
-        if let Some(provider) = expired {
-            batch.expiries += 1;
-            batch.previous = provider;
-        }
         if cancelled {
             entry.refunded += worst;
         }

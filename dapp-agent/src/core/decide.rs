@@ -240,7 +240,9 @@ impl Core {
         // The best price first; among equals the oldest.
         jobs.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.job.pricePerGigafuel));
         jobs.into_iter().find_map(|(id, entry)| {
-            let room = self.capacity(*id, entry).saturating_sub(waiting);
+            let capacity = self.capacity(*id, entry);
+            // Half a queue at a time rather than one by one: a transaction costs about the same.
+            let room = if 2 * waiting <= capacity { capacity - waiting } else { 0 };
             let batches = self.choose(*id, entry, room);
             (!batches.is_empty()).then_some(Action::Lease(*id, batches))
         })
@@ -254,7 +256,8 @@ impl Core {
         if self.is_too_slow(id, entry).is_some() {
             return 0;
         }
-        let wanted = 1 + (self.mining_seconds * 1_000).div_ceil(pace).max(1);
+        // Block time counts in seconds: anything below one looks like none.
+        let wanted = 1 + (self.mining_seconds.max(1) * 1_000).div_ceil(pace);
         let possible = u64::from(entry.job.leaseSeconds) * 1_000 * QUEUE_PERCENT / 100 / pace;
         workers.saturating_mul(wanted.min(possible).clamp(1, MAX_ROUNDS) as usize)
     }

@@ -17,6 +17,14 @@ pub struct PeerContact {
 }
 
 impl PeerContact {
+    /// A contact as it can be published: in order, so that the same addresses are the same hint, and no more than are read.
+    pub(super) fn new(endpoint: [u8; 32], mut hints: Vec<SocketAddr>) -> Self {
+        hints.sort_unstable();
+        hints.dedup();
+        hints.truncate(MAX_HINTS);
+        Self { endpoint, hints }
+    }
+
     /// Reads what somebody published; parts that are no addresses are passed over.
     pub fn parse(endpoint: [u8; 32], hint: &str) -> Self {
         let hints = hint.split(',').filter_map(|part| part.trim().parse().ok()).take(MAX_HINTS).collect();

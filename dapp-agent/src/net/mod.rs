@@ -190,9 +190,16 @@ impl Node {
         Ok(Self { inner: Arc::new(Inner { endpoint, router, store, folder: blobs, connections: Mutex::default() }) })
     }
 
-    /// Where others can reach this node.
+    /// Where others can reach this node, as it comes back from the chain: the addresses it listens on; those of this
+    /// machine where it listens on all.
     pub fn contact(&self) -> PeerContact {
-        PeerContact { endpoint: *self.inner.endpoint.id().as_bytes(), hints: self.inner.endpoint.bound_sockets() }
+        let endpoint = &self.inner.endpoint;
+        let mut hints = endpoint.bound_sockets();
+        if hints.iter().any(|hint| hint.ip().is_unspecified()) {
+            hints.extend(endpoint.addr().ip_addrs());
+            hints.retain(|hint| !hint.ip().is_unspecified());
+        }
+        PeerContact::new(*endpoint.id().as_bytes(), hints)
     }
 
     fn store_error(&self, error: impl std::fmt::Display) -> Error {
@@ -224,7 +231,7 @@ impl Node {
         blobs.get_bytes(hash).await.map(Some).map_err(|error| self.store_error(error))
     }
 
-    /// Serves a blob no longer than until the store is next cleaned.
+    /// Gives up the claim to keep a blob. It is served until the store is cleaned, which no node does by itself.
     ///
     /// # Errors
     /// If the store fails.
@@ -275,7 +282,18 @@ impl Node {
     }
 
     async fn fetch_from(&self, hash: Hash, peer: &PeerContact, max: u64) -> Result<(), Failure> {
-        let connection = self.connection(peer).await?;
+        if let Some(connection) = self.open_connection(peer).await {
+            match self.transfer(hash, connection.clone(), max).await {
+                // A peer that was started anew does not know the connection, and cannot tell.
+                Err(Failure::Stalled) => {}
+                Err(_) if connection.close_reason().is_some() => {}
+                done => return done,
+            }
+        }
+        self.transfer(hash, self.connect(peer).await?, max).await
+    }
+
+    async fn transfer(&self, hash: Hash, connection: Connection, max: u64) -> Result<(), Failure> {
         let sized = tokio::time::timeout(STALL_TIMEOUT, get_verified_size(&connection, &hash)).await;
         let (size, _) =
             sized.map_err(|_| Failure::Stalled)?.map_err(|error| Failure::NotDelivered(error.to_string()))?;
@@ -293,14 +311,16 @@ impl Node {
         }
     }
 
-    async fn connection(&self, peer: &PeerContact) -> Result<Connection, Failure> {
+    /// The connection of last time, if it is open as far as this side knows.
+    async fn open_connection(&self, peer: &PeerContact) -> Option<Connection> {
+        let id = EndpointId::from_bytes(&peer.endpoint).ok()?;
+        let connections = self.inner.connections.lock().await;
+        connections.get(&id).filter(|connection| connection.close_reason().is_none()).cloned()
+    }
+
+    async fn connect(&self, peer: &PeerContact) -> Result<Connection, Failure> {
         let unreachable = |reason: &dyn std::fmt::Display| Failure::Unreachable(reason.to_string());
         let id = EndpointId::from_bytes(&peer.endpoint).map_err(|error| unreachable(&error))?;
-        if let Some(connection) =
-            self.inner.connections.lock().await.get(&id).filter(|connection| connection.close_reason().is_none())
-        {
-            return Ok(connection.clone());
-        }
         let address = peer.hints.iter().fold(EndpointAddr::new(id), |address, hint| address.with_ip_addr(*hint));
         let connecting = self.inner.endpoint.connect(address, iroh_blobs::ALPN);
         let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;

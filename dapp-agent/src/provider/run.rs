@@ -1,7 +1,7 @@
 //! The loop: chain and finished work in, the core's decisions out.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,7 +27,7 @@ use super::{
     work::{Executor, Prepared, Unprepared, Workers},
 };
 use crate::{
-    chain::{Follower, SendError, Sender},
+    chain::{BatchStage, Follower, SendError, Sender},
     core::{Action, BatchId, Core, Event},
     net::{Node, NodeConfig, PeerContact},
     sandbox::Sandbox,
@@ -65,6 +65,8 @@ enum Report {
     Sent(Action, Result<u64, SendError>),
     /// Nothing was sent.
     NotSent(String),
+    /// Something else did not work out.
+    Trouble(String),
 }
 
 /// Works until `shutdown` resolves, then stops cleanly: nothing new is begun, running tasks are killed, what is durable stays.
@@ -126,7 +128,7 @@ pub async fn run(
         tell,
     };
     agent.announce().await?;
-    agent.remember()?;
+    agent.remember().await?;
     let result = agent.work(inbox, Duration::from_millis(config.poll_millis.max(10)), shutdown).await;
     agent.tasks.shutdown().await;
     agent.executor.workers.clear().await;
@@ -166,18 +168,48 @@ impl<T: FnMut(Running)> Agent<T> {
         Ok(())
     }
 
-    /// Tells the core of results from before a restart.
-    fn remember(&mut self) -> Result<(), Error> {
+    /// Tells the core of results from before a restart. Those that are on the chain although a crash has lost their bytes are
+    /// executed once more, so that the requester gets what it pays for.
+    async fn remember(&mut self) -> Result<(), Error> {
         let index = self.follower.index();
-        for (id, entry) in &index.jobs {
-            for (number, _) in (0..).zip(&entry.batches).filter(|(_, batch)| !batch.is_final()) {
-                if let Some(record) = self.executor.journal.result(*id, number)? {
+        let mut lost: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
+        for (id, entry) in index.jobs.iter().filter(|(_, entry)| !entry.is_over()) {
+            for (number, batch) in (0..).zip(&entry.batches) {
+                let Some(record) = self.executor.journal.result(*id, number)? else { continue };
+                if self.executor.has_outputs((*id, number), &record).await.unwrap_or(false) {
                     // It does nothing before its first look at the chain.
                     let _ = self.core.step(index, Event::Remembered((*id, number), record));
+                } else if batch.provider == self.me && batch.stage != BatchStage::Leased {
+                    lost.entry(*id).or_default().push(number);
                 }
             }
         }
+        for (id, batches) in lost {
+            self.restore(id, batches);
+        }
         Ok(())
+    }
+
+    fn restore(&mut self, id: B256, batches: Vec<u32>) {
+        let Some(job) = self.follower.index().jobs.get(&id).map(|entry| entry.job.clone()) else { return };
+        let (executor, peers, reports) = (self.executor.clone(), self.peers(id), self.reports.clone());
+        self.tasks.spawn(async move {
+            let prepared = match executor.prepare(id, job, &peers).await {
+                Ok(prepared) => prepared,
+                Err(Unprepared::Refused(text) | Unprepared::Unavailable(text)) => {
+                    // The loop ends before its tasks.
+                    let _ = reports.send(Report::Trouble(format!("lost outputs of job {id} cannot be made anew: {text}")));
+                    return;
+                }
+            };
+            for batch in batches {
+                tracing::warn!(target: "conun::provider", job = %id, batch, "its outputs were lost: executed once more");
+                if let Err(text) = executor.execute((id, batch), &prepared, &peers).await {
+                    let text = format!("lost outputs of batch {batch} of job {id} cannot be made anew: {text}");
+                    let _ = reports.send(Report::Trouble(text));
+                }
+            }
+        });
     }
 
     async fn work(
@@ -336,6 +368,7 @@ impl<T: FnMut(Running)> Agent<T> {
                 self.trouble(text.clone());
                 self.step(Event::NotSent(text));
             }
+            Report::Trouble(text) => self.trouble(text),
         }
     }
 
@@ -427,7 +460,7 @@ impl<T: FnMut(Running)> Agent<T> {
         let (mut earned, mut tasks, mut fuel) = (U256::ZERO, 0, 0);
         for entry in index.jobs.values() {
             for (number, batch) in (0..).zip(&entry.batches) {
-                if batch.provider == self.me && batch.stage == crate::chain::BatchStage::Settled {
+                if batch.provider == self.me && batch.stage == BatchStage::Settled {
                     earned += batch.payment;
                     tasks += job::tasks_in(&entry.job, number).len() as u64;
                     fuel += batch.fuel;

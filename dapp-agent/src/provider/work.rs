@@ -137,7 +137,8 @@ impl Executor {
         Ok(prepared)
     }
 
-    /// Executes a batch, publishes its outputs, and keeps its result.
+    /// Executes a batch, publishes its outputs, and keeps its result. A result from before a restart is not computed again as
+    /// long as its bytes are here.
     ///
     /// # Errors
     /// A sentence for the owner; no verdict about the job.
@@ -150,32 +151,68 @@ impl Executor {
         prepared: &Prepared,
         peers: &[PeerContact],
     ) -> Result<(ResultRecord, Duration), String> {
-        if let Some(record) = self.journal.result(id.0, id.1).map_err(|error| error.to_string())? {
+        let kept = self.journal.result(id.0, id.1).map_err(|error| error.to_string())?;
+        if let Some(record) = kept
+            && self.has_outputs(id, &record).await?
+        {
             return Ok((record, Duration::ZERO));
         }
-        let job = &prepared.job;
         let start = Instant::now();
+        let record = self.compute(id, prepared, peers).await?;
+        // The journal's first result stays, whatever comes later.
+        let first = self.journal.keep_result(id.0, id.1, record).map_err(|error| error.to_string())?;
+        if first != record {
+            return Err(
+                "executed again, the batch came out differently: this machine's memory or processor is faulty".into()
+            );
+        }
+        Ok((record, start.elapsed()))
+    }
+
+    /// Whether all bytes that a result promises are here; a crash may have lost the latest.
+    pub(super) async fn has_outputs(&self, (job, batch): BatchId, record: &ResultRecord) -> Result<bool, String> {
+        let get = async |hash: &[u8; 32]| self.node.get(hash).await.map_err(|error| error.to_string());
+        let Some(manifest) = get(&record.outputs.0).await? else { return Ok(false) };
+        let manifest = ResultManifest::decode(&manifest).map_err(|error| error.to_string())?;
+        if (manifest.job, manifest.batch) != (job, batch) {
+            return Ok(false);
+        }
+        for result in &manifest.results {
+            if get(&result.output.hash).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn compute(&self, id: BatchId, prepared: &Prepared, peers: &[PeerContact]) -> Result<ResultRecord, String> {
+        let job = &prepared.job;
         let mut worker = self.workers.take(id.0, &prepared.program).await.map_err(|error| error.to_string())?;
         let mut results = Vec::new();
         for index in job::tasks_in(job, id.1) {
             let input = prepared.inputs.tasks[index as usize];
             let stdin = self.node.fetch(&input.hash, peers, input.length).await.map_err(|error| error.to_string())?;
-            if Content::of(&stdin) != input {
+            if content_of(&stdin).await? != input {
                 return Err(format!("input {index} is not the one that the job commits to"));
             }
             // A lease's whole time: whatever takes longer has lost it anyway.
             let deadline = Duration::from_secs(job.leaseSeconds.into());
             let done = worker.execute(&stdin, job.fuelLimit, deadline).await.map_err(|error| error.to_string())?;
-            let output = Content::of(&done.output);
-            self.node.put(done.output).await.map_err(|error| error.to_string())?;
+            let bytes = Bytes::from(done.output);
+            let output = content_of(&bytes).await?;
+            self.node.put(bytes).await.map_err(|error| error.to_string())?;
             results.push(TaskResult { outcome: done.outcome, fuel: done.fuel, output });
         }
         self.workers.give_back(id.0, worker).await;
         let manifest = ResultManifest { job: id.0, batch: id.1, results };
         let tree = manifest.tree(job::tasks_in(job, id.1).start).map_err(|error| error.to_string())?;
         let outputs = self.node.put(manifest.encode()).await.map_err(|error| error.to_string())?;
-        let record = ResultRecord { root: tree.root(), fuel: tree.fuel(), outputs: outputs.into() };
-        let record = self.journal.keep_result(id.0, id.1, record).map_err(|error| error.to_string())?;
-        Ok((record, start.elapsed()))
+        Ok(ResultRecord { root: tree.root(), fuel: tree.fuel(), outputs: outputs.into() })
     }
+}
+
+/// Hashing megabytes takes a while: other tasks go on meanwhile.
+async fn content_of(bytes: &Bytes) -> Result<Content, String> {
+    let bytes = bytes.clone();
+    tokio::task::spawn_blocking(move || Content::of(&bytes)).await.map_err(|error| format!("a bug: {error}"))
 }

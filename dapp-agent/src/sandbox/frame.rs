@@ -13,7 +13,15 @@ pub(super) const MAX_FRAME: u64 = {
     body + MAX_STDERR_BYTES as u64 + (1 << 20)
 };
 
+fn too_long(length: u64) -> io::Error {
+    let reason = format!("a message of {length} bytes, at most {MAX_FRAME} are passed");
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
 pub(super) async fn send(pipe: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> io::Result<()> {
+    if body.len() as u64 > MAX_FRAME {
+        return Err(too_long(body.len() as u64));
+    }
     pipe.write_all(&(body.len() as u64).to_le_bytes()).await?;
     pipe.write_all(body).await?;
     pipe.flush().await
@@ -22,7 +30,7 @@ pub(super) async fn send(pipe: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> i
 pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let length = pipe.read_u64_le().await?;
     if length > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes")));
+        return Err(too_long(length));
     }
     // Grows with what really arrives.
     let mut body = Vec::new();

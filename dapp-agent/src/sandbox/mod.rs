@@ -138,6 +138,12 @@ impl Worker {
         };
         match tokio::time::timeout(deadline, exchange).await {
             Ok(Ok(reply)) => Ok(reply),
+            // Too long, in either direction, or no frame at all: it would not end by itself.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                // It may be dead already.
+                let _ = self.child.start_kill();
+                Err(Error::Host(error.to_string()))
+            }
             Ok(Err(error)) => {
                 let status = tokio::time::timeout(Duration::from_secs(1), self.child.wait()).await;
                 let status =

@@ -256,6 +256,18 @@ pub(crate) fn greetings(tasks: usize) -> Prepared {
     assemble(&file, HELLO.into(), inputs, TOKEN).unwrap()
 }
 
+const PATHTRACER: &[u8] = include_bytes!("../../../examples/pathtracer/pathtracer.wasm");
+
+/// A small picture as 24 tiles, a task and a batch each, about a third of a second of work.
+pub(crate) fn picture() -> Prepared {
+    let text = "program = 'pathtracer.wasm'\nprice = '1'\nbatch-size = 1\nlease-seconds = 60\nwindow-seconds = 120";
+    let tile = |tile: u32| {
+        let (x, y) = (tile % 6 * 32, tile / 6 * 32);
+        format!("192 128 {x} {y} {} {} 160\n", x + 32, y + 32).into()
+    };
+    assemble(&JobFile::parse(text).unwrap(), PATHTRACER.into(), (0..24).map(tile).collect(), TOKEN).unwrap()
+}
+
 /// Whether the folder holds exactly what [`greetings`] say.
 pub(crate) fn assert_greeted(out: &Path, tasks: usize) {
     for task in 0..tasks {
