@@ -30,15 +30,19 @@ struct Anvil {
 
 impl Anvil {
     async fn start() -> Self {
-        let bin = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("node_modules/@foundry-rs");
-        let bin = std::fs::read_dir(&bin)
+        let packages = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("node_modules/@foundry-rs");
+        let bin = std::fs::read_dir(&packages)
             .into_iter()
             .flatten()
             .flatten()
-            .map(|entry| entry.path().join("bin/anvil"))
-            .find(|path| path.parent().unwrap().parent().unwrap().file_name().unwrap() != "anvil" && path.exists())
-            .unwrap_or_else(|| panic!("no anvil below {}: `scripts/test` installs it", bin.display()));
-        let mut child = Command::new(bin).args(["--port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+            .map(|package| package.path().join("bin/anvil"))
+            .find(|path| path.exists())
+            .unwrap_or_else(|| "anvil".into());
+        let mut child = Command::new(bin)
+            .args(["--port", "0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("anvil: `scripts/test` installs it, or foundryup");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut lines = lines.map(Result::unwrap);
         let address = lines.find_map(|line| line.strip_prefix("Listening on ").map(str::to_owned)).unwrap();

@@ -92,6 +92,7 @@ pub(crate) struct Devnet {
 
 /// A command that ran to its end.
 #[derive(Debug)]
+#[expect(dead_code, reason = "`args` is for the message of a failed assertion")]
 pub(crate) struct Ran {
     args: Vec<String>,
     pub(crate) code: Option<i32>,
@@ -133,7 +134,10 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap_or_else(|error| {
+                panic!("{command:?}: {error} (foundry's binaries: `scripts/test` installs them)")
+            });
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -189,7 +193,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// One of foundry's binaries, never npm's launcher, which loses the exit status.
+/// One of foundry's binaries: the one that `scripts/test` installs from npm, else the one on PATH.
 pub(crate) fn foundry(tool: &str) -> PathBuf {
     let packages = root().join("node_modules/@foundry-rs");
     std::fs::read_dir(&packages)
@@ -199,7 +203,7 @@ pub(crate) fn foundry(tool: &str) -> PathBuf {
         .filter(|package| package.file_name().to_string_lossy().starts_with(&format!("{tool}-")))
         .map(|package| package.path().join("bin").join(tool))
         .find(|binary| binary.exists())
-        .unwrap_or_else(|| panic!("no {tool} below {}: `scripts/test` installs it", packages.display()))
+        .unwrap_or_else(|| tool.into())
 }
 
 /// Runs foundry's `cast`; it must succeed.

@@ -223,7 +223,9 @@ impl Index {
                     entry.refunded += event.refund;
                 }
             }
-            E::LeaseExpired(event) => self.reopen(event.jobId, event.batch, (hash, "expire"), Some((event.provider, block))),
+            E::LeaseExpired(event) => {
+                self.reopen(event.jobId, event.batch, (hash, "expire"), Some((event.provider, block)))
+            }
             E::LeaseReleased(event) => self.reopen(event.jobId, event.batch, (hash, "release"), None),
             E::JobCancelled(event) => {
                 let Some(entry) = self.touch(event.jobId, hash, "cancel") else { return };

@@ -243,7 +243,7 @@ impl Core {
             let capacity = self.capacity(*id, entry);
             // Half a queue at a time rather than one by one: a transaction costs about the same.
             let room = if 2 * waiting <= capacity { capacity - waiting } else { 0 };
-            let batches = self.choose(*id, entry, room);
+            let batches = self.choose(index, *id, entry, room);
             (!batches.is_empty()).then_some(Action::Lease(*id, batches))
         })
     }
@@ -269,8 +269,8 @@ impl Core {
     }
 
     /// Up to `room` free batches that the free stake covers, starting at a place of one's own, so that providers seldom want the
-    /// same ones.
-    fn choose(&self, id: B256, entry: &JobEntry, room: usize) -> Vec<u32> {
+    /// same ones. Whoever holds more than one keeps the stake for another one free: a late result locks it anew.
+    fn choose(&self, index: &Index, id: B256, entry: &JobEntry, room: usize) -> Vec<u32> {
         let free: Vec<_> = self.free(entry).collect();
         if free.is_empty() || room == 0 {
             return Vec::new();
@@ -278,11 +278,15 @@ impl Core {
         let place = keccak256([id.as_slice(), &self.me.to_be_bytes(), &self.fruitless.to_be_bytes()].concat());
         let start =
             U256::from_be_bytes(place.0).checked_rem(U256::from(free.len())).map_or(0, |start| start.to::<usize>());
+        let holds = self.held(index).next().is_some();
         let mut stake = self.free_stake;
         let mut chosen = Vec::new();
         for number in free[start..].iter().chain(&free[..start]).take(room.min(MAX_PER_TRANSACTION)) {
             let lock = job::lease_lock(&entry.job, *number, self.audit_floor_bps);
             let Some(rest) = stake.checked_sub(lock) else { break };
+            if rest < lock && (holds || !chosen.is_empty()) {
+                break;
+            }
             stake = rest;
             chosen.push(*number);
         }

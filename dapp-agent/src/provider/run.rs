@@ -34,6 +34,9 @@ use crate::{
     store::Journal,
 };
 
+/// Time between looks for the file that pauses, however seldom the chain is looked at.
+const PAUSE_CHECK: Duration = Duration::from_millis(500);
+
 /// What a provider says while it works.
 #[derive(Clone, Debug)]
 pub enum Running {
@@ -58,7 +61,7 @@ pub enum Running {
 
 /// Something from a task of the loop.
 enum Report {
-    Prepared(B256, Result<Prepared, Unprepared>),
+    Prepared(B256, Result<Box<Prepared>, Unprepared>),
     /// By which task: one that was abandoned may still have reported.
     Executed(BatchId, task::Id, Result<(crate::store::ResultRecord, Duration), String>),
     /// In which block.
@@ -221,12 +224,15 @@ impl<T: FnMut(Running)> Agent<T> {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut ticks = tokio::time::interval(poll);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut flags = tokio::time::interval(PAUSE_CHECK);
+        flags.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let turn = async {
                 tokio::select! {
                     biased;
                     Some(report) = inbox.recv() => self.report(report).await,
-                    _ = ticks.tick() => self.look().await,
+                    _ = flags.tick() => self.heed_pause(),
+                    _ = ticks.tick() => self.refresh().await,
                 }
             };
             // An endpoint that does not answer must not hold up the end.
@@ -252,14 +258,13 @@ impl<T: FnMut(Running)> Agent<T> {
         }
     }
 
-    async fn look(&mut self) {
+    fn heed_pause(&mut self) {
         let paused = is_paused(&self.folder);
         if paused != self.status.paused {
             self.status.paused = paused;
             tracing::info!(target: "conun::provider", paused, "pause");
         }
         self.step(Event::Paused(paused));
-        self.refresh().await;
     }
 
     /// Brings the index up to date and tells the core.
@@ -321,7 +326,7 @@ impl<T: FnMut(Running)> Agent<T> {
     async fn report(&mut self, report: Report) {
         match report {
             Report::Prepared(job, Ok(prepared)) => {
-                self.prepared.insert(job, Arc::new(prepared));
+                self.prepared.insert(job, Arc::from(prepared));
                 self.step(Event::Prepared(job));
             }
             Report::Prepared(job, Err(Unprepared::Refused(text))) => {
@@ -387,7 +392,7 @@ impl<T: FnMut(Running)> Agent<T> {
                 self.tasks.spawn(async move {
                     let prepared = executor.prepare(id, job, &peers).await;
                     // The loop ends before its tasks.
-                    let _ = reports.send(Report::Prepared(id, prepared));
+                    let _ = reports.send(Report::Prepared(id, prepared.map(Box::new)));
                 });
             }
             Action::Execute(batch) => {

@@ -3,5 +3,7 @@
 mod bad_input;
 mod hostile;
 mod market;
+mod net;
 mod resume;
+mod sandbox;
 mod world;

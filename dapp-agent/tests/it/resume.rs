@@ -37,6 +37,7 @@ async fn a_provider_killed_at_any_point_goes_on_where_it_was_and_loses_nothing()
         agent.ready().await;
         agent.until(point).await;
         agent.kill().await;
+        world.assert_index_is_right(posted.job).await;
     }
     let mut agent = seat.start();
     agent.ready().await;
@@ -116,6 +117,7 @@ async fn the_leases_of_a_provider_that_stays_away_go_to_another_and_its_bond_is_
     }
     let ledger = Ledger::of(requester.provider(), requester.follower().index(), posted.job).await.unwrap();
     assert!(ledger.adds_up() && ledger.expired_leases == 2 && ledger.providers.len() == 1, "{ledger:?}");
+    world.assert_index_is_right(posted.job).await;
     // A tenth of the worst case of two tasks, 0.002 tokens, for each batch.
     assert_eq!(stake - world.stake(1).await, U256::from(2 * TOKEN / 1_000 / 10 * 2));
     other.stop().await.unwrap();

@@ -21,7 +21,7 @@ use conun_agent::{
 };
 use conun_bindings::{
     Contracts,
-    abi::{ConunToken, Escrow},
+    abi::{ConunToken, Escrow, JobRegistry},
     deploy::{Plan, TOKEN, deploy, devnet_settings},
 };
 use conun_chain::{ChainConfig, ServerHandle, SharedChain, dev_accounts};
@@ -120,6 +120,21 @@ impl World {
 
     pub(crate) async fn stake(&self, index: u32) -> U256 {
         self.follower().await.index().providers[&index].stake
+    }
+
+    /// The index says of every batch what the registry's storage says.
+    pub(crate) async fn assert_index_is_right(&self, job: B256) {
+        let follower = self.follower().await;
+        let registry = JobRegistry::new(self.contracts.jobs, self.provider());
+        for (number, batch) in (0..).zip(&follower.index().jobs[&job].batches) {
+            let stored = registry.batchState(job, number).call().await.unwrap();
+            assert_eq!(stored.state, batch.stage as u8, "{batch:?}");
+            assert_eq!((stored.provider, stored.previous), (batch.provider, batch.previous), "{batch:?}");
+            assert_eq!(
+                (u32::from(stored.expiries), stored.fuel, stored.root),
+                (batch.expiries, batch.fuel, batch.root)
+            );
+        }
     }
 
     /// Waits until the chain shows something.
