@@ -106,10 +106,9 @@ impl Context {
         self.check(ProviderBuilder::new().connect(&self.global.rpc_url).await.map(|provider| provider.erased())).await
     }
 
-    /// A provider that signs as `signer`.
-    pub(crate) async fn writer(&self, signer: PrivateKeySigner) -> eyre::Result<(DynProvider, u64)> {
-        let wallet = EthereumWallet::from(signer);
-        let provider = ProviderBuilder::new().wallet(wallet).connect(&self.global.rpc_url).await;
+    /// A provider that signs with `wallet`, or with a single signer.
+    pub(crate) async fn writer(&self, wallet: impl Into<EthereumWallet>) -> eyre::Result<(DynProvider, u64)> {
+        let provider = ProviderBuilder::new().wallet(wallet.into()).connect(&self.global.rpc_url).await;
         self.check(provider.map(|provider| provider.erased())).await
     }
 

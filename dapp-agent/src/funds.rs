@@ -1,7 +1,7 @@
 //! What an account can pay with: ether for gas, tokens in the Escrow and outside, and permits for the latter.
 
 use alloy::{
-    primitives::{Address, U256},
+    primitives::{Address, U256, utils::parse_units},
     providers::{DynProvider, Provider},
     signers::{Signer, local::PrivateKeySigner},
     sol,
@@ -21,6 +21,17 @@ sol! {
         uint256 nonce;
         uint256 deadline;
     }
+}
+
+/// Tokens (or ether) as people write them, `12.5`, in wei. None for anything else, also for more than 18 decimals: nothing
+/// is rounded.
+pub fn parse_tokens(text: &str) -> Option<U256> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > 18 {
+        return None;
+    }
+    parse_units(text, 18).ok().map(Into::into)
 }
 
 /// An account's means.

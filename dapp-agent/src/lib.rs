@@ -16,3 +16,5 @@ pub mod provider;
 pub mod requester;
 pub mod sandbox;
 pub mod store;
+
+pub use funds::parse_tokens;

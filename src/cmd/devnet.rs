@@ -1,6 +1,11 @@
 //! `conun devnet`: a local chain with the contracts deployed and ten funded accounts.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use alloy::{
     primitives::{B256, U256, keccak256},
@@ -41,42 +46,56 @@ pub(crate) struct DevnetArgs {
     state: Option<PathBuf>,
 }
 
-/// A chain being served, with the contracts on it.
+/// A chain of this process, served, with the contracts on it.
 pub(crate) struct Devnet {
     pub(crate) chain: SharedChain,
     pub(crate) server: ServerHandle,
+    pub(crate) market: Market,
+}
+
+/// The contracts on a chain, and the devnet's accounts with tokens in them.
+pub(crate) struct Market {
+    /// JSON-RPC endpoint.
+    pub(crate) url: String,
     pub(crate) contracts: Contracts,
     /// Signs for all devnet accounts.
     pub(crate) provider: DynProvider,
     pub(crate) accounts: Vec<PrivateKeySigner>,
 }
 
-/// Starts the chain, deploys the contracts as any chain gets them, and gives every account tokens.
-pub(crate) async fn start(config: ChainConfig, listen: SocketAddr, record: Option<PathBuf>) -> eyre::Result<Devnet> {
+impl Market {
+    /// Deploys the contracts as any chain gets them, where they are not there yet, and gives every account tokens.
+    pub(crate) async fn open(url: String, provider: DynProvider, record: Option<&Path>) -> eyre::Result<Self> {
+        let accounts = dev_accounts();
+        let holder = accounts[0].address();
+        let plan = Plan::new(devnet_settings(holder), salt());
+        let contracts = deploy::deploy(&provider, holder, &plan, record, |_| {}).await?;
+        let token = ConunToken::new(contracts.token, &provider);
+        for account in &accounts[1..] {
+            if token.balanceOf(account.address()).call().await?.is_zero() {
+                let grant = U256::from(GRANT) * U256::from(TOKEN);
+                let receipt = token.transfer(account.address(), grant).from(holder).send().await?.get_receipt().await?;
+                ensure!(receipt.status(), "could not fund {}", account.address());
+            }
+        }
+        Ok(Self { url, contracts, provider, accounts })
+    }
+}
+
+/// Starts and serves a chain, and opens the market on it.
+pub(crate) async fn start(config: ChainConfig, listen: SocketAddr, record: Option<&Path>) -> eyre::Result<Devnet> {
     ensure!(
         listen.ip().is_loopback(),
         "the devnet's keys are known to everyone: it listens on loopback addresses only"
     );
     let chain = SharedChain::new(config);
-    let accounts = dev_accounts();
-    let provider = chain.dev_provider();
-    let holder = accounts[0].address();
-    let plan = Plan::new(devnet_settings(holder), salt());
-    let contracts = deploy::deploy(&provider, holder, &plan, record.as_deref(), |_| {}).await?;
-    let token = ConunToken::new(contracts.token, &provider);
-    for account in &accounts[1..] {
-        if token.balanceOf(account.address()).call().await?.is_zero() {
-            let grant = U256::from(GRANT) * U256::from(TOKEN);
-            let receipt = token.transfer(account.address(), grant).from(holder).send().await?.get_receipt().await?;
-            ensure!(receipt.status(), "could not fund {}", account.address());
-        }
-    }
     let server = chain.serve(listen).await.wrap_err_with(|| {
         format!(
             "cannot listen on {listen}: is another node there already? Choose another port with --listen 127.0.0.1:PORT"
         )
     })?;
-    Ok(Devnet { chain, server, contracts, provider, accounts })
+    let market = Market::open(server.url(), chain.dev_provider(), record).await?;
+    Ok(Devnet { chain, server, market })
 }
 
 /// The salt of the devnet's and the demo's deployment.
@@ -113,12 +132,13 @@ pub(crate) async fn run(context: &Context, args: DevnetArgs) -> eyre::Result<Exi
         config = config.load(state)?;
     }
     let record = context.deployment_path(args.chain_id);
-    let devnet = start(config, args.listen, Some(record.clone())).await?;
+    let devnet = start(config, args.listen, Some(&record)).await?;
     let report = Report {
-        rpc_url: devnet.server.url(),
-        contracts: devnet.contracts,
+        rpc_url: devnet.market.url,
+        contracts: devnet.market.contracts,
         deployment: record,
         accounts: devnet
+            .market
             .accounts
             .iter()
             .enumerate()

@@ -1,9 +1,6 @@
 //! Amounts as people write them.
 
-use alloy::primitives::{
-    U256,
-    utils::{format_units, parse_units},
-};
+use alloy::primitives::{U256, utils::format_units};
 
 /// Token wei as tokens, without trailing zeros: `12.5`.
 pub(crate) fn tokens(wei: U256) -> String {
@@ -21,9 +18,9 @@ pub(crate) fn tokens(wei: U256) -> String {
 pub(crate) fn parse_tokens(text: &str) -> Result<U256, String> {
     let error = || format!("`{text}` is no amount: write tokens as 12.5, or wei as 12500wei");
     match text.strip_suffix("wei") {
-        Some(wei) => wei.trim().parse().map_err(|_| error()),
-        None if text.starts_with('-') => Err(error()),
-        None => parse_units(text, 18).map(Into::into).map_err(|_| error()),
+        Some(wei) if wei.is_empty() => Err(error()),
+        Some(wei) => wei.parse().map_err(|_| error()),
+        None => conun_agent::parse_tokens(text).ok_or_else(error),
     }
 }
 
@@ -45,8 +42,10 @@ mod tests {
             assert_eq!(tokens(U256::from(wei)), text);
         }
         assert_eq!(parse_tokens("7wei"), Ok(U256::from(7)));
-        for bad in ["", "x", "-1", "1.0000000000000000001", "7 gwei"] {
-            assert!(parse_tokens(bad).is_err(), "{bad}");
+        for bad in
+            ["", ".", "1.", ".5", "x", "-1", "+1", "1e3", "1.0000000000000000001", "7 gwei", "7gwei", "wei", "-7wei"]
+        {
+            assert!(parse_tokens(bad).is_err(), "{bad:?}");
         }
     }
 }

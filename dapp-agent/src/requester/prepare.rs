@@ -123,8 +123,7 @@ pub fn prepare(file: &JobFile) -> Result<Prepared, Error> {
         let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         inputs.extend(lines.map(|line| Bytes::from([line, b"\n"].concat())));
     }
-    let price = alloy::primitives::utils::parse_units(&file.price, 18).map(|price| -> U256 { price.into() });
-    let price = price.ok().filter(|_| !file.price.starts_with('-')).and_then(|price| u128::try_from(price).ok());
+    let price = crate::parse_tokens(&file.price).and_then(|price| u128::try_from(price).ok());
     let price = price
         .ok_or_else(|| Error::Term(format!("price \"{}\" is no number of tokens: write it as \"0.5\"", file.price)))?;
     let prepared = assemble(file, wasm, inputs, price)?;

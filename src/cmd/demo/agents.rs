@@ -21,7 +21,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::cmd::devnet::Devnet;
+use crate::cmd::devnet::Market;
 
 /// Tokens that each agent stakes.
 const STAKE: u128 = 5_000;
@@ -43,7 +43,7 @@ pub(super) struct Agents {
 
 impl Agents {
     /// Makes `count` accounts, funds and registers them, and starts an agent for each.
-    pub(super) async fn start(devnet: &Devnet, folder: &Path, record: &Path, count: u32) -> eyre::Result<Self> {
+    pub(super) async fn start(market: &Market, folder: &Path, record: &Path, count: u32) -> eyre::Result<Self> {
         let keystore = folder.join("keystore");
         let password = folder.join("password");
         std::fs::write(&password, "demo")?;
@@ -51,12 +51,12 @@ impl Agents {
         for number in 1..=count {
             let name = format!("provider-{number}");
             let signer = account::create(&keystore, &name, "demo")?;
-            fund(devnet, signer.address()).await?;
+            fund(market, signer.address()).await?;
             let data = folder.join(&name);
             let log = File::create(folder.join(&name).with_extension("log"))?;
             let command = |verb: &str| -> eyre::Result<Command> {
                 let mut command = Command::new(std::env::current_exe()?);
-                command.args(["provider", verb, "--json", "--account", &name, "--rpc-url", &devnet.server.url()]);
+                command.args(["provider", verb, "--json", "--account", &name, "--rpc-url", &market.url]);
                 command.arg("--data-dir").arg(&data).arg("--keystore-dir").arg(&keystore);
                 command.arg("--password-file").arg(&password).arg("--deployment").arg(record);
                 command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.try_clone()?).kill_on_drop(true);
@@ -100,13 +100,13 @@ impl Agents {
 }
 
 /// Gives an account ether for gas and tokens to stake.
-async fn fund(devnet: &Devnet, to: Address) -> eyre::Result<()> {
-    let from = devnet.accounts[0].address();
+async fn fund(market: &Market, to: Address) -> eyre::Result<()> {
+    let from = market.accounts[0].address();
     let ether = TransactionRequest::default().with_from(from).with_to(to).with_value(U256::from(TOKEN));
-    let token = ConunToken::new(devnet.contracts.token, &devnet.provider);
+    let token = ConunToken::new(market.contracts.token, &market.provider);
     let tokens = token.transfer(to, U256::from(STAKE) * U256::from(TOKEN)).from(from).into_transaction_request();
     for request in [ether, tokens] {
-        let receipt = devnet.provider.send_transaction(request).await?.get_receipt().await?;
+        let receipt = market.provider.send_transaction(request).await?.get_receipt().await?;
         ensure!(receipt.status(), "could not fund {to}");
     }
     Ok(())

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Report;
 use crate::{
-    cmd::devnet::Devnet,
+    cmd::devnet::Market,
     output::{Table, tokens},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Holdings {
     requester: U256,
     providers: BTreeMap<Address, U256>,
-    /// What the Escrow owes to these accounts and the devnet's.
+    /// What the Escrow owes to these accounts, the devnet's, and nobody (bonds to be burned).
     owed: U256,
     /// What it holds.
     held: U256,
@@ -25,12 +25,13 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
-    pub(super) async fn read(devnet: &Devnet, requester: Address, providers: &[Address]) -> eyre::Result<Self> {
-        let token = ConunToken::new(devnet.contracts.token, &devnet.provider);
-        let escrow = Escrow::new(devnet.contracts.escrow, &devnet.provider);
-        let mut owed = U256::ZERO;
+    pub(super) async fn read(market: &Market, requester: Address, providers: &[Address]) -> eyre::Result<Self> {
+        let token = ConunToken::new(market.contracts.token, &market.provider);
+        let escrow = Escrow::new(market.contracts.escrow, &market.provider);
+        let burnable = escrow.burnable().call().await?;
+        let mut owed = burnable;
         let mut total = BTreeMap::new();
-        let everybody = devnet.accounts.iter().map(|signer| signer.address()).chain(providers.iter().copied());
+        let everybody = market.accounts.iter().map(|signer| signer.address()).chain(providers.iter().copied());
         for account in everybody {
             let held = escrow.balanceOf(account).call().await?;
             owed += held.available + held.locked;
@@ -40,8 +41,8 @@ impl Holdings {
             requester: total[&requester],
             providers: providers.iter().map(|account| (*account, total[account])).collect(),
             owed,
-            held: token.balanceOf(devnet.contracts.escrow).call().await?,
-            burnable: escrow.burnable().call().await?,
+            held: token.balanceOf(market.contracts.escrow).call().await?,
+            burnable,
         })
     }
 }
@@ -58,7 +59,8 @@ pub(super) struct Books {
     pub(super) burned: U256,
     /// What the Escrow holds.
     pub(super) escrow_holds: U256,
-    /// What it owes.
+    /// What it owes to the demo's people and the devnet's accounts, and bonds to be burned. On a chain that is not the demo's own
+    /// it may owe others something.
     pub(super) escrow_owes: U256,
     /// Whether all of this agrees with the ledger.
     pub(super) add_up: bool,
@@ -71,16 +73,15 @@ impl Books {
         let gained = |account: &Address| after.providers[account] + burned;
         let sum = |holdings: &Holdings| holdings.providers.values().copied().sum::<U256>();
         let providers_gained = (sum(after) + burned).saturating_sub(sum(before)).saturating_sub(burned);
-        let escrow_owes = after.owed + after.burnable;
         let each_was_paid = ledger.providers.iter().all(|provider| {
             // Bonds are taken from somebody: each has at least what it earned, less all bonds.
             gained(&provider.payout) >= before.providers[&provider.payout] + provider.earned
         });
         let add_up = requester_paid == ledger.spent
             && sum(after) + burned == sum(before) + ledger.spent
-            && after.held == escrow_owes
+            && after.held + before.owed == before.held + after.owed
             && each_was_paid;
-        Self { requester_paid, providers_gained, burned, escrow_holds: after.held, escrow_owes, add_up }
+        Self { requester_paid, providers_gained, burned, escrow_holds: after.held, escrow_owes: after.owed, add_up }
     }
 }
 

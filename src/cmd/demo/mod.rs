@@ -11,17 +11,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alloy::{network::EthereumWallet, providers::Provider as _};
 use clap::Args;
 use conun_agent::{
     chain::{BatchStage, JobEntry},
     requester::{JobFile, Ledger, Prepared, Progress, Requester, assemble},
 };
 use conun_bindings::deploy::TOKEN;
-use conun_chain::ChainConfig;
+use conun_chain::{ChainConfig, dev_accounts};
 use eyre::{Context as _, ensure};
 use serde::Serialize;
 
-use super::{devnet, job::show};
+use super::{
+    devnet::{self, Market},
+    job::show,
+};
 use crate::{
     context::Context,
     exit::Ending,
@@ -62,6 +66,10 @@ pub(crate) struct DemoArgs {
     /// Leave chain and agents running afterwards, until Control-C.
     #[arg(long)]
     keep: bool,
+    /// Use the chain at --rpc-url instead of an embedded one. Its first ten accounts must be the devnet's, with ether in them, and
+    /// it must make blocks by itself: `conun devnet`, `anvil --block-time 1 --mixed-mining`.
+    #[arg(long)]
+    external_chain: bool,
     /// Folder for the picture.
     #[arg(long, value_name = "DIR", default_value = "demo-out")]
     out: PathBuf,
@@ -141,32 +149,33 @@ pub(crate) async fn run(context: &Context, args: DemoArgs) -> eyre::Result<ExitC
 
 async fn play(context: &Context, args: &DemoArgs, folder: &std::path::Path) -> eyre::Result<ExitCode> {
     let mut clock = Clock { phases: Vec::new(), since: Instant::now() };
-    output::note("starting an embedded chain and deploying the contracts");
-    let config = ChainConfig { block_time: Some(BLOCK_TIME), ..ChainConfig::default() };
     let record = folder.join("deployment.json");
-    let devnet = devnet::start(config, ([127, 0, 0, 1], 0).into(), Some(record.clone())).await?;
+    let (market, server) = if args.external_chain {
+        output::note(format_args!("deploying the contracts to the chain at {}", context.global.rpc_url));
+        (external(context, &record).await?, None)
+    } else {
+        output::note("starting an embedded chain and deploying the contracts");
+        let config = ChainConfig { block_time: Some(BLOCK_TIME), ..ChainConfig::default() };
+        let devnet = devnet::start(config, ([127, 0, 0, 1], 0).into(), Some(&record)).await?;
+        (devnet.market, Some(devnet.server))
+    };
     clock.lap("chain and contracts");
 
     output::note(format_args!(
         "starting {} provider agents, each a process with its own account, endpoint and folder",
         args.providers
     ));
-    let agents = Agents::start(&devnet, folder, &record, args.providers).await?;
+    let agents = Agents::start(&market, folder, &record, args.providers).await?;
     clock.lap("agents");
 
     let prepared = job(args.tasks)?;
-    // The last of the devnet's accounts; the first pay for the providers.
-    let signer = devnet.accounts[9].clone();
-    let mut requester = Requester::start(
-        &folder.join("requester"),
-        &devnet.server.url(),
-        devnet.contracts,
-        signer,
-        ([127, 0, 0, 1], 0).into(),
-    )
-    .await?;
+    // The last of the devnet's accounts; the first pays for the providers.
+    let signer = market.accounts[9].clone();
+    let mut requester =
+        Requester::start(&folder.join("requester"), &market.url, market.contracts, signer, ([127, 0, 0, 1], 0).into())
+            .await?;
     let people = agents.accounts();
-    let before = Holdings::read(&devnet, requester.account(), &people).await?;
+    let before = Holdings::read(&market, requester.account(), &people).await?;
     let posted = requester.post(&prepared).await?;
     output::note(format_args!(
         "posted job {}: {} tiles in {} batches, {} CON locked, 1 CON for 10^9 fuel",
@@ -203,12 +212,12 @@ async fn play(context: &Context, args: &DemoArgs, folder: &std::path::Path) -> e
     scene::write_png(&path, &pixels)?;
     requester.refresh().await?;
     let ledger = Ledger::of(requester.provider(), requester.follower().index(), posted.job).await?;
-    let after = Holdings::read(&devnet, requester.account(), &people).await?;
+    let after = Holdings::read(&market, requester.account(), &people).await?;
     let books = Books::close(&before, &after, &ledger);
     clock.lap("picture and books");
 
     let report = Report {
-        contracts: devnet.contracts,
+        contracts: market.contracts,
         picture: Picture {
             path,
             width: scene::WIDTH,
@@ -229,12 +238,31 @@ async fn play(context: &Context, args: &DemoArgs, folder: &std::path::Path) -> e
     ensure!(report.killed.is_some() == faulty, "nobody could be killed half-way: the machine was too busy, try again");
     ensure!(ok, "the books do not add up: {:?}", report.books);
     if args.keep {
-        keep(&devnet, &agents, &report).await;
+        keep(&market, &agents, &report).await;
     }
     requester.shutdown().await;
     agents.stop().await;
-    devnet.server.stop().await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The market on the chain at --rpc-url.
+async fn external(context: &Context, record: &std::path::Path) -> eyre::Result<Market> {
+    let accounts = dev_accounts();
+    let mut wallet = EthereumWallet::default();
+    accounts.iter().for_each(|signer| wallet.register_signer(signer.clone()));
+    let (provider, chain_id) = context.writer(wallet).await?;
+    let url = context.global.rpc_url.clone();
+    for signer in &accounts {
+        let account = signer.address();
+        ensure!(
+            !provider.get_balance(account).await?.is_zero(),
+            "{account} has no ether on chain {chain_id}: --external-chain is for nodes with the devnet's accounts, such as `conun devnet` or anvil; nothing was sent"
+        );
+    }
+    Market::open(url, provider, Some(record)).await
 }
 
 /// The job: the path tracer, and a tile for each task.
@@ -317,7 +345,7 @@ impl Fault {
     }
 }
 
-async fn keep(devnet: &devnet::Devnet, agents: &Agents, report: &Report) {
+async fn keep(market: &Market, agents: &Agents, report: &Report) {
     let contracts = &report.contracts;
     output::note(format_args!(
         "\nchain and agents go on until Control-C. For instance:\n  \
@@ -325,7 +353,7 @@ async fn keep(devnet: &devnet::Devnet, agents: &Agents, report: &Report) {
          cast call {token} 'balanceOf(address)(uint256)' {escrow} --rpc-url {url}\n  \
          cast logs --address {jobs} --from-block 0 --rpc-url {url}\n  \
          conun job status {job} --rpc-url {url} --deployment {record}",
-        url = devnet.server.url(),
+        url = market.url,
         token = contracts.token,
         escrow = contracts.escrow,
         jobs = contracts.jobs,
