@@ -18,7 +18,7 @@ pub(crate) fn tokens(wei: U256) -> String {
 pub(crate) fn parse_tokens(text: &str) -> Result<U256, String> {
     let error = || format!("`{text}` is no amount: write tokens as 12.5, or wei as 12500wei");
     match text.strip_suffix("wei") {
-        Some(wei) if wei.is_empty() => Err(error()),
+        Some("") => Err(error()),
         Some(wei) => wei.parse().map_err(|_| error()),
         None => conun_agent::parse_tokens(text).ok_or_else(error),
     }
