@@ -122,7 +122,7 @@ struct Account {
 }
 
 pub(crate) async fn run(context: &Context, args: DevnetArgs) -> eyre::Result<ExitCode> {
-    ensure!(args.block_time >= 0.01, "--block-time is at least 0.01 s");
+    ensure!((0.01..=86_400.0).contains(&args.block_time), "--block-time must be from 0.01 to 86400 seconds");
     let mut config = ChainConfig {
         chain_id: args.chain_id,
         block_time: Some(Duration::from_secs_f64(args.block_time)),

@@ -34,6 +34,9 @@ use crate::{
 /// States kept: those of the last this many blocks.
 pub(crate) const KEPT_STATES: u64 = 1024;
 
+/// Gas of the cheapest transaction.
+const MIN_TX_GAS: u64 = 21_000;
+
 /// A mined block and the state after it.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -87,6 +90,8 @@ pub(crate) struct Chain {
     snapshots: BTreeMap<u64, Snapshot>,
     next_snapshot: u64,
     branch: u64,
+    /// The last block that a re-org or revert left in place, until somebody has taken note of it.
+    pub(crate) rewound: Option<u64>,
     pub(crate) impersonated: BTreeSet<Address>,
 }
 
@@ -107,6 +112,7 @@ impl Chain {
             snapshots: BTreeMap::new(),
             next_snapshot: 1,
             branch: 0,
+            rewound: None,
             impersonated: BTreeSet::new(),
         };
         match &config.dump {
@@ -212,6 +218,10 @@ impl Chain {
         Ok(())
     }
 
+    pub(crate) fn has_next_timestamp(&self) -> bool {
+        self.next_timestamp.is_some()
+    }
+
     /// The next block's time. Several blocks in one second share it, so that block time never runs ahead of the clock.
     fn next_time(&self) -> u64 {
         self.next_timestamp
@@ -286,9 +296,6 @@ impl Chain {
             Some(have) if have != self.chain_id => return Err(Error::WrongChain { have, want: self.chain_id }),
             Some(_) => {}
         }
-        if self.transactions.contains_key(&hash) {
-            return Err(Error::AlreadyKnown);
-        }
         let state = self.state();
         if tx.nonce() < state.nonce(sender) {
             return Err(Error::NonceTooLow { address: sender, tx: tx.nonce(), state: state.nonce(sender) });
@@ -298,15 +305,19 @@ impl Chain {
         if have < want {
             return Err(Error::InsufficientFunds { address: sender, have, want });
         }
-        if self.automine && tx.nonce() == state.nonce(sender) {
-            // Whatever would keep it out of the block is told to the sender now.
-            execute(state, self.chain_id, self.pending_env(), tx_env(&tx), Check::All)?;
-        }
+        // Whatever would keep it out of a block is told to the sender now.
+        let is_next = self.automine && tx.nonce() == state.nonce(sender);
+        let check = if is_next { self.check(sender) } else { Check::Call };
+        execute(state, self.chain_id, self.pending_env(), tx_env(&tx), check)?;
         self.pool.add(tx)?;
         if self.automine {
             self.mine();
         }
         Ok(hash)
+    }
+
+    fn check(&self, sender: Address) -> Check {
+        if self.impersonated.contains(&sender) { Check::Impersonated } else { Check::All }
     }
 
     /// Mines a block of what is waiting.
@@ -325,7 +336,7 @@ impl Chain {
                 skipped.push(*tx.tx_hash());
                 continue;
             }
-            match execute(&state, self.chain_id, Self::env(&header), tx_env(&tx), Check::All) {
+            match execute(&state, self.chain_id, Self::env(&header), tx_env(&tx), self.check(tx.signer())) {
                 Ok((result, changes)) => {
                     header.gas_used += result.tx_gas_used();
                     state.commit(changes);
@@ -407,6 +418,7 @@ impl Chain {
         let dropped = self.blocks.split_off((height - depth + 1) as usize);
         let times: Vec<_> = dropped.iter().map(|block| block.header.timestamp()).collect();
         self.states.split_off(&(height - depth + 1));
+        self.rewound = Some(height - depth);
         self.branch += 1;
         self.reindex();
         if keep {
@@ -434,6 +446,7 @@ impl Chain {
     pub(crate) fn revert(&mut self, id: u64) -> bool {
         let Some(snapshot) = self.snapshots.remove(&id) else { return false };
         self.snapshots.split_off(&id);
+        self.rewound = Some(snapshot.blocks.len() as u64 - 1);
         Snapshot { blocks: self.blocks, states: self.states, pool: self.pool, time_offset: self.time_offset } =
             snapshot;
         self.next_timestamp = None;
@@ -464,6 +477,7 @@ impl Chain {
         let (state, env) = self.env_at(block)?;
         let mut state = state.clone();
         change(&mut state);
+        affordable(&state, &call)?;
         let gas = call.gas.unwrap_or(TX_GAS_CAP).min(TX_GAS_CAP);
         output(execute(&state, self.chain_id, env, call_env(call, self.chain_id, gas), Check::Call)?.0)
     }
@@ -483,12 +497,8 @@ impl Chain {
             execute(&state, self.chain_id, env.clone(), call_env(call.clone(), self.chain_id, gas), Check::Call)
         };
         let mut enough = call.gas.unwrap_or(TX_GAS_CAP).min(TX_GAS_CAP);
-        let sender = call.from.unwrap_or_default();
-        if let Some(price) = call.max_fee_per_gas.or(call.gas_price).filter(|price| *price != 0) {
-            let have = state.balance(sender);
-            let value = call.value.unwrap_or_default();
-            let affordable = have.saturating_sub(value) / U256::from(price);
-            enough = enough.min(affordable.saturating_to());
+        if let Some(gas) = affordable(&state, &call)? {
+            enough = enough.min(gas.saturating_to());
         }
         let (first, _) = run(enough)?;
         let used = first.tx_gas_used();
@@ -509,6 +519,19 @@ impl Chain {
         }
         Ok(enough)
     }
+}
+
+/// The gas that a call's sender can pay for besides the value, if the call names a price.
+fn affordable(state: &State, call: &TransactionRequest) -> Result<Option<U256>, Error> {
+    let address = call.from.unwrap_or_default();
+    let (have, value) = (state.balance(address), call.value.unwrap_or_default());
+    let price = call.max_fee_per_gas.or(call.gas_price).filter(|price| *price != 0);
+    let least = U256::from(price.unwrap_or(0)).saturating_mul(U256::from(MIN_TX_GAS));
+    let want = value.saturating_add(least);
+    if have < want {
+        return Err(Error::InsufficientFunds { address, have, want });
+    }
+    Ok(price.map(|price| (have - value) / U256::from(price)))
 }
 
 /// Where a transaction stands.

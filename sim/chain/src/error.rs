@@ -78,7 +78,9 @@ pub enum Error {
     #[error("unknown block {0}")]
     UnknownBlock(String),
     /// The state of that block is no longer kept.
-    #[error("the state of block {block} is no longer kept, only that of the last {kept} blocks")]
+    #[error(
+        "the state of block {block} is not kept, only that of the last {kept} blocks, and of none before a start from a file"
+    )]
     Pruned {
         /// The block.
         block: u64,

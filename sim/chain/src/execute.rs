@@ -29,6 +29,8 @@ pub(crate) const TX_GAS_CAP: u64 = 1 << 24;
 pub(crate) enum Check {
     /// As in a block.
     All,
+    /// As in a block, for a sender that is impersonated: it may be a contract.
+    Impersonated,
     /// As in a call: neither nonce nor fee nor the sender's code matter, and what gas costs need not be there.
     Call,
 }
@@ -57,9 +59,9 @@ pub(crate) fn execute(
                 cfg.disable_nonce_check = true;
                 cfg.disable_balance_check = true;
                 cfg.disable_base_fee = true;
-                cfg.disable_eip3607 = true;
                 cfg.disable_block_gas_limit = true;
             }
+            cfg.disable_eip3607 = check != Check::All;
         })
         .build_mainnet();
     let done = evm.transact(tx).map_err(|error| match error {
@@ -72,6 +74,15 @@ pub(crate) fn execute(
         EVMError::Transaction(InvalidTransaction::GasPriceLessThanBasefee) => {
             Error::FeeTooLow { address: caller, cap, base_fee }
         }
+        // In geth's words.
+        EVMError::Transaction(
+            error @ (InvalidTransaction::CallGasCostMoreThanGasLimit { .. }
+            | InvalidTransaction::GasFloorMoreThanGasLimit { .. }),
+        ) => Error::Invalid(format!("intrinsic gas too low: {error}")),
+        EVMError::Transaction(
+            error @ (InvalidTransaction::TxGasLimitGreaterThanCap { .. }
+            | InvalidTransaction::CallerGasLimitMoreThanBlock),
+        ) => Error::Invalid(format!("intrinsic gas too high: {error}")),
         EVMError::Transaction(error) => Error::Invalid(error.to_string()),
         error => Error::Invalid(error.to_string()),
     })?;
@@ -84,6 +95,8 @@ pub(crate) fn output(result: ExecutionResult) -> Result<Bytes, Error> {
         ExecutionResult::Success { output, .. } => Ok(output.into_data()),
         ExecutionResult::Revert { output, .. } => {
             let reason = alloy::sol_types::decode_revert_reason(&output);
+            let reason = reason.map(|reason| reason.strip_prefix("revert: ").unwrap_or(&reason).to_owned());
+            let reason = reason.filter(|reason| !reason.is_empty() && reason != "revert:");
             Err(Error::Reverted { data: output, reason })
         }
         ExecutionResult::Halt { reason, .. } => Err(Error::Halted(format!("{reason:?}"))),
@@ -112,8 +125,14 @@ pub(crate) fn tx_env(tx: &Recovered<TxEnvelope>) -> TxEnv {
 /// A call as the EVM takes it.
 pub(crate) fn call_env(call: TransactionRequest, chain_id: u64, gas_limit: u64) -> TxEnv {
     let authorizations = call.authorization_list.unwrap_or_default();
+    let tx_type = match (authorizations.is_empty(), call.gas_price, &call.access_list) {
+        (false, ..) => 4,
+        (true, None, _) => 2,
+        (true, Some(_), Some(_)) => 1,
+        (true, Some(_), None) => 0,
+    };
     TxEnv {
-        tx_type: if authorizations.is_empty() { 2 } else { 4 },
+        tx_type,
         caller: call.from.unwrap_or_default(),
         gas_limit,
         gas_price: call.gas_price.or(call.max_fee_per_gas).unwrap_or(0),
@@ -123,7 +142,7 @@ pub(crate) fn call_env(call: TransactionRequest, chain_id: u64, gas_limit: u64) 
         nonce: call.nonce.unwrap_or(0),
         chain_id: Some(chain_id),
         access_list: call.access_list.unwrap_or_default(),
-        gas_priority_fee: Some(0),
+        gas_priority_fee: call.gas_price.is_none().then(|| call.max_priority_fee_per_gas.unwrap_or(0)),
         authorization_list: authorizations.into_iter().map(Either::Left).collect(),
         ..TxEnv::default()
     }

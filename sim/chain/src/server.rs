@@ -31,6 +31,9 @@ const MAX_BODY: usize = 16 << 20;
 /// Most requests in one batch.
 const MAX_BATCH: usize = 1000;
 
+/// Time for requests under way when the server ends.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// A running server. Dropping it ends the server as well.
 #[derive(Debug)]
 pub struct ServerHandle {
@@ -55,11 +58,13 @@ impl ServerHandle {
         format!("ws://{}", self.address)
     }
 
-    /// Ends the server and waits until it has.
-    pub async fn stop(self) {
+    /// Ends the server: requests under way are answered, clients that do not finish theirs within [`GRACE`] are cut off.
+    pub async fn stop(mut self) {
         self.stop.send_replace(true);
         // It was asked to end; a panic in it has been reported already.
-        let _ = self.task.await;
+        if tokio::time::timeout(GRACE, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
     }
 }
 
@@ -93,7 +98,7 @@ pub(crate) async fn spawn(
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = ticks.tick() => chain.mine(),
+                _ = ticks.tick() => chain.tick(),
                 _ = done.wait_for(|stop| *stop) => return,
             }
         }
@@ -161,7 +166,6 @@ struct Call {
     method: String,
     #[serde(default)]
     params: Value,
-    id: Option<Value>,
 }
 
 /// Answers a request or a batch; `None` if it holds notifications only.
@@ -175,12 +179,12 @@ fn answer(body: &[u8], mut handle: impl FnMut(&str, Value) -> Result<Value, RpcE
         }
     };
     let mut one = |request: Value| {
+        let is_notification = request.get("id").is_none();
         let id = request.get("id").cloned().unwrap_or(Value::Null);
         match serde_json::from_value::<Call>(request) {
             Ok(call) if call.jsonrpc.as_deref() == Some("2.0") => {
                 let result = handle(&call.method, call.params);
-                let id = call.id?;
-                Some(match result {
+                (!is_notification).then(|| match result {
                     Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
                     Err(error) => failure(id, error),
                 })
@@ -205,7 +209,8 @@ fn answer(body: &[u8], mut handle: impl FnMut(&str, Value) -> Result<Value, RpcE
 enum Subscription {
     Heads,
     Logs(Box<Filter>),
-    Pending,
+    /// Whether whole transactions are wanted, or their hashes.
+    Pending(bool),
 }
 
 #[derive(Default)]
@@ -218,7 +223,7 @@ impl Subscriptions {
         let kind = params.get(0).and_then(Value::as_str).unwrap_or_default();
         let subscription = match kind {
             "newHeads" => Subscription::Heads,
-            "newPendingTransactions" => Subscription::Pending,
+            "newPendingTransactions" => Subscription::Pending(params.get(1) == Some(&json!(true))),
             "logs" => {
                 let filter = params.get(1).cloned().unwrap_or_else(|| json!({}));
                 let filter = serde_json::from_value(filter)
@@ -247,7 +252,12 @@ impl Subscriptions {
         let inner = chain.lock();
         for (id, subscription) in &self.live {
             match (subscription, notice) {
-                (Subscription::Pending, Notice::Pending(hash)) => tell(id, json!(hash)),
+                (Subscription::Pending(false), Notice::Pending(hash)) => tell(id, json!(hash)),
+                (Subscription::Pending(true), Notice::Pending(hash)) => {
+                    if let Some(transaction) = crate::rpc::transaction(&inner.chain, *hash) {
+                        tell(id, json!(transaction));
+                    }
+                }
                 (Subscription::Heads, Notice::Block(number)) => {
                     if let Some(block) = inner.chain.block(*number) {
                         tell(id, json!(block.header));
@@ -279,15 +289,15 @@ async fn session(chain: SharedChain, mut stopped: watch::Receiver<bool>, socket:
     loop {
         let outgoing = tokio::select! {
             message = stream.next() => match message {
-                Some(Ok(Message::Text(text))) => {
-                    let answer = answer(text.as_bytes(), |method, params| match method {
+                Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
+                    let answer = answer(&message.into_data(), |method, params| match method {
                         "eth_subscribe" => subscriptions.add(params),
                         "eth_unsubscribe" => subscriptions.remove(&params),
                         _ => chain.handle(method, params),
                     });
                     answer.into_iter().collect()
                 }
-                Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => Vec::new(),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => Vec::new(),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
             },
             notice = notices.recv() => match notice {

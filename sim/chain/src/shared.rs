@@ -89,6 +89,9 @@ impl SharedChain {
         let before = inner.chain.height();
         let result = rpc::handle(&mut inner, method, params);
         let after = inner.chain.height();
+        // Blocks that replace others are news as well.
+        let before = inner.chain.rewound.take().map_or(before, |common| common.min(before));
+        inner.filters.rewind(before);
         drop(inner);
         if method.starts_with("eth_send")
             && let Ok(hash) = &result
@@ -98,6 +101,18 @@ impl SharedChain {
         }
         (before + 1..=after).for_each(|number| self.tell(Notice::Block(number)));
         result
+    }
+
+    /// The block time has passed: mines as [`Self::mine`], unless blocks are to be mined by hand only, or the next one is to have a
+    /// time of its own.
+    pub(crate) fn tick(&self) {
+        let waits = {
+            let inner = self.lock();
+            !inner.chain.automine || inner.chain.has_next_timestamp()
+        };
+        if !waits {
+            self.mine();
+        }
     }
 
     /// Mines a block of what is waiting, empty if nothing is.

@@ -84,7 +84,9 @@ impl State {
 
     pub(crate) fn set_code(&mut self, address: Address, code: Bytes) {
         let hash = keccak256(&code);
-        self.code.insert(hash, Bytecode::new_raw(code));
+        // What begins like an EIP-7702 delegation and is none is code all the same, whose first instruction is invalid.
+        let code = Bytecode::new_raw_checked(code.clone()).unwrap_or_else(|_| Bytecode::new_legacy(code));
+        self.code.insert(hash, code);
         self.entry(address).code_hash = hash;
     }
 

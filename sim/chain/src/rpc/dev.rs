@@ -13,19 +13,17 @@ pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer
     let chain = &mut inner.chain;
     match method {
         "evm_mine" => {
-            if let Some(time) = mine_time(params)? {
+            let (time, blocks) = mine_options(params)?;
+            if let Some(time) = time {
                 chain.set_time(time)?;
             }
-            chain.mine();
+            (0..at_most(blocks)?).for_each(|_| drop(chain.mine()));
             Ok(json!("0x0"))
         }
         "anvil_mine" | "hardhat_mine" => {
             let blocks = params.opt_number(0, "a number of blocks")?.unwrap_or(1);
             let interval = params.opt_number(1, "seconds between the blocks")?.unwrap_or(0);
-            if blocks > MAX_MINED {
-                return Err(RpcError::params(format!("at most {MAX_MINED} blocks at once")));
-            }
-            for block in 0..blocks {
+            for block in 0..at_most(blocks)? {
                 if block > 0 && interval > 0 {
                     chain.increase_time(i64::try_from(interval).unwrap_or(i64::MAX));
                 }
@@ -51,8 +49,14 @@ pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer
         "evm_revert" | "anvil_revert" => Ok(json!(chain.revert(params.number(0, "a snapshot's number")?))),
         "anvil_reorg" => {
             // The second parameter is anvil's list of transactions to put in; here: whether the dropped ones come back.
-            let keep = params.opt::<Value>(1, "whether dropped transactions are mined again")?;
-            chain.reorg(params.number(0, "a number of blocks")?, keep == Some(json!(true)))?;
+            let keep = match params.opt::<Value>(1, "whether dropped transactions are mined again")? {
+                Some(Value::Bool(keep)) => keep,
+                Some(Value::Array(transactions)) if !transactions.is_empty() => {
+                    return Err(RpcError::params("parameter 2: transactions cannot be put into the new blocks here"));
+                }
+                _ => false,
+            };
+            chain.reorg(params.number(0, "a number of blocks")?, keep)?;
             Ok(Value::Null)
         }
         "anvil_setBalance" | "hardhat_setBalance" => {
@@ -107,11 +111,19 @@ fn address(params: &Params) -> Result<Address, RpcError> {
     params.get(0, "an address")
 }
 
-/// `evm_mine` takes a time, or an object that holds one.
-fn mine_time(params: &Params) -> Result<Option<u64>, RpcError> {
-    match params.opt::<Value>(0, "a time")? {
-        Some(Value::Object(options)) => Ok(options.get("timestamp").and_then(Value::as_u64)),
-        Some(_) => params.opt_number(0, "a UNIX time in seconds"),
-        None => Ok(None),
+fn at_most(blocks: u64) -> Result<u64, RpcError> {
+    if blocks > MAX_MINED {
+        return Err(RpcError::params(format!("at most {MAX_MINED} blocks at once")));
     }
+    Ok(blocks)
+}
+
+/// `evm_mine` takes a time, or an object with a time and a number of blocks.
+fn mine_options(params: &Params) -> Result<(Option<u64>, u64), RpcError> {
+    let Some(Value::Object(options)) = params.opt::<Value>(0, "a time")? else {
+        return Ok((params.opt_number(0, "a UNIX time in seconds")?, 1));
+    };
+    let option = |name: &str| Params::new(Value::Array(options.get(name).cloned().into_iter().collect()));
+    let time = option("timestamp")?.opt_number(0, "`timestamp`, a UNIX time in seconds")?;
+    Ok((time, option("blocks")?.opt_number(0, "`blocks`, a number")?.unwrap_or(1)))
 }

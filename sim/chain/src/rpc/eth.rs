@@ -61,12 +61,7 @@ pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer
             sent(inner, |chain| chain.send_raw(&raw))
         }
         "eth_sendTransaction" => send_unsigned(inner, params.get(0, "a transaction")?),
-        "eth_getTransactionByHash" => {
-            let hash: B256 = params.get(0, "a transaction's hash")?;
-            let mined = chain.transaction(hash).map(|(block, index)| json!(block.transactions[index]));
-            let waiting = || chain.pool.find(hash).map(|tx| json!(pending(tx)));
-            Ok(mined.or_else(waiting).unwrap_or_default())
-        }
+        "eth_getTransactionByHash" => Ok(json!(transaction(chain, params.get(0, "a transaction's hash")?))),
         "eth_getTransactionReceipt" => {
             let found = chain.transaction(params.get(0, "a transaction's hash")?);
             Ok(found.map(|(block, index)| json!(block.receipts[index])).unwrap_or_default())
@@ -121,7 +116,13 @@ fn state<'a>(chain: &'a Chain, params: &Params, block: usize) -> Result<&'a Stat
 type CallParams = (TransactionRequest, Option<u64>, StateOverride);
 
 fn call(chain: &Chain, params: &Params) -> Result<CallParams, RpcError> {
-    let call = params.get(0, "a call")?;
+    let call: TransactionRequest = params.get(0, "a call")?;
+    if call.gas_price.is_some() && (call.max_fee_per_gas.is_some() || call.max_priority_fee_per_gas.is_some()) {
+        return Err(RpcError::params("parameter 1: both gasPrice and maxFeePerGas or maxPriorityFeePerGas are given"));
+    }
+    if params.opt::<serde_json::Map<String, Value>>(3, "block overrides")?.is_some_and(|given| !given.is_empty()) {
+        return Err(RpcError::params("parameter 4: block overrides are not supported here"));
+    }
     Ok((call, params.block(1, chain)?, params.opt(2, "state overrides")?.unwrap_or_default()))
 }
 
@@ -136,6 +137,12 @@ fn found_block<'a>(
     let tag: BlockNumberOrTag = params.get(0, "a block's number or tag")?;
     // A block still to come is not there; nodes answer null. The pending block is shown as the latest.
     Ok(number(tag, chain).ok().and_then(|number| chain.block(number.unwrap_or(chain.height()))))
+}
+
+/// A mined or waiting transaction.
+pub(crate) fn transaction(chain: &Chain, hash: B256) -> Option<Transaction> {
+    let mined = chain.transaction(hash).map(|(block, index)| block.transactions[index].clone());
+    mined.or_else(|| chain.pool.find(hash).map(pending))
 }
 
 /// A waiting transaction as JSON-RPC shows it.

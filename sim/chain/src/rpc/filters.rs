@@ -60,10 +60,14 @@ impl Filters {
         }
     }
 
+    /// Blocks after `height` are new to everybody: others than before, or none yet.
+    pub(crate) fn rewind(&mut self, height: u64) {
+        self.live.values_mut().for_each(|(_, seen)| *seen = height.min(*seen));
+    }
+
     /// What is new since the last call.
     pub(super) fn changes(&mut self, id: U256, chain: &Chain) -> Result<serde_json::Value, RpcError> {
         let (polled, seen) = self.live.get_mut(&id).ok_or_else(not_found)?;
-        // A re-org may have made the chain shorter.
         let from = *seen + 1;
         *seen = chain.height();
         match polled {

@@ -5,6 +5,7 @@ mod eth;
 mod filters;
 mod params;
 
+pub(crate) use eth::transaction;
 pub(crate) use filters::Filters;
 
 use serde_json::{Value, json};

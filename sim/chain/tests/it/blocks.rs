@@ -126,3 +126,38 @@ async fn a_dump_holds_the_whole_chain() {
     assert!(config().load(&file).unwrap_err().to_string().contains("no dump of a chain"));
     assert!(config().load(&folder.path().join("none")).is_err());
 }
+
+/// A filter hears of what is there now, however often the chain went back in between; a re-org is news at the same height, too.
+#[tokio::test]
+async fn filters_and_subscribers_hear_of_blocks_that_replace_others() {
+    let chain = chain();
+    let ask = |method: &str, params: serde_json::Value| chain.handle(method, params).unwrap();
+    let blocks = ask("eth_newBlockFilter", json!([]));
+    let changes = || ask("eth_getFilterChanges", json!([blocks])).as_array().unwrap().len();
+    let snapshot = ask("evm_snapshot", json!([]));
+    ask("anvil_mine", json!([5]));
+    assert_eq!(changes(), 5);
+    ask("evm_revert", json!([snapshot]));
+    ask("anvil_mine", json!([3]));
+    assert_eq!((changes(), changes()), (3, 0));
+    ask("anvil_reorg", json!([2]));
+    assert_eq!(changes(), 2);
+
+    let server = chain.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let remote = alloy::providers::ProviderBuilder::new().connect(&server.ws_url()).await.unwrap();
+    let mut heads = remote.subscribe_blocks().await.unwrap();
+    ask("anvil_reorg", json!([2]));
+    for number in [2, 3] {
+        assert_eq!(heads.recv().await.unwrap().number, number);
+    }
+}
+
+#[tokio::test]
+async fn evm_mine_takes_a_time_and_a_number_of_blocks() {
+    let chain = chain();
+    chain.handle("evm_mine", json!([{ "timestamp": "0xf4250", "blocks": 3 }])).unwrap();
+    assert_eq!(chain.height(), 3);
+    let block = chain.provider().get_block_by_number(1.into()).await.unwrap().unwrap();
+    assert_eq!(block.header.timestamp, 0xf4250);
+    assert!(chain.handle("evm_mine", json!([{ "blocks": 1_000_000 }])).is_err());
+}

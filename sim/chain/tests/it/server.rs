@@ -116,3 +116,40 @@ async fn an_occupied_port_is_named() {
     let error = chain.serve(server.address()).await.unwrap_err();
     assert!(error.to_string().contains("cannot listen on 127.0.0.1"), "{error}");
 }
+
+#[tokio::test]
+async fn no_block_comes_by_itself_while_they_are_mined_by_hand_or_the_next_has_a_time_of_its_own() {
+    let chain = SharedChain::new(ChainConfig { block_time: Some(Duration::from_millis(10)), ..ChainConfig::default() });
+    let _server = served(&chain).await;
+    let ask = |method: &str, params: serde_json::Value| chain.handle(method, params).unwrap();
+    ask("evm_setAutomine", serde_json::json!([false]));
+    let height = chain.height();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(chain.height(), height);
+    ask("evm_setAutomine", serde_json::json!([true]));
+    let time = chain.provider().get_block_by_number(height.into()).await.unwrap().unwrap().header.timestamp + 1000;
+    ask("evm_setNextBlockTimestamp", serde_json::json!([time]));
+    let height = chain.height();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(chain.height(), height);
+    ask("evm_mine", serde_json::json!([]));
+    let mined = chain.provider().get_block_by_number((height + 1).into()).await.unwrap().unwrap();
+    assert_eq!(mined.header.timestamp, time);
+}
+
+/// The end is not held up by a client that never finishes what it asks.
+#[tokio::test]
+async fn a_client_with_half_a_request_does_not_hold_up_the_end() {
+    let server = served(&chain()).await;
+    let mut half = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+    half.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::timeout(Duration::from_secs(20), server.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_id_of_null_is_answered() {
+    let server = served(&chain()).await;
+    let answer = post(&server, "localhost", r#"{"jsonrpc":"2.0","id":null,"method":"eth_chainId"}"#).await;
+    assert!(answer.contains("0x7a69"), "{answer}");
+}

@@ -31,12 +31,14 @@ async fn refusals_are_worded_as_other_nodes_word_them() {
         (filled(0, 2, 10), "nonce too low"),
         (filled(1, u64::MAX, 10).value(U256::MAX / U256::from(2)), "insufficient funds for gas * price + value"),
         (filled(1, 2, 0), "max fee per gas less than block base fee"),
-        (filled(0, 1, 10), "already known"),
+        // The very same once more, mined already.
+        (filled(0, 1, 10), "nonce too low"),
         (
             alloy::network::TransactionBuilder::with_chain_id(filled(1, 2, 10), 5),
             "invalid chain id for signer: have 5 want 31337",
         ),
-        (alloy::network::TransactionBuilder::with_gas_limit(filled(1, 2, 10), 20_999), "invalid transaction"),
+        (alloy::network::TransactionBuilder::with_gas_limit(filled(1, 2, 10), 20_999), "intrinsic gas too low"),
+        (alloy::network::TransactionBuilder::with_gas_limit(filled(1, 2, 10), 17_000_000), "intrinsic gas too high"),
     ] {
         let error = refusal(request).await;
         assert!(error.contains(words), "{error}");
@@ -108,4 +110,70 @@ async fn fees_follow_eip_1559_and_their_history_is_told() {
     assert_eq!(history.reward.unwrap()[2].len(), 3);
     let block = provider.get_block_by_number(2.into()).await.unwrap().unwrap();
     assert_eq!(Some(history.base_fee_per_gas[2]), block.header.base_fee_per_gas.map(u128::from));
+}
+
+#[tokio::test]
+async fn what_no_block_can_take_is_refused_even_when_none_is_mined_now() {
+    let chain = chain();
+    let provider = chain.dev_provider();
+    chain.handle("evm_setAutomine", json!([false])).unwrap();
+    for gas in [20_999, 17_000_000] {
+        let request = alloy::network::TransactionBuilder::with_gas_limit(filled(0, 1, 10), gas);
+        let raw = signed(request).await.encoded_2718();
+        let error = provider.send_raw_transaction(&raw).await.unwrap_err().to_string();
+        assert!(error.contains("intrinsic gas too"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn calls_are_refused_what_their_sender_cannot_pay() {
+    let chain = chain();
+    let words = |method: &str, call: serde_json::Value| chain.handle(method, json!([call])).unwrap_err().message;
+    for method in ["eth_call", "eth_estimateGas"] {
+        let poor = words(method, json!({ "from": STRANGER, "to": first(), "value": "0x1" }));
+        assert!(poor.contains("insufficient funds for gas * price + value"), "{poor}");
+        let priced = words(method, json!({ "from": STRANGER, "to": first(), "maxFeePerGas": "0x3b9aca00" }));
+        assert!(priced.contains("insufficient funds for gas * price + value"), "{priced}");
+        let both = words(method, json!({ "from": first(), "gasPrice": "0x1", "maxFeePerGas": "0x1" }));
+        assert!(both.contains("both gasPrice and maxFeePerGas"), "{both}");
+    }
+    let overridden = chain.handle("eth_call", json!([{}, "latest", {}, { "number": "0x1" }])).unwrap_err().message;
+    assert!(overridden.contains("block overrides"), "{overridden}");
+}
+
+#[tokio::test]
+async fn a_contract_can_be_impersonated_and_any_code_be_set() {
+    let chain = chain();
+    // Returns the gas price of its call.
+    chain.handle("anvil_setCode", json!([STRANGER, "0x3a60005260206000f3"])).unwrap();
+    let call = json!({ "from": first(), "to": STRANGER, "gasPrice": "0x2540be400" });
+    assert_eq!(chain.handle("eth_call", json!([call])).unwrap(), json!(format!("0x{:064x}", 10_000_000_000u64)));
+    chain.handle("anvil_setBalance", json!([STRANGER, "0xde0b6b3a7640000"])).unwrap();
+    chain.handle("anvil_impersonateAccount", json!([STRANGER])).unwrap();
+    let sent =
+        chain.handle("eth_sendTransaction", json!([{ "from": STRANGER, "to": first(), "value": "0x1" }])).unwrap();
+    let receipt = chain.handle("eth_getTransactionReceipt", json!([sent])).unwrap();
+    assert_eq!(receipt["status"], "0x1");
+    // It begins like an EIP-7702 delegation, and is none.
+    chain.handle("anvil_setCode", json!([STRANGER, "0xef0100"])).unwrap();
+    assert_eq!(chain.handle("eth_getCode", json!([STRANGER])).unwrap(), json!("0xef0100"));
+    let halted = chain.handle("eth_call", json!([{ "to": STRANGER }])).unwrap_err().message;
+    assert!(halted.contains("halted"), "{halted}");
+}
+
+#[tokio::test]
+async fn a_revert_is_worded_as_other_nodes_word_it() {
+    let chain = chain();
+    let says = |code: &str| {
+        chain.handle("anvil_setCode", json!([STRANGER, code])).unwrap();
+        chain.handle("eth_call", json!([{ "to": STRANGER }])).unwrap_err().message
+    };
+    // revert(0, 0); and Error("nope").
+    assert_eq!(says("0x60006000fd"), "execution reverted");
+    let error = "08c379a0\
+                 0000000000000000000000000000000000000000000000000000000000000020\
+                 0000000000000000000000000000000000000000000000000000000000000004\
+                 6e6f706500000000000000000000000000000000000000000000000000000000";
+    // Copies what follows the ten bytes of code, 100 bytes, and reverts with it.
+    assert_eq!(says(&format!("0x6064600c60003960646000fd{error}")), "execution reverted: nope");
 }
