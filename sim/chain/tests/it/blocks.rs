@@ -100,7 +100,7 @@ async fn states_of_earlier_blocks_can_be_asked_for() {
     }
     raw(&provider, "anvil_mine", json!([2000])).await;
     let error = provider.get_balance(STRANGER).number(1).await.unwrap_err();
-    assert!(error.to_string().contains("no longer kept"), "{error}");
+    assert!(error.to_string().contains("is not kept"), "{error}");
 }
 
 #[tokio::test]
