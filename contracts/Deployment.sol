@@ -15,8 +15,9 @@ contract Deployment is IDeployment {
 
     constructor(Settings memory chosen, bytes32[5] memory initCodeHashes) {
         if (chosen.tokenHolder == address(0)) revert InvalidSettings("tokenHolder is zero");
-        if (chosen.tokenSupply == 0 || chosen.tokenSupply > type(uint96).max) {
-            revert InvalidSettings("tokenSupply must be from 1 to 2^96 - 1");
+        // Whatever one account earns fits into its slot ({Balance}).
+        if (chosen.tokenSupply == 0 || chosen.tokenSupply > type(uint88).max) {
+            revert InvalidSettings("tokenSupply must be from 1 to 2^88 - 1");
         }
         if (chosen.exitDelaySeconds <= chosen.maxCommitmentSeconds) {
             revert InvalidSettings("exitDelaySeconds must exceed maxCommitmentSeconds");

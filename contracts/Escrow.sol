@@ -5,23 +5,18 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IDeployment, Part} from "./interfaces/IDeployment.sol";
-import {IEscrow, Permit} from "./interfaces/IEscrow.sol";
+import {Balance, IEscrow, Permit} from "./interfaces/IEscrow.sol";
 
 /// @title The only contract that holds tokens
 /// @dev Needs EIP-1153 (transient storage, Cancun) for its reentrancy guard.
 contract Escrow is IEscrow, ReentrancyGuardTransient {
     using SafeCast for uint256;
     using SafeERC20 for IERC20;
-
-    struct Balance {
-        // slot 0: 128 + 128 bits, token wei
-        uint128 available;
-        uint128 locked;
-    }
 
     IERC20 private immutable _TOKEN;
     address private immutable _JOBS;
@@ -31,8 +26,8 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     /// @inheritdoc IEscrow
     uint256 public burnable;
 
-    modifier onlyRegistry() {
-        if (msg.sender != _JOBS && msg.sender != _PROVIDERS) revert NotRegistry(msg.sender);
+    modifier only(address registry) {
+        if (msg.sender != registry) revert NotRegistry(msg.sender);
         _;
     }
 
@@ -62,7 +57,11 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function withdraw(uint256 amount) external nonReentrant {
-        _send(msg.sender, amount);
+        Balance storage entry = _balances[msg.sender];
+        if (entry.available < amount) revert BalanceTooSmall(msg.sender, entry.available, amount);
+        entry.available -= amount.toUint96();
+        emit Withdrawn(msg.sender, amount);
+        _TOKEN.safeTransfer(msg.sender, amount);
     }
 
     /// @inheritdoc IEscrow
@@ -74,44 +73,90 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
-    function lock(address account, uint256 amount, Permit calldata permit) external onlyRegistry nonReentrant {
-        uint256 available = _balances[account].available;
-        if (available < amount) {
-            uint256 missing = amount - available;
-            _usePermit(account, permit);
-            uint256 received = _pull(account, missing);
-            if (received < missing) revert ReceivedLess(received, missing);
-            // The token's transfer cannot have changed the balance: every way to do so is guarded.
-            available += received;
-        }
-        Balance storage balance = _balances[account];
-        balance.available = (available - amount).toUint128();
-        balance.locked += amount.toUint128();
+    function lock(address account, uint256 amount, Permit calldata permit) external only(_JOBS) nonReentrant {
+        Balance storage entry = _take(account, amount, permit);
+        entry.locked += amount.toUint96();
     }
 
     /// @inheritdoc IEscrow
-    function settle(address from, address to, uint256 paid, uint256 refunded) external onlyRegistry nonReentrant {
-        _unlock(from, paid + refunded);
-        _balances[from].available += refunded.toUint128();
-        _balances[to].available += paid.toUint128();
+    function stake(address provider, uint256 amount, Permit calldata permit) external only(_PROVIDERS) nonReentrant {
+        Balance storage entry = _take(provider, amount, permit);
+        entry.stake = (entry.stake + amount).toUint80();
     }
 
     /// @inheritdoc IEscrow
-    function slash(address from, uint256 amount) external onlyRegistry nonReentrant {
-        _unlock(from, amount);
-        burnable += amount;
+    function hold(address provider, uint256 amount) external only(_JOBS) {
+        Balance storage entry = _balances[provider];
+        (uint80 staked, uint80 held) = (entry.stake, entry.held);
+        if (entry.exiting) revert Exiting(provider);
+        if (staked == 0) revert NotRegistered(provider);
+        if (staked - held < amount) revert FreeStakeTooSmall(staked - held, amount);
+        // forge-lint: disable-next-line(unsafe-typecast) It is at most the free stake.
+        entry.held = held + uint80(amount);
     }
 
     /// @inheritdoc IEscrow
-    function payOut(address account) external onlyRegistry nonReentrant returns (uint256 amount) {
-        amount = _balances[account].available;
-        _send(account, amount);
+    function free(address provider, uint256 amount) external only(_JOBS) {
+        _balances[provider].held -= amount.toUint80();
     }
 
     /// @inheritdoc IEscrow
-    function balanceOf(address account) external view returns (uint256 available, uint256 locked) {
-        Balance storage balance = _balances[account];
-        return (balance.available, balance.locked);
+    function slash(address provider, uint256 amount, uint256 bond) external only(_JOBS) {
+        Balance storage entry = _balances[provider];
+        entry.held -= amount.toUint80();
+        entry.stake -= bond.toUint80();
+        burnable += bond;
+    }
+
+    /// @inheritdoc IEscrow
+    function pay(
+        address requester,
+        address provider,
+        uint256 paid,
+        uint256 refunded,
+        uint256 freed,
+        uint256 batches,
+        bool accepted
+    ) external only(_JOBS) {
+        Balance storage entry = _unlock(requester, paid + refunded);
+        entry.available += refunded.toUint96();
+        if (accepted) entry.accepted = uint32(Math.min(entry.accepted + batches, type(uint32).max));
+        else entry.timedOut = uint32(Math.min(entry.timedOut + batches, type(uint32).max));
+        entry = _balances[provider];
+        entry.earned += paid.toUint88();
+        entry.held -= freed.toUint80();
+    }
+
+    /// @inheritdoc IEscrow
+    function refund(address account, uint256 amount) external only(_JOBS) {
+        _unlock(account, amount).available += amount.toUint96();
+    }
+
+    /// @inheritdoc IEscrow
+    function setExiting(address provider, bool exiting) external only(_PROVIDERS) {
+        _balances[provider].exiting = exiting;
+    }
+
+    /// @inheritdoc IEscrow
+    function leave(address provider, address payout) external only(_PROVIDERS) returns (uint256 amount) {
+        Balance storage entry = _balances[provider];
+        if (entry.held != 0) revert StakeHeld(entry.held);
+        amount = uint256(entry.stake) + entry.earned;
+        (entry.stake, entry.earned, entry.exiting) = (0, 0, false);
+        _balances[payout].available += amount.toUint96();
+    }
+
+    /// @inheritdoc IEscrow
+    function payOut(address provider, address payout) external only(_PROVIDERS) nonReentrant returns (uint256 amount) {
+        amount = _balances[provider].earned;
+        _balances[provider].earned = 0;
+        emit PaidOut(provider, payout, amount);
+        _TOKEN.safeTransfer(payout, amount);
+    }
+
+    /// @inheritdoc IEscrow
+    function balanceOf(address account) external view returns (Balance memory) {
+        return _balances[account];
     }
 
     /// @inheritdoc IEscrow
@@ -133,22 +178,30 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
         received = _TOKEN.balanceOf(address(this)) - before;
     }
 
+    /// Takes `amount` out of `account`'s available balance, and pulls what that lacks from its tokens first. Nothing that was read
+    /// before the token's transfer is relied on after it.
+    function _take(address account, uint256 amount, Permit calldata permit) private returns (Balance storage entry) {
+        entry = _balances[account];
+        if (entry.available < amount) {
+            uint256 missing = amount - entry.available;
+            _usePermit(account, permit);
+            uint256 received = _pull(account, missing);
+            if (received < missing) revert ReceivedLess(received, missing);
+            entry.available += received.toUint96();
+        }
+        entry.available -= amount.toUint96();
+    }
+
     function _credit(address account, uint256 amount) private {
-        _balances[account].available += amount.toUint128();
+        _balances[account].available += amount.toUint96();
         emit Deposited(msg.sender, account, amount);
     }
 
-    function _unlock(address account, uint256 amount) private {
-        uint256 locked = _balances[account].locked;
+    function _unlock(address account, uint256 amount) private returns (Balance storage entry) {
+        entry = _balances[account];
+        uint96 locked = entry.locked;
         if (locked < amount) revert LockedTooSmall(account, locked, amount);
-        _balances[account].locked = (locked - amount).toUint128();
-    }
-
-    function _send(address account, uint256 amount) private {
-        uint256 available = _balances[account].available;
-        if (available < amount) revert BalanceTooSmall(account, available, amount);
-        _balances[account].available = (available - amount).toUint128();
-        emit Withdrawn(account, amount);
-        _TOKEN.safeTransfer(account, amount);
+        // forge-lint: disable-next-line(unsafe-typecast) It is at most `locked`.
+        entry.locked = locked - uint96(amount);
     }
 }

@@ -40,11 +40,11 @@ fn parts() -> [(&'static str, &'static Bytes); 5] {
     ]
 }
 
-/// Settings for a real network. Supply: 10^9 tokens to `token_holder`.
+/// Settings for a real network. Supply: 10^8 tokens to `token_holder`.
 pub fn standard_settings(token_holder: Address) -> Settings {
     Settings {
         tokenHolder: token_holder,
-        tokenSupply: U256::from(1_000_000_000u128 * TOKEN),
+        tokenSupply: U256::from(100_000_000u128 * TOKEN),
         minStake: alloy::primitives::aliases::U96::from(100 * TOKEN),
         exitDelaySeconds: u40(15 * 86_400),
         maxCommitmentSeconds: u40(14 * 86_400),

@@ -7,14 +7,19 @@ use alloy::{
     sol_types::SolValue,
 };
 
-use crate::abi::JobRegistry::Job;
+use crate::abi::JobRegistry::{Job, Spec};
 
 /// Units of fuel in a gigafuel, the unit of the price.
 pub const GIGAFUEL: u64 = 1_000_000_000;
 
-/// keccak256(abi.encode(chainid, registry, job)), `JobRegistry.jobIdOf`.
+/// keccak256(abi.encode(chainid, registry, keccak256(abi.encode(job)))), `JobRegistry.jobIdOf`.
 pub fn id(chain_id: u64, registry: Address, job: &Job) -> B256 {
-    keccak256((U256::from(chain_id), registry, job.clone()).abi_encode())
+    keccak256((U256::from(chain_id), registry, keccak256(job.abi_encode())).abi_encode())
+}
+
+/// keccak256(abi.encode(spec)), `Job.spec`.
+pub fn spec_hash(spec: &Spec) -> B256 {
+    keccak256(spec.abi_encode())
 }
 
 /// Number of batches; the last may hold fewer tasks.
@@ -31,7 +36,7 @@ pub fn tasks_in(job: &Job, batch: u32) -> Range<u32> {
 /// Most that `batch` may cost, token wei, rounded up: what the requester's deposit holds for it.
 pub fn worst_case(job: &Job, batch: u32) -> U256 {
     let tasks = tasks_in(job, batch).len();
-    (U256::from(tasks) * U256::from(job.fuelLimit) * U256::from(job.pricePerGigafuel)).div_ceil(U256::from(GIGAFUEL))
+    (U256::from(tasks) * U256::from(job.fuelLimit) * U256::from(job.maxPrice)).div_ceil(U256::from(GIGAFUEL))
 }
 
 /// The whole job's deposit, token wei.
@@ -42,9 +47,19 @@ pub fn deposit(job: &Job) -> U256 {
     }
 }
 
-/// What `fuel` costs, token wei, rounded down.
-pub fn payment(job: &Job, fuel: u64) -> U256 {
-    U256::from(fuel) * U256::from(job.pricePerGigafuel) / U256::from(GIGAFUEL)
+/// What a batch that is leased for the first time at block time `now` (UNIX seconds) will be paid, token wei for 10^9 fuel:
+/// `JobRegistry.priceOf`.
+pub fn price_at(job: &Job, now: u64) -> u128 {
+    let (elapsed, ramp) = (now.saturating_sub(job.rampStart.into()), u64::from(job.rampSeconds));
+    let whole = u64::from(u16::MAX);
+    let step = if elapsed >= ramp { whole } else { elapsed * whole / ramp };
+    let rise = U256::from(job.maxPrice.saturating_sub(job.startPrice)) * U256::from(step) / U256::from(whole);
+    job.startPrice.saturating_add(rise.to())
+}
+
+/// What `fuel` costs at `price` (token wei for 10^9 fuel), token wei, rounded down.
+pub fn payment(price: u128, fuel: u64) -> U256 {
+    U256::from(fuel) * U256::from(price) / U256::from(GIGAFUEL)
 }
 
 /// Stake that a lease of `batch` locks, token wei: worst case x (1 - a) / a rounded up, a in 1/10,000.

@@ -5,7 +5,7 @@ pragma solidity ^0.8.30;
 struct Settings {
     /// Receives the whole token supply.
     address tokenHolder;
-    /// Token supply, token wei, below 2^96.
+    /// Token supply, token wei, below 2^88.
     uint256 tokenSupply;
     /// Least stake of a registration, token wei.
     uint96 minStake;

@@ -3,13 +3,8 @@ pragma solidity ^0.8.30;
 
 import {Permit} from "./IEscrow.sol";
 
-/// @notice What a requester asks for and pays. Never stored: a job's id is its hash (see {IJobRegistry-jobIdOf}), and every
-/// call that needs it takes it again in calldata, where {IJobRegistry-JobPosted} has put it for everybody to read.
-struct Job {
-    /// Who posted the job and is refunded.
-    address requester;
-    /// Chosen by the requester; makes the ids of equal jobs differ.
-    uint64 nonce;
+/// @notice What is computed. Only its hash enters a job: who leases, submits or pays need not repeat it.
+struct Spec {
     /// BLAKE3 hash of the program, a WebAssembly module: how providers fetch it.
     bytes32 program;
     /// Keccak root of the program: what providers check before they risk stake.
@@ -18,22 +13,39 @@ struct Job {
     bytes32 inputs;
     /// Keccak root over each task's input (root, length).
     bytes32 inputRoot;
+    /// Most linear memory that one task may have, in bytes.
+    uint64 memoryLimit;
+    /// Application category, 0 for none; providers filter by it.
+    uint32 category;
+}
+
+/// @notice What a requester asks for and pays. Never stored: a job's id is its hash (see {IJobRegistry-jobIdOf}), and every
+/// call that needs it takes it again in calldata, where {IJobRegistry-JobPosted} has put it for everybody to read.
+struct Job {
+    /// Who posted the job and is refunded.
+    address requester;
+    /// Chosen by the requester; makes the ids of equal jobs differ.
+    uint64 nonce;
+    /// keccak256(abi.encode(Spec)).
+    bytes32 spec;
     /// Number of tasks, at least 1.
     uint32 taskCount;
     /// Tasks in a batch, at least 1; the last batch may hold fewer.
     uint32 batchSize;
     /// Most fuel that one task may burn, in instructions.
     uint64 fuelLimit;
-    /// Most linear memory that one task may have, in bytes.
-    uint64 memoryLimit;
-    /// Token wei for 10^9 units of fuel.
-    uint128 pricePerGigafuel;
+    /// Token wei for 10^9 units of fuel up to the start of the ramp.
+    uint128 startPrice;
+    /// The same at the end of the ramp, at least `startPrice`.
+    uint128 maxPrice;
+    /// Block time at which the price begins to rise.
+    uint32 rampStart;
+    /// Seconds of block time in which the price rises linearly from the one to the other.
+    uint32 rampSeconds;
     /// Seconds of block time between lease and deadline.
     uint32 leaseSeconds;
     /// Seconds of block time between a result's submission and the moment anyone may finalise it.
     uint32 windowSeconds;
-    /// Application category, 0 for none; providers filter by it.
-    uint32 category;
 }
 
 /// @notice Where a peer can be dialled: its iroh endpoint id and, optionally, direct addresses ("127.0.0.1:4433", comma separated).
@@ -53,12 +65,22 @@ struct Result {
     bytes32 outputs;
 }
 
+/// @notice A result that stands on the chain, as {IJobRegistry-ResultSubmitted} told: the registry keeps only its hash.
+struct Submission {
+    uint32 batch;
+    address provider;
+    /// Token wei for 10^9 fuel, from the lease.
+    uint128 price;
+    bytes32 root;
+    uint64 fuel;
+}
+
 enum BatchState {
     /// Nobody holds it.
     Open,
-    /// A provider holds it until `deadline`.
+    /// A provider holds it until `time`.
     Leased,
-    /// A result stands unless something happens before `deadline`, the end of its window.
+    /// A result stands unless something happens before `time`, the end of its window.
     Submitted,
     /// Paid; final.
     Settled,
@@ -66,66 +88,64 @@ enum BatchState {
     Cancelled
 }
 
-/// @notice A batch's state.
+/// @notice A batch, as far as the registry's storage tells.
 struct Batch {
-    // slot 0: 8 + 32 + 32 + 40 + 40 + 8 + 64 = 224 bits
     BatchState state;
-    /// Registration index of the holder; 0 when open.
-    uint32 provider;
-    /// Registration index of the holder whose lease expired last, who may still submit before `activeBlock`; 0 for none.
-    uint32 previous;
-    /// Leased: block time at which the lease expires. Submitted: block time from which anyone may finalise.
-    uint40 deadline;
-    /// Block number from which the holder may submit: later than the lease's own block for a slot that has expired before.
+    /// Leased: block time at which the lease expires. Submitted: block time from which anyone may finalise. Else 0.
+    uint32 time;
+    /// Leased: the holder. Open: whose lease ran out last, who may still submit; 0 for none.
+    address provider;
+    /// Leased: whose lease ran out before, who may still submit before `activeBlock`; 0 for none.
+    address former;
+    /// Leased: block number from which the holder may submit, 0 for at once.
     uint40 activeBlock;
-    /// How many leases of this batch expired.
+    /// Open or leased: how many leases of this batch ran out.
     uint8 expiries;
-    /// Submitted fuel.
-    uint64 fuel;
-    // slot 1
-    /// Submitted result root.
-    bytes32 root;
+    /// Leased, or leased before: token wei for 10^9 fuel. Else 0.
+    uint128 price;
+    /// Submitted: last 190 bits of keccak256(abi.encode(Submission)).
+    uint192 submission;
 }
 
-/// @notice What the registry stores of a job.
+/// @notice What the registry stores of a job beyond its batches.
 struct JobState {
-    // slot 0: 96 + 32 + 32 + 8 = 168 bits
-    /// Requester's tokens still locked for batches that are not final, token wei: the sum of their worst cases.
-    uint96 locked;
+    bool posted;
+    /// Its open batches are final.
+    bool cancelled;
     /// Batches that nobody holds and that are not final.
-    uint32 open;
-    /// Batches that are not final.
-    uint32 unsettled;
-    /// 0 never posted, 1 posted, 2 cancelled (its open batches are final).
-    uint8 status;
+    uint24 open;
 }
 
 /// @title Jobs, their batches, leases and results
 /// @notice The one-replica way: post, lease, submit, accept or finalise; expire, release, cancel. Settings: {IDeployment-Settings}.
+/// Block times are 32 bits wide: until the year 2106.
 interface IJobRegistry {
-    event JobPosted(bytes32 indexed jobId, address indexed requester, Job job, Contact contact, uint256 deposit);
+    event JobPosted(
+        bytes32 indexed jobId, address indexed requester, Job job, Spec spec, Contact contact, uint256 deposit
+    );
     /// The requester can now be reached there.
     event JobContactChanged(bytes32 indexed jobId, Contact contact);
-    /// `previous` of each batch follows from earlier events; `activeBlocks[i]` belongs to `batches[i]`.
+    /// `activeBlocks[i]` belongs to `batches[i]`. The former holder and the price of each follow from earlier events.
     event BatchesLeased(
-        bytes32 indexed jobId, uint32 indexed provider, uint32[] batches, uint40[] activeBlocks, uint40 deadline
+        bytes32 indexed jobId, address indexed provider, uint32[] batches, uint40[] activeBlocks, uint32 deadline
     );
     event ResultSubmitted(
         bytes32 indexed jobId,
-        uint32 indexed provider,
+        address indexed provider,
         uint32 batch,
+        uint128 price,
         bytes32 root,
         uint64 fuel,
         bytes32 outputs,
-        uint40 finalAt
+        uint32 finalAt
     );
     /// `accepted` is true when the requester accepted it, false when the window ran out.
     event BatchSettled(
-        bytes32 indexed jobId, uint32 indexed provider, uint32 batch, uint256 payment, uint256 refund, bool accepted
+        bytes32 indexed jobId, address indexed provider, uint32 batch, uint256 payment, uint256 refund, bool accepted
     );
     /// `bond` was burned from the provider's stake.
-    event LeaseExpired(bytes32 indexed jobId, uint32 indexed provider, uint32 batch, uint256 bond);
-    event LeaseReleased(bytes32 indexed jobId, uint32 indexed provider, uint32 batch);
+    event LeaseExpired(bytes32 indexed jobId, address indexed provider, uint32 batch, uint256 bond);
+    event LeaseReleased(bytes32 indexed jobId, address indexed provider, uint32 batch);
     /// `batches` were open and are now final; `refund` went back to the requester's Escrow balance.
     event JobCancelled(bytes32 indexed jobId, uint32 batches, uint256 refund);
 
@@ -139,43 +159,49 @@ interface IJobRegistry {
     error NothingGiven();
     /// The batch is in `state`, which the call does not allow.
     error WrongState(uint32 batch, BatchState state);
-    error NotHolder(uint32 batch, uint32 provider);
+    error NotHolder(uint32 batch, address caller);
     error NotYetActive(uint32 batch, uint40 activeBlock);
     /// The lease's deadline has not passed.
-    error LeaseRunning(uint32 batch, uint40 deadline);
+    error LeaseRunning(uint32 batch, uint32 deadline);
     /// The first quarter of the lease is over: too late to release it without a mark.
     error TooLateToRelease(uint32 batch);
-    error WindowOpen(uint32 batch, uint40 finalAt);
-    error FuelAboveLimit(uint32 batch, uint64 fuel, uint64 limit);
+    error WindowOpen(uint32 batch, uint32 finalAt);
+    error FuelAboveLimit(uint32 batch, uint64 fuel, uint256 limit);
     error EmptyRoot(uint32 batch);
+    /// What is given differs from what was submitted.
+    error WrongSubmission(uint32 batch);
 
     /// @notice Posts a job and locks its worst case from the caller's Escrow balance; what that lacks is pulled from the
     /// caller's token balance by allowance or `permit` (a failing permit is tolerated when the allowance suffices;
     /// `permit.deadline` 0 means none).
-    function post(Job calldata job, Contact calldata contact, Permit calldata permit) external returns (bytes32 jobId);
+    function post(Job calldata job, Spec calldata spec, Contact calldata contact, Permit calldata permit)
+        external
+        returns (bytes32 jobId);
     /// @notice Requester: tells providers where it can be reached now.
     function setContact(Job calldata job, Contact calldata contact) external;
     /// @notice Requester: ends all open batches and refunds their worst case. Leased and submitted ones go on.
     function cancel(Job calldata job) external;
-    /// @notice Provider: takes open batches, locking {leaseLock} of stake for each. A batch whose lease has expired but was
-    /// not reopened is expired on the way.
+    /// @notice Provider: takes open batches at the price of the moment (a batch that was leased before keeps its price), locking
+    /// {leaseLock} of stake for each. A batch whose lease has expired but was not reopened is expired on the way.
     function lease(Job calldata job, uint32[] calldata batches) external;
     /// @notice Holder, within the first quarter of the lease time: gives batches back, without a mark (inputs cannot be had).
     function release(Job calldata job, uint32[] calldata batches) external;
     /// @notice Holder: submits results. Late is allowed until a successor's lease is active.
     function submit(Job calldata job, Result[] calldata results) external;
-    /// @notice Requester: accepts submitted batches `first + i` for each set bit i of `bitmap`, which pays them at once.
-    function accept(Job calldata job, uint32 first, uint256 bitmap) external;
-    /// @notice Anyone: pays submitted batches whose window is over.
-    function finalise(Job calldata job, uint32[] calldata batches) external;
+    /// @notice Requester: accepts submitted batches, which pays them at once. Cheapest in order of provider.
+    function accept(Job calldata job, Submission[] calldata submissions) external;
+    /// @notice Anyone: pays submitted batches whose window is over. Cheapest in order of provider.
+    function finalise(Job calldata job, Submission[] calldata submissions) external;
     /// @notice Anyone: reopens batches whose lease is over; the holder loses a bond that doubles with each expiry of the batch.
     function expire(Job calldata job, uint32[] calldata batches) external;
 
     function jobIdOf(Job calldata job) external view returns (bytes32);
     function jobState(bytes32 jobId) external view returns (JobState memory);
-    function batchState(bytes32 jobId, uint32 batch) external view returns (Batch memory);
+    function batchState(Job calldata job, uint32 batch) external view returns (Batch memory);
     /// @notice Worst-case price of a whole job in token wei: what `post` locks. Reverts as `post` would on an invalid job.
-    function depositOf(Job calldata job) external view returns (uint256);
+    function depositOf(Job calldata job, Spec calldata spec) external view returns (uint256);
+    /// @notice Token wei for 10^9 fuel that a batch leased for the first time would be paid now.
+    function priceOf(Job calldata job) external view returns (uint128);
     /// @notice Stake that a lease of `batch` locks, token wei: worst-case price x (1 - a) / a, a the assumed audit share.
     function leaseLock(Job calldata job, uint32 batch) external view returns (uint256);
 }

@@ -4,78 +4,64 @@ pragma solidity ^0.8.30;
 import {Permit} from "./IEscrow.sol";
 import {Contact} from "./IJobRegistry.sol";
 
-/// @notice A registration.
+/// @notice A registration: the account that leases and submits names it everywhere. Its stake is in the Escrow ({Balance}).
 struct Provider {
-    // slot 0: 160 + 96 bits
-    /// The hot account that leases and submits.
-    address account;
-    /// Staked token wei.
-    uint96 stake;
-    // slot 1: 160 + 96 bits
+    // slot 0: 160 + 40 + 40 bits
     /// Where earnings and the stake go.
     address payout;
-    /// Part of the stake that running leases and open windows hold.
-    uint96 locked;
-    // slot 2
-    /// iroh endpoint id (ed25519 public key).
-    bytes32 endpoint;
-    // slot 3: 40 + 40 bits
-    /// Block time of registration.
-    uint40 registeredAt;
+    /// Block of the registration; 0 for none.
+    uint40 registeredBlock;
     /// Block time from which `exit` works; 0 while no exit is under way.
     uint40 exitAt;
+    // slot 1
+    /// iroh endpoint id (ed25519 public key).
+    bytes32 endpoint;
+    // slot 2: 32 + 32 bits
+    /// Checks passed: what makes a vote heavier ({IReputation}).
+    uint32 checks;
+    /// Leases that ran out; saturates.
+    uint32 expired;
 }
 
 /// @title Providers and their stake
 interface IProviderRegistry {
-    event ProviderRegistered(
-        uint32 indexed index, address indexed account, address payout, Contact contact, uint256 stake
-    );
-    event ProviderContactChanged(uint32 indexed index, Contact contact);
-    event PayoutChanged(uint32 indexed index, address payout);
-    event StakeAdded(uint32 indexed index, uint256 amount, uint256 stake);
-    event ExitRequested(uint32 indexed index, uint40 exitAt);
-    event ExitCancelled(uint32 indexed index);
-    event ProviderExited(uint32 indexed index, uint256 stake);
-    event StakeSlashed(uint32 indexed index, uint256 amount, uint256 stake);
+    event ProviderRegistered(address indexed provider, address payout, Contact contact, uint256 stake);
+    event ProviderContactChanged(address indexed provider, Contact contact);
+    event PayoutChanged(address indexed provider, address payout);
+    event StakeAdded(address indexed provider, uint256 amount);
+    event ExitRequested(address indexed provider, uint40 exitAt);
+    event ExitCancelled(address indexed provider);
+    /// Stake and earnings together.
+    event ProviderExited(address indexed provider, uint256 amount);
 
-    error AlreadyRegistered(uint32 index);
+    error AlreadyRegistered(address account);
     error NotRegistered(address account);
     error StakeTooSmall(uint256 have, uint256 need);
-    /// `free` of the stake is not locked; the leases need `need`.
-    error FreeStakeTooSmall(uint256 free, uint256 need);
     error Exiting(uint40 exitAt);
     error NotExiting();
     error ExitTooEarly(uint40 exitAt);
-    error StakeLocked(uint256 locked);
     error NotJobRegistry(address caller);
     error NotPayout(address caller, address payout);
     error ZeroPayout();
     error ZeroEndpoint();
 
     /// @notice Registers the caller with `stake` token wei (at least Settings.minStake), taken as `IEscrow.lock` does.
-    function register(address payout, Contact calldata contact, uint256 stake, Permit calldata permit)
-        external
-        returns (uint32 index);
+    function register(address payout, Contact calldata contact, uint256 stake, Permit calldata permit) external;
     function setContact(Contact calldata contact) external;
     /// @notice Changes the payout address; only the present payout address may.
-    function setPayout(uint32 index, address payout) external;
+    function setPayout(address provider, address payout) external;
     function addStake(uint256 amount, Permit calldata permit) external;
     /// @notice Starts the exit delay; no new leases from now on.
     function requestExit() external;
     function cancelExit() external;
-    /// @notice After the delay and with nothing locked: the stake goes to the payout address's Escrow balance.
+    /// @notice After the delay and with nothing locked: the stake and what was earned go to the payout address's Escrow balance.
     function exit() external;
-    /// @notice Sends the payout address's whole Escrow balance to the payout address. Registered account or payout address.
-    function withdraw(uint32 index) external returns (uint256 amount);
+    /// @notice Sends all that `provider` earned to its payout address. The provider itself or that address.
+    function withdraw(address provider) external returns (uint256 amount);
 
-    /// @notice JobRegistry: locks `amount` of the stake of `account`; its index.
-    function lockStake(address account, uint256 amount) external returns (uint32 index);
-    /// @notice JobRegistry: unlocks `unlocked` and slashes `slashed` of what was locked.
-    function unlockStake(uint32 index, uint256 unlocked, uint256 slashed) external returns (address payout);
+    /// @notice JobRegistry: a lease of `provider` ran out.
+    function recordExpired(address provider) external;
 
-    /// @notice Registration index of `account`, 0 if it has none. Indices start at 1 and are never reused.
-    function indexOf(address account) external view returns (uint32);
-    function provider(uint32 index) external view returns (Provider memory);
-    function count() external view returns (uint32);
+    /// @notice The registration of `account`; all zero if it has none.
+    function providerOf(address account) external view returns (Provider memory);
 }

@@ -1,29 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-/// @notice A provider's record. Only fuel that a requester or a window let pass counts as served; it is no proof of correctness.
+/// @notice What the protocol has seen of a provider.
 struct ProviderRecord {
-    uint64 settledBatches;
-    uint64 expiredLeases;
-    uint128 paidFuel;
+    /// Checks passed. Neither an early accept nor silence is one.
+    uint32 checks;
+    /// Leases that ran out.
+    uint32 expired;
 }
 
-/// @notice A requester's record.
+/// @notice What the protocol has seen of a requester.
 struct RequesterRecord {
     /// Batches it accepted itself, within their window or later.
-    uint64 accepted;
+    uint32 accepted;
     /// Batches that were paid because it kept silent.
-    uint64 timedOut;
+    uint32 timedOut;
 }
 
 /// @title What the protocol has seen of each side
-/// @notice Written by the JobRegistry of the same deployment only. Neither an early accept nor silence adds a check: nothing
-/// here makes a provider's vote heavier.
+/// @notice Reads only: records are kept where they are cheapest to write, a provider's beside its registration
+/// ({IProviderRegistry-providerOf}), a requester's beside its balance ({IEscrow-balanceOf}).
 interface IReputation {
-    error NotJobRegistry(address caller);
-
-    function recordSettled(uint32 provider, address requester, uint64 fuel, bool accepted) external;
-    function recordExpired(uint32 provider) external;
-    function providerRecord(uint32 provider) external view returns (ProviderRecord memory);
+    function providerRecord(address provider) external view returns (ProviderRecord memory);
     function requesterRecord(address requester) external view returns (RequesterRecord memory);
 }

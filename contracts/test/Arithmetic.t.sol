@@ -14,7 +14,8 @@ contract ArithmeticTest is Fixture {
         job.batchSize = uint32(_pick(seed, 2, 1, job.taskCount));
         // Uniform over orders of magnitude: 2^0 .. 2^45 fuel, 2^0 .. 2^50 wei.
         job.fuelLimit = uint64(_pick(seed, 3, 1, 1 << _pick(seed, 4, 0, 45)));
-        job.pricePerGigafuel = uint128(_pick(seed, 5, 1, 1 << _pick(seed, 6, 0, 50)));
+        job.startPrice = uint128(_pick(seed, 5, 1, 1 << _pick(seed, 6, 0, 50)));
+        job.maxPrice = job.startPrice;
         batches = (job.taskCount + job.batchSize - 1) / job.batchSize;
     }
 
@@ -33,8 +34,8 @@ contract ArithmeticTest is Fixture {
         for (uint32 i = 0; i < batches; ++i) {
             sum += _worst(job, _tasks(job, i));
         }
-        assertEq(jobs.depositOf(job), sum);
-        uint256 exact = uint256(job.taskCount) * job.fuelLimit * job.pricePerGigafuel;
+        assertEq(jobs.depositOf(job, _spec()), sum);
+        uint256 exact = uint256(job.taskCount) * job.fuelLimit * job.maxPrice;
         assertGe(sum * GIGAFUEL, exact);
         assertLt(sum * GIGAFUEL, exact + batches * GIGAFUEL, "rounding adds less than a wei a batch");
     }
@@ -45,8 +46,8 @@ contract ArithmeticTest is Fixture {
         job.batchSize = uint32(_pick(seed, 7, (job.taskCount + 4) / 5, job.taskCount));
         batches = (job.taskCount + job.batchSize - 1) / job.batchSize;
         address rich = makeAddr("rich");
-        _register(rich, 400_000_000 * TOKEN);
-        uint256 deposit = jobs.depositOf(job);
+        _register(rich, 1_000_000 * TOKEN);
+        uint256 deposit = jobs.depositOf(job, _spec());
         _fund(requester, deposit);
         bytes32 id = _post(job);
         uint256 paid;
@@ -56,18 +57,17 @@ contract ArithmeticTest is Fixture {
             if (_pick(seed, 200 + i, 0, 3) == 0) fuel = uint64(limit);
             _lease(rich, job, _list(i));
             _submit(rich, job, i, fuel);
-            uint256 before = _available(_payout(rich));
+            uint256 before = _earned(rich);
             vm.prank(requester);
-            jobs.accept(job, i, 1);
-            uint256 payment = _available(_payout(rich)) - before;
+            jobs.accept(job, _standing(job, _list(i)));
+            uint256 payment = _earned(rich) - before;
             assertEq(payment, _price(job, fuel));
             assertLe(payment, _worst(job, _tasks(job, i)));
             paid += payment;
         }
         assertEq(_available(requester), deposit - paid);
         assertEq(_locked(requester), 0);
-        assertEq(jobs.jobState(id).locked, 0);
-        assertEq(jobs.jobState(id).unsettled, 0);
+        assertEq(jobs.jobState(id).open, 0);
     }
 
     function testFuzz_leaseLock_coversWorstCaseTimesOddsOfNoAudit(uint256 seed) public view {
@@ -85,8 +85,8 @@ contract ArithmeticTest is Fixture {
         job.batchSize = uint32(_pick(seed, 7, (job.taskCount + 7) / 8, job.taskCount));
         uint32 batches = (job.taskCount + job.batchSize - 1) / job.batchSize;
         address rich = makeAddr("rich");
-        _register(rich, 400_000_000 * TOKEN);
-        _fund(requester, jobs.depositOf(job));
+        _register(rich, 1_000_000 * TOKEN);
+        _fund(requester, jobs.depositOf(job, _spec()));
         bytes32 id = _post(job);
         uint256 held;
         for (uint32 i = 0; i < batches; ++i) {
@@ -97,7 +97,7 @@ contract ArithmeticTest is Fixture {
         vm.prank(requester);
         jobs.cancel(job);
         assertEq(_locked(requester), held);
-        assertEq(jobs.jobState(id).locked, held);
-        assertEq(_available(requester), jobs.depositOf(job) - held);
+        assertEq(jobs.jobState(id).open, 0);
+        assertEq(_available(requester), jobs.depositOf(job, _spec()) - held);
     }
 }

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Deployment} from "../Deployment.sol";
-import {ConunToken} from "../ConunToken.sol";
 import {IDeployment, Part, Settings} from "../interfaces/IDeployment.sol";
-import {Fixture} from "./Fixture.sol";
+import {Fixture, IToken} from "./Fixture.sol";
 
 contract DeploymentTest is Fixture {
     function test_deploy_putsEachPartAtItsAddress() public view {
@@ -16,7 +14,7 @@ contract DeploymentTest is Fixture {
 
     function test_deploy_worksInAnyOrderAndForAnyone() public {
         bytes[5] memory codes = _codes();
-        Deployment other = new Deployment(_settings(), _hashes());
+        IDeployment other = _create(_deploymentCode(_settings()));
         for (uint8 i = 5; i > 0; --i) {
             vm.expectEmit(address(other));
             emit IDeployment.PartDeployed(Part(i - 1), other.addressOf(Part(i - 1)));
@@ -25,7 +23,7 @@ contract DeploymentTest is Fixture {
             assertEq(at, other.addressOf(Part(i - 1)));
             assertGt(at.code.length, 0);
         }
-        assertEq(ConunToken(other.addressOf(Part.Token)).balanceOf(holder), _settings().tokenSupply);
+        assertEq(IToken(other.addressOf(Part.Token)).balanceOf(holder), _settings().tokenSupply);
         assertTrue(other.addressOf(Part.Token) != address(token), "each deployment has its own parts");
     }
 
@@ -55,9 +53,9 @@ contract DeploymentTest is Fixture {
 
         s = _settings();
         s.tokenSupply = 0;
-        _expectInvalid(s, "tokenSupply must be from 1 to 2^96 - 1");
-        s.tokenSupply = 1 << 96;
-        _expectInvalid(s, "tokenSupply must be from 1 to 2^96 - 1");
+        _expectInvalid(s, "tokenSupply must be from 1 to 2^88 - 1");
+        s.tokenSupply = 1 << 88;
+        _expectInvalid(s, "tokenSupply must be from 1 to 2^88 - 1");
 
         s = _settings();
         s.exitDelaySeconds = s.maxCommitmentSeconds;
@@ -83,19 +81,19 @@ contract DeploymentTest is Fixture {
 
     function test_constructor_takesTheExtremesOfEachSetting() public {
         Settings memory s = _settings();
-        s.tokenSupply = type(uint96).max;
+        s.tokenSupply = type(uint88).max;
         s.maxCommitmentSeconds = 2;
         s.exitDelaySeconds = 3650 days;
         s.expiryBondBps = 10_000;
         s.auditFloorBps = 9999;
-        new Deployment(s, _hashes());
+        _create(_deploymentCode(s));
         s.auditFloorBps = 1;
-        new Deployment(s, _hashes());
+        _create(_deploymentCode(s));
     }
 
     function _expectInvalid(Settings memory settings, string memory reason) private {
-        bytes32[5] memory hashes = _hashes();
+        bytes memory code = _deploymentCode(settings);
         vm.expectRevert(abi.encodeWithSelector(IDeployment.InvalidSettings.selector, reason));
-        new Deployment(settings, hashes);
+        _create(code);
     }
 }

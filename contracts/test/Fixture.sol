@@ -3,16 +3,21 @@ pragma solidity 0.8.37;
 
 import {Test} from "forge-std/Test.sol";
 
-import {ConunToken} from "../ConunToken.sol";
-import {Deployment} from "../Deployment.sol";
-import {Escrow} from "../Escrow.sol";
-import {JobRegistry} from "../JobRegistry.sol";
-import {ProviderRegistry} from "../ProviderRegistry.sol";
-import {Reputation} from "../Reputation.sol";
-import {Part, Settings} from "../interfaces/IDeployment.sol";
-import {Permit} from "../interfaces/IEscrow.sol";
-import {Batch, BatchState, Contact, Job, JobState, Result} from "../interfaces/IJobRegistry.sol";
-import {Provider} from "../interfaces/IProviderRegistry.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
+import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
+import {IERC5267} from "@openzeppelin/contracts/interfaces/IERC5267.sol";
+
+import {IDeployment, Part, Settings} from "../interfaces/IDeployment.sol";
+import {IEscrow, Permit} from "../interfaces/IEscrow.sol";
+import {Batch, BatchState, Contact, IJobRegistry, Job, Result, Spec, Submission} from "../interfaces/IJobRegistry.sol";
+import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
+import {IReputation} from "../interfaces/IReputation.sol";
+
+/// @notice What ConunToken offers.
+interface IToken is IERC20, IERC20Metadata, IERC20Permit, IERC5267 {
+    function burn(uint256 amount) external;
+}
 
 /// @notice A whole deployment, a requester and three providers with tokens; the providers are registered.
 abstract contract Fixture is Test {
@@ -29,12 +34,12 @@ abstract contract Fixture is Test {
     uint32 internal constant LEASE = 1000;
     uint32 internal constant WINDOW = 600;
 
-    Deployment internal deployment;
-    ConunToken internal token;
-    Escrow internal escrow;
-    ProviderRegistry internal providers;
-    JobRegistry internal jobs;
-    Reputation internal reputation;
+    IDeployment internal deployment;
+    IToken internal token;
+    IEscrow internal escrow;
+    IProviderRegistry internal providers;
+    IJobRegistry internal jobs;
+    IReputation internal reputation;
 
     address internal holder = makeAddr("token holder");
     address internal requester;
@@ -43,9 +48,7 @@ abstract contract Fixture is Test {
     address internal bob = makeAddr("bob");
     address internal carol = makeAddr("carol");
     address internal stranger = makeAddr("stranger");
-    uint32 internal aliceIndex;
-    uint32 internal bobIndex;
-    uint32 internal carolIndex;
+    mapping(bytes32 job => mapping(uint32 batch => Submission)) private _submitted;
 
     function setUp() public virtual {
         vm.warp(1_800_000_000);
@@ -56,15 +59,15 @@ abstract contract Fixture is Test {
         assertTrue(token.transfer(requester, 1_000_000 * TOKEN));
         vm.prank(requester);
         token.approve(address(escrow), type(uint256).max);
-        aliceIndex = _register(alice, STAKE);
-        bobIndex = _register(bob, STAKE);
-        carolIndex = _register(carol, STAKE);
+        _register(alice, STAKE);
+        _register(bob, STAKE);
+        _register(carol, STAKE);
     }
 
     function _settings() internal view virtual returns (Settings memory) {
         return Settings({
             tokenHolder: holder,
-            tokenSupply: 1_000_000_000 * TOKEN,
+            tokenSupply: 100_000_000 * TOKEN,
             minStake: MIN_STAKE,
             exitDelaySeconds: EXIT_DELAY,
             maxCommitmentSeconds: CAP,
@@ -74,17 +77,18 @@ abstract contract Fixture is Test {
         });
     }
 
-    function _codes() internal pure returns (bytes[5] memory) {
+    /// Init codes as deployed: foundry.toml compiles them otherwise than the tests.
+    function _codes() internal view returns (bytes[5] memory) {
         return [
-            type(ConunToken).creationCode,
-            type(Escrow).creationCode,
-            type(ProviderRegistry).creationCode,
-            type(JobRegistry).creationCode,
-            type(Reputation).creationCode
+            vm.getCode("ConunToken.sol:ConunToken"),
+            vm.getCode("Escrow.sol:Escrow"),
+            vm.getCode("ProviderRegistry.sol:ProviderRegistry"),
+            vm.getCode("JobRegistry.sol:JobRegistry"),
+            vm.getCode("Reputation.sol:Reputation")
         ];
     }
 
-    function _hashes() internal pure returns (bytes32[5] memory hashes) {
+    function _hashes() internal view returns (bytes32[5] memory hashes) {
         bytes[5] memory codes = _codes();
         for (uint256 i = 0; i < 5; ++i) {
             hashes[i] = keccak256(codes[i]);
@@ -93,15 +97,31 @@ abstract contract Fixture is Test {
 
     function _deploy(Settings memory settings) internal {
         bytes[5] memory codes = _codes();
-        deployment = new Deployment(settings, _hashes());
+        deployment = _create(_deploymentCode(settings));
         for (uint8 i = 0; i < 5; ++i) {
             deployment.deploy(Part(i), codes[i]);
         }
-        token = ConunToken(deployment.addressOf(Part.Token));
-        escrow = Escrow(deployment.addressOf(Part.Escrow));
-        providers = ProviderRegistry(deployment.addressOf(Part.ProviderRegistry));
-        jobs = JobRegistry(deployment.addressOf(Part.JobRegistry));
-        reputation = Reputation(deployment.addressOf(Part.Reputation));
+        token = IToken(deployment.addressOf(Part.Token));
+        escrow = IEscrow(deployment.addressOf(Part.Escrow));
+        providers = IProviderRegistry(deployment.addressOf(Part.ProviderRegistry));
+        jobs = IJobRegistry(deployment.addressOf(Part.JobRegistry));
+        reputation = IReputation(deployment.addressOf(Part.Reputation));
+    }
+
+    function _deploymentCode(Settings memory settings) internal view returns (bytes memory) {
+        return bytes.concat(vm.getCode("Deployment.sol:Deployment"), abi.encode(settings, _hashes()));
+    }
+
+    /// `new Deployment`, from its init code; what reverts it reverts this.
+    function _create(bytes memory code) internal returns (IDeployment at) {
+        assembly ("memory-safe") {
+            at := create(0, add(code, 32), mload(code))
+            if iszero(at) {
+                let free := mload(64)
+                returndatacopy(free, 0, returndatasize())
+                revert(free, returndatasize())
+            }
+        }
     }
 
     function _fund(address account, uint256 amount) internal {
@@ -111,10 +131,10 @@ abstract contract Fixture is Test {
         token.approve(address(escrow), type(uint256).max);
     }
 
-    function _register(address account, uint256 stake) internal returns (uint32 index) {
+    function _register(address account, uint256 stake) internal {
         _fund(account, stake);
         vm.prank(account);
-        index = providers.register(_payout(account), _contact(), stake, _noPermit());
+        providers.register(_payout(account), _contact(), stake, _noPermit());
     }
 
     /// A provider's cold address.
@@ -147,34 +167,43 @@ abstract contract Fixture is Test {
         return Job({
             requester: requester,
             nonce: 1,
-            program: bytes32(uint256(1)),
-            programRoot: bytes32(uint256(2)),
-            inputs: bytes32(uint256(3)),
-            inputRoot: bytes32(uint256(4)),
+            spec: keccak256(abi.encode(_spec())),
             taskCount: 10,
             batchSize: 4,
             fuelLimit: 3e9 + 7,
-            memoryLimit: 64 << 20,
-            pricePerGigafuel: 1e18 + 3,
+            startPrice: 1e18 + 3,
+            maxPrice: 1e18 + 3,
+            rampStart: 0,
+            rampSeconds: 0,
             leaseSeconds: LEASE,
-            windowSeconds: WINDOW,
+            windowSeconds: WINDOW
+        });
+    }
+
+    function _spec() internal pure returns (Spec memory) {
+        return Spec({
+            program: keccak256("program"),
+            programRoot: keccak256("program root"),
+            inputs: keccak256("inputs"),
+            inputRoot: keccak256("input root"),
+            memoryLimit: 64 << 20,
             category: 0
         });
     }
 
     /// Worst case of `tasks` tasks, written apart from the contract's way.
     function _worst(Job memory job, uint256 tasks) internal pure returns (uint256) {
-        uint256 product = tasks * job.fuelLimit * job.pricePerGigafuel;
+        uint256 product = tasks * job.fuelLimit * job.maxPrice;
         return product % GIGAFUEL == 0 ? product / GIGAFUEL : product / GIGAFUEL + 1;
     }
 
     function _price(Job memory job, uint64 fuel) internal pure returns (uint256) {
-        return uint256(fuel) * job.pricePerGigafuel / GIGAFUEL;
+        return uint256(fuel) * job.maxPrice / GIGAFUEL;
     }
 
     function _post(Job memory job) internal returns (bytes32 jobId) {
         vm.prank(job.requester);
-        return jobs.post(job, _contact(), _noPermit());
+        return jobs.post(job, _spec(), _contact(), _noPermit());
     }
 
     function _posted() internal returns (Job memory job, bytes32 jobId) {
@@ -187,9 +216,30 @@ abstract contract Fixture is Test {
         jobs.lease(job, batches);
     }
 
+    /// The submission is remembered for {_standing} if it is taken.
     function _submit(address who, Job memory job, uint32 batch, uint64 fuel) internal {
+        Submission memory given = _submission(who, job, batch, fuel);
+        bytes32 key = keccak256(abi.encode(job));
         vm.prank(who);
         jobs.submit(job, _results(batch, fuel));
+        // It may have been refused, as expected.
+        try jobs.batchState(job, batch) returns (Batch memory now_) {
+            if (now_.submission == _submissionHash(given)) _submitted[key][batch] = given;
+        } catch {}
+    }
+
+    /// Written apart from the contract's way.
+    function _submissionHash(Submission memory given) internal pure returns (uint256) {
+        return uint256(keccak256(abi.encode(given))) % (1 << 190);
+    }
+
+    /// What `accept` and `finalise` take for batches: what `_submit` submitted, or nothing that was ever submitted.
+    function _standing(Job memory job, uint32[] memory batches) internal view returns (Submission[] memory list) {
+        list = new Submission[](batches.length);
+        for (uint256 i = 0; i < batches.length; ++i) {
+            list[i] = _submitted[keccak256(abi.encode(job))][batches[i]];
+            list[i].batch = batches[i];
+        }
     }
 
     function _expire(Job memory job, uint32[] memory batches) internal {
@@ -228,19 +278,41 @@ abstract contract Fixture is Test {
         (batches[0], batches[1], batches[2]) = (a, b, c);
     }
 
-    function _available(address account) internal view returns (uint256 available) {
-        (available,) = escrow.balanceOf(account);
+    /// What `_result` and a submission by `who` at the job's highest price come to.
+    function _submission(address who, Job memory job, uint32 batch, uint64 fuel)
+        internal
+        pure
+        returns (Submission memory)
+    {
+        return Submission(batch, who, job.maxPrice, _result(batch, fuel).root, fuel);
     }
 
-    function _locked(address account) internal view returns (uint256 locked) {
-        (, locked) = escrow.balanceOf(account);
+    function _submissions(address who, Job memory job, uint32 batch, uint64 fuel)
+        internal
+        pure
+        returns (Submission[] memory submissions)
+    {
+        submissions = new Submission[](1);
+        submissions[0] = _submission(who, job, batch, fuel);
     }
 
-    function _state(bytes32 jobId, uint32 batch) internal view returns (BatchState) {
-        return jobs.batchState(jobId, batch).state;
+    function _available(address account) internal view returns (uint256) {
+        return escrow.balanceOf(account).available;
     }
 
-    function _lockedStake(uint32 index) internal view returns (uint256) {
-        return providers.provider(index).locked;
+    function _locked(address account) internal view returns (uint256) {
+        return escrow.balanceOf(account).locked;
+    }
+
+    function _earned(address account) internal view returns (uint256) {
+        return escrow.balanceOf(account).earned;
+    }
+
+    function _state(Job memory job, uint32 batch) internal view returns (BatchState) {
+        return jobs.batchState(job, batch).state;
+    }
+
+    function _lockedStake(address account) internal view returns (uint256) {
+        return escrow.balanceOf(account).held;
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {BatchState, IJobRegistry, Batch, Job, JobState} from "../interfaces/IJobRegistry.sol";
-import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
+import {IEscrow} from "../interfaces/IEscrow.sol";
+import {Batch, BatchState, IJobRegistry, Job} from "../interfaces/IJobRegistry.sol";
 import {Fixture} from "./Fixture.sol";
 
 /// Lease, release and expiry.
@@ -16,20 +16,17 @@ contract JobRegistryLeaseTest is Fixture {
     }
 
     function test_lease_ofSeveralBatchesLocksStakeForEach() public {
-        uint40 deadline = uint40(block.timestamp) + LEASE;
+        uint32 deadline = uint32(block.timestamp) + LEASE;
         uint40[] memory active = new uint40[](2);
-        (active[0], active[1]) = (uint40(block.number), uint40(block.number));
         vm.expectEmit(address(jobs));
-        emit IJobRegistry.BatchesLeased(id, aliceIndex, _list(2, 0), active, deadline);
+        emit IJobRegistry.BatchesLeased(id, alice, _list(2, 0), active, deadline);
         _lease(alice, job, _list(2, 0));
-        assertEq(_lockedStake(aliceIndex), 3 * (_worst(job, 4) + _worst(job, 2)));
-        Batch memory batch = jobs.batchState(id, 0);
+        assertEq(_lockedStake(alice), 3 * (_worst(job, 4) + _worst(job, 2)));
+        Batch memory batch = jobs.batchState(job, 0);
         assertEq(
-            abi.encode(batch),
-            abi.encode(Batch(BatchState.Leased, aliceIndex, 0, deadline, uint40(block.number), 0, 0, 0))
+            abi.encode(batch), abi.encode(Batch(BatchState.Leased, deadline, alice, address(0), 0, 0, job.maxPrice, 0))
         );
         assertEq(jobs.jobState(id).open, 1);
-        assertEq(jobs.jobState(id).unsettled, 3);
     }
 
     function test_lease_refusesWhatIsNotOpen() public {
@@ -40,7 +37,7 @@ contract JobRegistryLeaseTest is Fixture {
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Submitted));
         _lease(bob, job, _list(0));
         vm.prank(requester);
-        jobs.accept(job, 0, 1);
+        jobs.accept(job, _standing(job, _list(0)));
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Settled));
         _lease(bob, job, _list(0));
     }
@@ -62,17 +59,17 @@ contract JobRegistryLeaseTest is Fixture {
         _lease(alice, job, new uint32[](0));
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NoSuchBatch.selector, 3, 3));
         _lease(alice, job, _list(3));
-        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.NotRegistered.selector, stranger));
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.NotRegistered.selector, stranger));
         _lease(stranger, job, _list(0));
     }
 
     function test_lease_refusesMoreThanTheFreeStake() public {
         Job memory dear = _job();
-        (dear.nonce, dear.pricePerGigafuel) = (2, 100e18);
+        (dear.nonce, dear.startPrice, dear.maxPrice) = (2, 100e18, 100e18);
         _post(dear);
         uint256 lock = 3 * _worst(dear, 4);
         assertGt(lock, STAKE);
-        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.FreeStakeTooSmall.selector, STAKE, lock));
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.FreeStakeTooSmall.selector, STAKE, lock));
         _lease(alice, dear, _list(0));
     }
 
@@ -81,17 +78,17 @@ contract JobRegistryLeaseTest is Fixture {
         _passLease();
         uint256 bond = _worst(job, 4) * BOND_BPS / 10_000;
         vm.expectEmit(address(jobs));
-        emit IJobRegistry.LeaseExpired(id, aliceIndex, 0, bond);
+        emit IJobRegistry.LeaseExpired(id, alice, 0, bond);
         _lease(bob, job, _list(0, 1));
-        Batch memory batch = jobs.batchState(id, 0);
-        assertEq(batch.provider, bobIndex);
-        assertEq(batch.previous, aliceIndex);
+        Batch memory batch = jobs.batchState(job, 0);
+        assertEq(batch.provider, bob);
+        assertEq(batch.former, alice);
         assertEq(batch.activeBlock, block.number + SUCCESSOR_DELAY);
         assertEq(batch.expiries, 1);
-        assertEq(jobs.batchState(id, 1).activeBlock, block.number);
+        assertEq(jobs.batchState(job, 1).activeBlock, 0);
         assertEq(jobs.jobState(id).open, 1);
-        assertEq(_lockedStake(aliceIndex), 0);
-        assertEq(reputation.providerRecord(aliceIndex).expiredLeases, 1);
+        assertEq(_lockedStake(alice), 0);
+        assertEq(reputation.providerRecord(alice).expired, 1);
     }
 
     function test_lease_doesNotExpireInTheDeadlinesSecond() public {
@@ -105,7 +102,7 @@ contract JobRegistryLeaseTest is Fixture {
         _lease(alice, job, _list(0));
         _passLease();
         _lease(alice, job, _list(0));
-        assertEq(jobs.batchState(id, 0).previous, 0);
+        assertEq(jobs.batchState(job, 0).former, address(0));
         _submit(alice, job, 0, 5);
     }
 
@@ -115,15 +112,18 @@ contract JobRegistryLeaseTest is Fixture {
         _lease(alice, job, _list(0, 2));
         vm.warp(block.timestamp + LEASE / 4);
         vm.expectEmit(address(jobs));
-        emit IJobRegistry.LeaseReleased(id, aliceIndex, 0);
+        emit IJobRegistry.LeaseReleased(id, alice, 0);
         vm.expectEmit(address(jobs));
-        emit IJobRegistry.LeaseReleased(id, aliceIndex, 2);
+        emit IJobRegistry.LeaseReleased(id, alice, 2);
         vm.prank(alice);
         jobs.release(job, _list(0, 2));
-        assertEq(_lockedStake(aliceIndex), 0);
-        assertEq(providers.provider(aliceIndex).stake, STAKE);
-        assertEq(reputation.providerRecord(aliceIndex).expiredLeases, 0);
-        assertEq(abi.encode(jobs.batchState(id, 0)), abi.encode(Batch(BatchState.Open, 0, 0, 0, 0, 0, 0, 0)));
+        assertEq(_lockedStake(alice), 0);
+        assertEq(escrow.balanceOf(alice).stake, STAKE);
+        assertEq(reputation.providerRecord(alice).expired, 0);
+        assertEq(
+            abi.encode(jobs.batchState(job, 0)),
+            abi.encode(Batch(BatchState.Open, 0, address(0), address(0), 0, 0, job.maxPrice, 0))
+        );
         assertEq(jobs.jobState(id).open, 3);
         _lease(bob, job, _list(0));
         _submit(bob, job, 0, 1);
@@ -139,10 +139,10 @@ contract JobRegistryLeaseTest is Fixture {
 
     function test_release_isForTheHolderOfALeasedBatchOnly() public {
         _lease(alice, job, _list(0));
-        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, bobIndex));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, bob));
         vm.prank(bob);
         jobs.release(job, _list(0));
-        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, 0));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, stranger));
         vm.prank(stranger);
         jobs.release(job, _list(0));
         vm.startPrank(alice);
@@ -168,9 +168,11 @@ contract JobRegistryLeaseTest is Fixture {
         _lease(bob, job, _list(0));
         vm.prank(bob);
         jobs.release(job, _list(0));
-        assertEq(jobs.batchState(id, 0).previous, aliceIndex);
+        assertEq(jobs.batchState(job, 0).provider, alice);
         _submit(alice, job, 0, 5);
-        assertEq(jobs.batchState(id, 0).provider, aliceIndex);
+        vm.prank(requester);
+        jobs.accept(job, _standing(job, _list(0)));
+        assertEq(_earned(alice), _price(job, 5));
     }
 
     // Expiry
@@ -181,16 +183,16 @@ contract JobRegistryLeaseTest is Fixture {
         uint256 bond = _worst(job, 4) * BOND_BPS / 10_000;
         uint256 bondOfLast = _worst(job, 2) * BOND_BPS / 10_000;
         vm.expectEmit(address(jobs));
-        emit IJobRegistry.LeaseExpired(id, aliceIndex, 0, bond);
+        emit IJobRegistry.LeaseExpired(id, alice, 0, bond);
         vm.expectEmit(address(jobs));
-        emit IJobRegistry.LeaseExpired(id, aliceIndex, 2, bondOfLast);
+        emit IJobRegistry.LeaseExpired(id, alice, 2, bondOfLast);
         _expire(job, _list(0, 2));
         assertEq(escrow.burnable(), bond + bondOfLast);
-        assertEq(providers.provider(aliceIndex).stake, STAKE - bond - bondOfLast);
-        assertEq(_lockedStake(aliceIndex), 0);
-        assertEq(reputation.providerRecord(aliceIndex).expiredLeases, 2);
+        assertEq(escrow.balanceOf(alice).stake, STAKE - bond - bondOfLast);
+        assertEq(_lockedStake(alice), 0);
+        assertEq(reputation.providerRecord(alice).expired, 2);
         assertEq(jobs.jobState(id).open, 3);
-        assertEq(jobs.jobState(id).locked, jobs.depositOf(job));
+        assertEq(_locked(requester), jobs.depositOf(job, _spec()));
     }
 
     function test_expire_doublesTheBondOfABatchUpToTheLock() public {
@@ -203,32 +205,32 @@ contract JobRegistryLeaseTest is Fixture {
             _passLease();
             _expire(job, _list(0));
             stake -= expected;
-            assertEq(providers.provider(aliceIndex).stake, stake);
+            assertEq(escrow.balanceOf(alice).stake, stake);
         }
-        assertEq(jobs.batchState(id, 0).expiries, 8);
+        assertEq(jobs.batchState(job, 0).expiries, 8);
         assertGt(bond << 5, 3 * worst);
         _lease(alice, job, _list(1));
         _passLease();
         _expire(job, _list(1));
-        assertEq(providers.provider(aliceIndex).stake, stake - bond, "another batch starts anew");
+        assertEq(escrow.balanceOf(alice).stake, stake - bond, "another batch starts anew");
     }
 
     function test_expire_countsNoFurtherThan255() public {
         Job memory cheap = _job();
-        (cheap.nonce, cheap.pricePerGigafuel) = (2, 1e12);
-        bytes32 cheapId = _post(cheap);
+        (cheap.nonce, cheap.startPrice, cheap.maxPrice) = (2, 1e12, 1e12);
+        _post(cheap);
         for (uint256 i = 0; i < 257; ++i) {
             _lease(alice, cheap, _list(0));
             _passLease();
             _expire(cheap, _list(0));
         }
-        assertEq(jobs.batchState(cheapId, 0).expiries, 255);
-        assertEq(reputation.providerRecord(aliceIndex).expiredLeases, 257);
+        assertEq(jobs.batchState(cheap, 0).expiries, 255);
+        assertEq(reputation.providerRecord(alice).expired, 257);
     }
 
     function test_expire_refusesRunningLeasesAndOtherStates() public {
         _lease(alice, job, _list(0));
-        uint40 deadline = uint40(block.timestamp) + LEASE;
+        uint32 deadline = uint32(block.timestamp) + LEASE;
         vm.warp(deadline);
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.LeaseRunning.selector, 0, deadline));
         _expire(job, _list(0));

@@ -4,7 +4,16 @@ pragma solidity 0.8.37;
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
 import {Permit} from "../interfaces/IEscrow.sol";
-import {Batch, BatchState, Contact, IJobRegistry, Job, JobState, Result} from "../interfaces/IJobRegistry.sol";
+import {
+    BatchState,
+    Contact,
+    IJobRegistry,
+    Job,
+    JobState,
+    Result,
+    Spec,
+    Submission
+} from "../interfaces/IJobRegistry.sol";
 import {Fixture} from "./Fixture.sol";
 
 /// Post, contact, ids, deposits and cancellation.
@@ -15,28 +24,29 @@ contract JobRegistryPostTest is Fixture {
         uint256 deposit = 2 * _worst(job, 4) + _worst(job, 2);
         uint256 before = token.balanceOf(requester);
         vm.expectEmit(address(jobs));
-        emit IJobRegistry.JobPosted(id, requester, job, _contact(), deposit);
+        emit IJobRegistry.JobPosted(id, requester, job, _spec(), _contact(), deposit);
         assertEq(_post(job), id);
         assertEq(token.balanceOf(requester), before - deposit);
         assertEq(_locked(requester), deposit);
-        assertEq(jobs.depositOf(job), deposit);
-        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(uint96(deposit), 3, 3, 1)));
-        assertEq(uint8(_state(id, 2)), uint8(BatchState.Open));
+        assertEq(jobs.depositOf(job, _spec()), deposit);
+        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(true, false, 3)));
+        assertEq(uint8(_state(job, 2)), uint8(BatchState.Open));
     }
 
     function test_depositOf_isRoundedUpPerBatch() public view {
         Job memory job = _job();
-        (job.taskCount, job.batchSize, job.fuelLimit, job.pricePerGigafuel) = (10, 4, 1, 1);
-        assertEq(jobs.depositOf(job), 3);
-        (job.fuelLimit, job.pricePerGigafuel) = (1e9, 5);
-        assertEq(jobs.depositOf(job), 50);
+        (job.taskCount, job.batchSize, job.fuelLimit) = (10, 4, 1);
+        (job.startPrice, job.maxPrice) = (1, 1);
+        assertEq(jobs.depositOf(job, _spec()), 3);
+        (job.fuelLimit, job.startPrice, job.maxPrice) = (1e9, 5, 5);
+        assertEq(jobs.depositOf(job, _spec()), 50);
         assertEq(jobs.leaseLock(job, 0), 60);
         assertEq(jobs.leaseLock(job, 2), 30);
     }
 
     function test_post_spendsTheEscrowBalanceBeforeTokens() public {
         Job memory job = _job();
-        uint256 deposit = jobs.depositOf(job);
+        uint256 deposit = jobs.depositOf(job, _spec());
         vm.prank(requester);
         escrow.deposit(requester, deposit - 1);
         uint256 before = token.balanceOf(requester);
@@ -47,19 +57,19 @@ contract JobRegistryPostTest is Fixture {
 
     function test_post_worksByPermitEvenWhenItWasFrontRun() public {
         Job memory job = _job();
-        uint256 deposit = jobs.depositOf(job);
+        uint256 deposit = jobs.depositOf(job, _spec());
         vm.prank(requester);
         token.approve(address(escrow), 0);
         Permit memory p = _permit(requester, requesterKey, deposit, block.timestamp);
         vm.prank(requester);
-        jobs.post(job, _contact(), p);
+        jobs.post(job, _spec(), _contact(), p);
 
         job.nonce = 2;
         p = _permit(requester, requesterKey, deposit, block.timestamp);
         vm.prank(stranger);
         token.permit(requester, address(escrow), p.value, p.deadline, p.v, p.r, p.s);
         vm.prank(requester);
-        jobs.post(job, _contact(), p);
+        jobs.post(job, _spec(), _contact(), p);
         assertEq(_locked(requester), 2 * deposit);
     }
 
@@ -74,31 +84,40 @@ contract JobRegistryPostTest is Fixture {
         Job memory job = _job();
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotRequester.selector, stranger, requester));
         vm.prank(stranger);
-        jobs.post(job, _contact(), _noPermit());
+        jobs.post(job, _spec(), _contact(), _noPermit());
         bytes32 id = _post(job);
         vm.startPrank(requester);
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.JobExists.selector, id));
-        jobs.post(job, _contact(), _noPermit());
+        jobs.post(job, _spec(), _contact(), _noPermit());
         jobs.cancel(job);
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.JobExists.selector, id));
-        jobs.post(job, _contact(), _noPermit());
+        jobs.post(job, _spec(), _contact(), _noPermit());
         job.nonce = 2;
-        assertTrue(jobs.post(job, _contact(), _noPermit()) != id);
+        assertTrue(jobs.post(job, _spec(), _contact(), _noPermit()) != id);
     }
 
     function test_post_refusesInvalidJobs() public {
+        Spec memory spec = _spec();
+        spec.program = 0;
+        _expectInvalidSpec(spec, "the program's hash or root is missing");
+        spec = _spec();
+        spec.programRoot = 0;
+        _expectInvalidSpec(spec, "the program's hash or root is missing");
+        spec = _spec();
+        spec.inputs = 0;
+        _expectInvalidSpec(spec, "the inputs' hash or root is missing");
+        spec = _spec();
+        spec.inputRoot = 0;
+        _expectInvalidSpec(spec, "the inputs' hash or root is missing");
+        string memory memoryReason = "memoryLimit must be from 64 KiB to 4 GiB";
+        spec = _spec();
+        spec.memoryLimit = 65_535;
+        _expectInvalidSpec(spec, memoryReason);
+        spec.memoryLimit = (1 << 32) + 1;
+        _expectInvalidSpec(spec, memoryReason);
         Job memory job = _job();
-        job.program = 0;
-        _expectInvalid(job, "the program's hash or root is missing");
-        job = _job();
-        job.programRoot = 0;
-        _expectInvalid(job, "the program's hash or root is missing");
-        job = _job();
-        job.inputs = 0;
-        _expectInvalid(job, "the inputs' hash or root is missing");
-        job = _job();
-        job.inputRoot = 0;
-        _expectInvalid(job, "the inputs' hash or root is missing");
+        job.spec = keccak256("another");
+        _expectInvalid(job, "spec is not the hash of the given one");
         job = _job();
         job.taskCount = 0;
         _expectInvalid(job, "a job has at least one task");
@@ -117,15 +136,16 @@ contract JobRegistryPostTest is Fixture {
     }
 
     function test_post_refusesInvalidLimitsPricesAndTimes() public {
-        string memory memoryReason = "memoryLimit must be from 64 KiB to 4 GiB";
         Job memory job = _job();
-        job.memoryLimit = 65_535;
-        _expectInvalid(job, memoryReason);
-        job.memoryLimit = (1 << 32) + 1;
-        _expectInvalid(job, memoryReason);
+        (job.startPrice, job.maxPrice) = (0, 0);
+        _expectInvalid(job, "startPrice must be from 1 to maxPrice");
+        (job.startPrice, job.maxPrice, job.rampSeconds) = (2, 1, 5);
+        _expectInvalid(job, "startPrice must be from 1 to maxPrice");
+        (job.startPrice, job.maxPrice, job.rampSeconds) = (1, 2, 0);
+        _expectInvalid(job, "without rampSeconds startPrice must be maxPrice");
         job = _job();
-        job.pricePerGigafuel = 0;
-        _expectInvalid(job, "pricePerGigafuel must be at least 1");
+        (job.taskCount, job.batchSize) = (1 << 24, 1);
+        _expectInvalid(job, "a job has at most 16777215 batches");
         job = _job();
         job.leaseSeconds = 0;
         _expectInvalid(job, "leaseSeconds and windowSeconds must be at least 1");
@@ -138,23 +158,30 @@ contract JobRegistryPostTest is Fixture {
         (job.leaseSeconds, job.windowSeconds) = (type(uint32).max, type(uint32).max);
         _expectInvalid(job, "leaseSeconds + windowSeconds exceed the deployment's cap");
         job = _job();
-        job.pricePerGigafuel = type(uint128).max;
+        (job.startPrice, job.maxPrice) = (type(uint128).max, type(uint128).max);
         _expectInvalid(job, "the deposit must be below 2^96 token wei");
     }
 
     function test_depositOf_takesTheExtremesOfEachField() public view {
         Job memory job = _job();
         (job.taskCount, job.batchSize, job.fuelLimit) = (type(uint32).max, 65_536, type(uint64).max / 65_536);
-        (job.pricePerGigafuel, job.memoryLimit) = (1, 1 << 32);
+        (job.startPrice, job.maxPrice) = (1, 1);
+        Spec memory spec = _spec();
+        spec.memoryLimit = 1 << 32;
+        job.spec = keccak256(abi.encode(spec));
         (job.leaseSeconds, job.windowSeconds) = (uint32(CAP) - 1, 1);
-        assertGt(jobs.depositOf(job), 0);
-        (job.taskCount, job.batchSize, job.fuelLimit, job.memoryLimit) = (1, 1, type(uint64).max, 65_536);
-        assertEq(jobs.depositOf(job), _worst(job, 1));
+        assertGt(jobs.depositOf(job, spec), 0);
+        (job.taskCount, job.batchSize, job.fuelLimit) = (1, 1, type(uint64).max);
+        spec.memoryLimit = 65_536;
+        job.spec = keccak256(abi.encode(spec));
+        assertEq(jobs.depositOf(job, spec), _worst(job, 1));
+        (job.taskCount, job.fuelLimit) = ((1 << 24) - 1, 1);
+        assertGt(jobs.depositOf(job, spec), 0);
     }
 
     function test_calls_refuseJobsThatDifferFromWhatWasPosted() public {
         (Job memory job,) = _posted();
-        job.pricePerGigafuel += 1;
+        job.maxPrice += 1;
         bytes memory refusal = abi.encodeWithSelector(IJobRegistry.UnknownJob.selector, jobs.jobIdOf(job));
         Result[] memory results = _results(0, 1);
         vm.startPrank(requester);
@@ -169,9 +196,9 @@ contract JobRegistryPostTest is Fixture {
         vm.expectRevert(refusal);
         jobs.submit(job, results);
         vm.expectRevert(refusal);
-        jobs.accept(job, 0, 1);
+        jobs.accept(job, _standing(job, _list(0)));
         vm.expectRevert(refusal);
-        jobs.finalise(job, _list(0));
+        jobs.finalise(job, _standing(job, _list(0)));
         vm.expectRevert(refusal);
         jobs.expire(job, _list(0));
     }
@@ -179,10 +206,13 @@ contract JobRegistryPostTest is Fixture {
     function test_jobIdOf_coversChainContractAndEveryField() public {
         Job memory job = _job();
         bytes32 id = jobs.jobIdOf(job);
-        assertEq(id, keccak256(abi.encode(block.chainid, address(jobs), job)));
-        job.category = 1;
+        assertEq(id, keccak256(abi.encode(block.chainid, address(jobs), keccak256(abi.encode(job)))));
+        job.spec = bytes32(uint256(1));
         assertTrue(jobs.jobIdOf(job) != id);
-        job.category = 0;
+        job = _job();
+        job.windowSeconds += 1;
+        assertTrue(jobs.jobIdOf(job) != id);
+        job = _job();
         vm.chainId(block.chainid + 1);
         assertTrue(jobs.jobIdOf(job) != id);
     }
@@ -203,16 +233,16 @@ contract JobRegistryPostTest is Fixture {
 
     function test_cancel_ofAnUntouchedJobRefundsEverything() public {
         (Job memory job, bytes32 id) = _posted();
-        uint256 deposit = jobs.depositOf(job);
+        uint256 deposit = jobs.depositOf(job, _spec());
         vm.expectEmit(address(jobs));
         emit IJobRegistry.JobCancelled(id, 3, deposit);
         vm.prank(requester);
         jobs.cancel(job);
         assertEq(_available(requester), deposit);
         assertEq(_locked(requester), 0);
-        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(0, 0, 0, 2)));
+        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(true, true, 0)));
         for (uint32 i = 0; i < 3; ++i) {
-            assertEq(uint8(_state(id, i)), uint8(BatchState.Cancelled));
+            assertEq(uint8(_state(job, i)), uint8(BatchState.Cancelled));
         }
     }
 
@@ -223,8 +253,8 @@ contract JobRegistryPostTest is Fixture {
         jobs.cancel(job);
         assertEq(_available(requester), 2 * _worst(job, 4));
         assertEq(_locked(requester), _worst(job, 2));
-        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(uint96(_worst(job, 2)), 0, 1, 2)));
-        assertEq(uint8(_state(id, 2)), uint8(BatchState.Leased));
+        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(true, true, 0)));
+        assertEq(uint8(_state(job, 2)), uint8(BatchState.Leased));
     }
 
     function test_cancel_leavesLeasedAndSubmittedBatchesToEndInPayment() public {
@@ -236,11 +266,11 @@ contract JobRegistryPostTest is Fixture {
         assertEq(_available(requester), _worst(job, 2));
         _submit(alice, job, 1, 88);
         vm.prank(requester);
-        jobs.accept(job, 0, 3);
+        jobs.accept(job, _standing(job, _list(0, 1)));
         uint256 paid = _price(job, 77) + _price(job, 88);
-        assertEq(_available(_payout(alice)), paid);
-        assertEq(_available(requester), jobs.depositOf(job) - paid);
-        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(0, 0, 0, 2)));
+        assertEq(_earned(alice), paid);
+        assertEq(_available(requester), jobs.depositOf(job, _spec()) - paid);
+        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(true, true, 0)));
     }
 
     function test_cancel_refundsALeasedBatchWhenItsLeaseExpiresOrIsReleased() public {
@@ -251,19 +281,19 @@ contract JobRegistryPostTest is Fixture {
         vm.prank(alice);
         jobs.release(job, _list(2));
         assertEq(_available(requester), _worst(job, 4) + _worst(job, 2));
-        assertEq(uint8(_state(id, 2)), uint8(BatchState.Cancelled));
+        assertEq(uint8(_state(job, 2)), uint8(BatchState.Cancelled));
         _passLease();
         _expire(job, _list(0));
-        assertEq(_available(requester), jobs.depositOf(job));
+        assertEq(_available(requester), jobs.depositOf(job, _spec()));
         assertEq(_locked(requester), 0);
-        assertEq(jobs.jobState(id).unsettled, 0);
+        assertEq(jobs.jobState(id).open, 0);
         bytes memory refusal = abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Cancelled);
         vm.expectRevert(refusal);
         _submit(alice, job, 0, 1);
         vm.expectRevert(refusal);
         _expire(job, _list(0));
         vm.expectRevert(refusal);
-        jobs.finalise(job, _list(0));
+        jobs.finalise(job, _standing(job, _list(0)));
         vm.expectRevert(refusal);
         vm.prank(alice);
         jobs.release(job, _list(0));
@@ -299,13 +329,25 @@ contract JobRegistryPostTest is Fixture {
         assertEq(_available(requester), _worst(job, 1));
     }
 
+    function _expectInvalidSpec(Spec memory spec, string memory reason) private {
+        Job memory job = _job();
+        job.spec = keccak256(abi.encode(spec));
+        bytes memory refusal = abi.encodeWithSelector(IJobRegistry.InvalidJob.selector, reason);
+        vm.startPrank(requester);
+        vm.expectRevert(refusal);
+        jobs.post(job, spec, _contact(), _noPermit());
+        vm.stopPrank();
+        vm.expectRevert(refusal);
+        jobs.depositOf(job, spec);
+    }
+
     function _expectInvalid(Job memory job, string memory reason) private {
         bytes memory refusal = abi.encodeWithSelector(IJobRegistry.InvalidJob.selector, reason);
         vm.startPrank(requester);
         vm.expectRevert(refusal);
-        jobs.post(job, _contact(), _noPermit());
+        jobs.post(job, _spec(), _contact(), _noPermit());
         vm.stopPrank();
         vm.expectRevert(refusal);
-        jobs.depositOf(job);
+        jobs.depositOf(job, _spec());
     }
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Batch, BatchState, IJobRegistry, Job, JobState, Result} from "../interfaces/IJobRegistry.sol";
-import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
-import {stdError} from "forge-std/Test.sol";
+import {IEscrow} from "../interfaces/IEscrow.sol";
+import {Batch, BatchState, IJobRegistry, Job, JobState, Result, Submission} from "../interfaces/IJobRegistry.sol";
 import {Fixture} from "./Fixture.sol";
 
 /// Submission, acceptance and finalisation.
@@ -20,20 +19,19 @@ contract JobRegistryResultTest is Fixture {
         _lease(alice, job, _list(0, 2));
         Result[] memory results = new Result[](2);
         (results[0], results[1]) = (_result(0, 11), _result(2, 22));
-        uint40 finalAt = uint40(block.timestamp) + WINDOW;
+        uint32 finalAt = uint32(block.timestamp) + WINDOW;
         for (uint256 i = 0; i < 2; ++i) {
             Result memory r = results[i];
             vm.expectEmit(address(jobs));
-            emit IJobRegistry.ResultSubmitted(id, aliceIndex, r.batch, r.root, r.fuel, r.outputs, finalAt);
+            emit IJobRegistry.ResultSubmitted(id, alice, r.batch, job.maxPrice, r.root, r.fuel, r.outputs, finalAt);
         }
         vm.prank(alice);
         jobs.submit(job, results);
-        Batch memory batch = jobs.batchState(id, 2);
+        Batch memory batch = jobs.batchState(job, 2);
         assertEq(uint8(batch.state), uint8(BatchState.Submitted));
-        assertEq(batch.fuel, 22);
-        assertEq(batch.root, results[1].root);
-        assertEq(batch.deadline, finalAt);
-        assertEq(_lockedStake(aliceIndex), 3 * (_worst(job, 4) + _worst(job, 2)), "locked until it is final");
+        assertEq(batch.submission, _submissionHash(_submission(alice, job, 2, 22)));
+        assertEq(batch.time, finalAt);
+        assertEq(_lockedStake(alice), 3 * (_worst(job, 4) + _worst(job, 2)), "locked until it is final");
     }
 
     function test_submit_takesFuelUpToTheLimitOfTheBatchsOwnSize() public {
@@ -62,18 +60,18 @@ contract JobRegistryResultTest is Fixture {
     }
 
     function test_submit_isForTheHolderAndOnce() public {
-        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, aliceIndex));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, alice));
         _submit(alice, job, 0, 1);
-        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, 0));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, stranger));
         _submit(stranger, job, 0, 1);
         _lease(alice, job, _list(0));
-        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, bobIndex));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, bob));
         _submit(bob, job, 0, 1);
         _submit(alice, job, 0, 1);
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Submitted));
         _submit(alice, job, 0, 2);
         vm.prank(requester);
-        jobs.accept(job, 0, 1);
+        jobs.accept(job, _standing(job, _list(0)));
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Settled));
         _submit(alice, job, 0, 2);
     }
@@ -93,20 +91,20 @@ contract JobRegistryResultTest is Fixture {
         _lease(alice, job, _list(0));
         _passLease();
         _submit(alice, job, 0, 5);
-        assertEq(providers.provider(aliceIndex).stake, STAKE);
+        assertEq(escrow.balanceOf(alice).stake, STAKE);
     }
 
     function test_lateSubmit_whileTheBatchIsOpenLocksStakeAgain() public {
         _lease(alice, job, _list(0));
         _passLease();
         _expire(job, _list(0));
-        assertEq(_lockedStake(aliceIndex), 0);
+        assertEq(_lockedStake(alice), 0);
         _submit(alice, job, 0, 5);
-        assertEq(_lockedStake(aliceIndex), 3 * _worst(job, 4));
+        assertEq(_lockedStake(alice), 3 * _worst(job, 4));
         assertEq(jobs.jobState(id).open, 2);
         vm.prank(requester);
-        jobs.accept(job, 0, 1);
-        assertEq(_available(_payout(alice)), _price(job, 5));
+        jobs.accept(job, _standing(job, _list(0)));
+        assertEq(_earned(alice), _price(job, 5));
     }
 
     function test_lateSubmit_beforeTheSuccessorIsActivePaysTheFormerHolder() public {
@@ -118,18 +116,17 @@ contract JobRegistryResultTest is Fixture {
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotYetActive.selector, 0, active));
         _submit(bob, job, 0, 5);
         _submit(alice, job, 0, 5);
-        assertEq(jobs.batchState(id, 0).previous, 0);
-        assertEq(_lockedStake(bobIndex), 0);
-        assertEq(providers.provider(bobIndex).stake, STAKE);
-        assertEq(_lockedStake(aliceIndex), 3 * _worst(job, 4));
+        assertEq(_lockedStake(bob), 0);
+        assertEq(escrow.balanceOf(bob).stake, STAKE);
+        assertEq(_lockedStake(alice), 3 * _worst(job, 4));
         vm.roll(active);
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Submitted));
         _submit(bob, job, 0, 5);
         vm.prank(requester);
-        jobs.accept(job, 0, 1);
-        assertEq(_available(_payout(alice)), _price(job, 5));
-        assertEq(_available(_payout(bob)), 0);
-        assertEq(reputation.providerRecord(bobIndex).expiredLeases, 0);
+        jobs.accept(job, _standing(job, _list(0)));
+        assertEq(_earned(alice), _price(job, 5));
+        assertEq(_earned(bob), 0);
+        assertEq(reputation.providerRecord(bob).expired, 0);
     }
 
     function test_lateSubmit_isRefusedOnceTheSuccessorIsActive() public {
@@ -137,7 +134,7 @@ contract JobRegistryResultTest is Fixture {
         _passLease();
         _lease(bob, job, _list(0));
         vm.roll(block.number + SUCCESSOR_DELAY);
-        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, aliceIndex));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, alice));
         _submit(alice, job, 0, 5);
         _submit(bob, job, 0, 5);
     }
@@ -151,22 +148,25 @@ contract JobRegistryResultTest is Fixture {
         vm.expectPartialRevert(IJobRegistry.NotYetActive.selector);
         _submit(bob, job, 0, 5);
         _submit(alice, job, 0, 5);
-        assertEq(jobs.batchState(id, 0).provider, aliceIndex);
+        vm.prank(requester);
+        jobs.accept(job, _standing(job, _list(0)));
+        assertEq(_earned(alice), _price(job, 5));
+        assertEq(_earned(bob), 0);
     }
 
     /// As above, where the lease is so short that the copier's own runs out before it is active.
     function test_copiedStragglerResult_doesNotPayACopierWhoseShortLeaseExpired() public {
         Job memory quick = _job();
         (quick.nonce, quick.leaseSeconds) = (2, 5);
-        bytes32 quickId = _post(quick);
+        _post(quick);
         _lease(alice, quick, _list(0));
         vm.warp(block.timestamp + 6);
         _lease(bob, quick, _list(0));
         vm.warp(block.timestamp + 6);
         vm.roll(block.number + 1);
         _expire(quick, _list(0));
-        assertEq(jobs.batchState(quickId, 0).previous, aliceIndex);
-        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, bobIndex));
+        assertEq(jobs.batchState(quick, 0).provider, alice);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, bob));
         _submit(bob, quick, 0, 5);
         _lease(bob, quick, _list(0));
         vm.expectPartialRevert(IJobRegistry.NotYetActive.selector);
@@ -181,8 +181,8 @@ contract JobRegistryResultTest is Fixture {
         vm.roll(block.number + SUCCESSOR_DELAY);
         _passLease();
         _expire(job, _list(0));
-        assertEq(jobs.batchState(id, 0).previous, bobIndex);
-        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, aliceIndex));
+        assertEq(jobs.batchState(job, 0).provider, bob);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, alice));
         _submit(alice, job, 0, 5);
         _submit(bob, job, 0, 5);
     }
@@ -193,81 +193,112 @@ contract JobRegistryResultTest is Fixture {
         _expire(job, _list(0));
         vm.prank(alice);
         providers.requestExit();
-        vm.expectPartialRevert(IProviderRegistry.Exiting.selector);
+        vm.expectPartialRevert(IEscrow.Exiting.selector);
         _submit(alice, job, 0, 5);
     }
 
     // Acceptance
 
-    function test_accept_byBitmapPaysExactlyTheMarkedBatches() public {
+    function test_accept_paysExactlyTheGivenBatches() public {
         _lease(alice, job, _list(0, 1, 2));
         _submit(alice, job, 0, 10);
         _submit(alice, job, 1, 2e9);
         _submit(alice, job, 2, 30);
         uint256 payment = _price(job, 2e9);
         vm.expectEmit(address(jobs));
-        emit IJobRegistry.BatchSettled(id, aliceIndex, 1, payment, _worst(job, 4) - payment, true);
+        emit IJobRegistry.BatchSettled(id, alice, 1, payment, _worst(job, 4) - payment, true);
         vm.prank(requester);
-        jobs.accept(job, 1, 1);
-        assertEq(_available(_payout(alice)), payment);
+        jobs.accept(job, _standing(job, _list(1)));
+        assertEq(_earned(alice), payment);
         vm.prank(requester);
-        jobs.accept(job, 0, 5);
-        assertEq(_available(_payout(alice)), payment + _price(job, 10) + _price(job, 30));
-        assertEq(_available(requester), jobs.depositOf(job) - _available(_payout(alice)));
-        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(0, 0, 0, 1)));
-        assertEq(_lockedStake(aliceIndex), 0);
+        jobs.accept(job, _standing(job, _list(0, 2)));
+        assertEq(_earned(alice), payment + _price(job, 10) + _price(job, 30));
+        assertEq(_available(requester), jobs.depositOf(job, _spec()) - _earned(alice));
+        assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(true, false, 0)));
+        assertEq(_lockedStake(alice), 0);
         assertEq(reputation.requesterRecord(requester).accepted, 3);
-        assertEq(reputation.providerRecord(aliceIndex).paidFuel, 2e9 + 40);
+        assertEq(reputation.providerRecord(alice).checks, 0);
     }
 
-    function test_accept_refusesBitsOutsideTheJob() public {
+    function test_accept_refusesNothingAndBatchesOutsideTheJob() public {
         _lease(alice, job, _list(2));
         _submit(alice, job, 2, 1);
         vm.startPrank(requester);
         vm.expectRevert(IJobRegistry.NothingGiven.selector);
-        jobs.accept(job, 2, 0);
+        jobs.accept(job, new Submission[](0));
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NoSuchBatch.selector, 3, 3));
-        jobs.accept(job, 2, 3);
-        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NoSuchBatch.selector, 257, 3));
-        jobs.accept(job, 2, 1 << 255);
+        jobs.accept(job, _standing(job, _list(2, 3)));
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NoSuchBatch.selector, type(uint32).max, 3));
-        jobs.accept(job, type(uint32).max, 1);
-        vm.expectRevert(stdError.arithmeticError);
-        jobs.accept(job, type(uint32).max, 2);
-        jobs.accept(job, 1, 2);
-        assertEq(uint8(_state(id, 2)), uint8(BatchState.Settled));
+        jobs.accept(job, _standing(job, _list(type(uint32).max)));
+        jobs.accept(job, _standing(job, _list(2)));
+        assertEq(uint8(_state(job, 2)), uint8(BatchState.Settled));
     }
 
-    function test_accept_takesThe256thBit() public {
+    /// Only the very submission that stands is paid: its hash covers each field.
+    function test_settling_refusesEveryOtherSubmission() public {
+        _lease(alice, job, _list(0, 1));
+        _submit(alice, job, 0, 10);
+        _submit(alice, job, 1, 10);
+        Submission memory given = _submission(alice, job, 0, 10);
+        given.provider = bob;
+        _expectWrong(given);
+        given = _submission(alice, job, 0, 10);
+        given.price += 1;
+        _expectWrong(given);
+        given = _submission(alice, job, 0, 10);
+        given.root = bytes32(uint256(given.root) ^ 1);
+        _expectWrong(given);
+        given = _submission(alice, job, 0, 10);
+        given.fuel += 1;
+        _expectWrong(given);
+        // Batch 1 has the same provider, price and fuel.
+        given = _submission(alice, job, 1, 10);
+        given.batch = 0;
+        _expectWrong(given);
+    }
+
+    function _expectWrong(Submission memory given) private {
+        Submission[] memory list = new Submission[](1);
+        list[0] = given;
+        bytes memory refusal = abi.encodeWithSelector(IJobRegistry.WrongSubmission.selector, 0);
+        vm.expectRevert(refusal);
+        vm.prank(requester);
+        jobs.accept(job, list);
+        vm.warp(block.timestamp + WINDOW);
+        vm.expectRevert(refusal);
+        jobs.finalise(job, list);
+    }
+
+    function test_accept_takesBatchesFarApart() public {
         Job memory wide = _job();
         (wide.nonce, wide.taskCount, wide.batchSize) = (2, 300, 1);
-        bytes32 wideId = _post(wide);
-        _lease(alice, wide, _list(0, 255, 256));
+        _post(wide);
+        _lease(alice, wide, _list(0, 255, 299));
         _submit(alice, wide, 255, 1);
-        _submit(alice, wide, 256, 1);
+        _submit(alice, wide, 299, 1);
         vm.prank(requester);
-        jobs.accept(wide, 1, 3 << 254);
-        assertEq(uint8(_state(wideId, 255)), uint8(BatchState.Settled));
-        assertEq(uint8(_state(wideId, 256)), uint8(BatchState.Settled));
-        assertEq(uint8(_state(wideId, 0)), uint8(BatchState.Leased));
+        jobs.accept(wide, _standing(wide, _list(299, 255)));
+        assertEq(uint8(_state(wide, 255)), uint8(BatchState.Settled));
+        assertEq(uint8(_state(wide, 299)), uint8(BatchState.Settled));
+        assertEq(uint8(_state(wide, 0)), uint8(BatchState.Leased));
     }
 
     function test_accept_isForTheRequesterAndSubmittedBatchesOnly() public {
         _lease(alice, job, _list(0));
         vm.startPrank(requester);
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Leased));
-        jobs.accept(job, 0, 1);
+        jobs.accept(job, _standing(job, _list(0)));
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 1, BatchState.Open));
-        jobs.accept(job, 0, 2);
+        jobs.accept(job, _standing(job, _list(1)));
         vm.stopPrank();
         _submit(alice, job, 0, 1);
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotRequester.selector, alice, requester));
         vm.prank(alice);
-        jobs.accept(job, 0, 1);
+        jobs.accept(job, _standing(job, _list(0)));
         vm.startPrank(requester);
-        jobs.accept(job, 0, 1);
+        jobs.accept(job, _standing(job, _list(0)));
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Settled));
-        jobs.accept(job, 0, 1);
+        jobs.accept(job, _standing(job, _list(0)));
     }
 
     function test_accept_worksAfterTheWindowToo() public {
@@ -275,7 +306,7 @@ contract JobRegistryResultTest is Fixture {
         _submit(alice, job, 0, 1);
         vm.warp(block.timestamp + 10 * WINDOW);
         vm.prank(requester);
-        jobs.accept(job, 0, 1);
+        jobs.accept(job, _standing(job, _list(0)));
         assertEq(reputation.requesterRecord(requester).accepted, 1);
     }
 
@@ -285,27 +316,27 @@ contract JobRegistryResultTest is Fixture {
         _lease(alice, job, _list(0, 1));
         _submit(alice, job, 0, 10);
         _submit(alice, job, 1, 20);
-        uint40 finalAt = uint40(block.timestamp) + WINDOW;
+        uint32 finalAt = uint32(block.timestamp) + WINDOW;
         vm.warp(finalAt - 1);
         vm.startPrank(stranger);
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WindowOpen.selector, 0, finalAt));
-        jobs.finalise(job, _list(0, 1));
+        jobs.finalise(job, _standing(job, _list(0, 1)));
         vm.warp(finalAt);
-        jobs.finalise(job, _list(0, 1));
-        assertEq(_available(_payout(alice)), _price(job, 10) + _price(job, 20));
+        jobs.finalise(job, _standing(job, _list(0, 1)));
+        assertEq(_earned(alice), _price(job, 10) + _price(job, 20));
         assertEq(reputation.requesterRecord(requester).timedOut, 2);
         assertEq(reputation.requesterRecord(requester).accepted, 0);
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Settled));
-        jobs.finalise(job, _list(0));
+        jobs.finalise(job, _standing(job, _list(0)));
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 2, BatchState.Open));
-        jobs.finalise(job, _list(2));
+        jobs.finalise(job, _standing(job, _list(2)));
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NoSuchBatch.selector, 3, 3));
-        jobs.finalise(job, _list(3));
+        jobs.finalise(job, _standing(job, _list(3)));
     }
 
     function test_finaliseExpireAndRelease_refuseNothing() public {
         vm.expectRevert(IJobRegistry.NothingGiven.selector);
-        jobs.finalise(job, new uint32[](0));
+        jobs.finalise(job, new Submission[](0));
         vm.expectRevert(IJobRegistry.NothingGiven.selector);
         jobs.expire(job, new uint32[](0));
         vm.expectRevert(IJobRegistry.NothingGiven.selector);
@@ -321,12 +352,12 @@ contract JobRegistryResultTest is Fixture {
         _submit(bob, job, 1, 2e9);
         _submit(alice, job, 2, 3e9);
         vm.prank(requester);
-        jobs.accept(job, 0, 7);
-        assertEq(_available(_payout(alice)), _price(job, 1e9) + _price(job, 3e9));
-        assertEq(_available(_payout(bob)), _price(job, 2e9));
-        assertEq(_lockedStake(aliceIndex) + _lockedStake(bobIndex), 0);
+        jobs.accept(job, _standing(job, _list(0, 1, 2)));
+        assertEq(_earned(alice), _price(job, 1e9) + _price(job, 3e9));
+        assertEq(_earned(bob), _price(job, 2e9));
+        assertEq(_lockedStake(alice) + _lockedStake(bob), 0);
         assertEq(_locked(requester), 0);
-        assertEq(_available(requester), jobs.depositOf(job) - _available(_payout(alice)) - _available(_payout(bob)));
+        assertEq(_available(requester), jobs.depositOf(job, _spec()) - _earned(alice) - _earned(bob));
     }
 
     function test_finalise_refusesTheSameBatchTwiceInOneCall() public {
@@ -334,26 +365,30 @@ contract JobRegistryResultTest is Fixture {
         _submit(alice, job, 0, 10);
         vm.warp(block.timestamp + WINDOW);
         vm.expectRevert(abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Settled));
-        jobs.finalise(job, _list(0, 0));
+        jobs.finalise(job, _standing(job, _list(0, 0)));
     }
 
-    function test_payment_goesToThePayoutAddressOfTheMomentOfSettling() public {
+    function test_earnings_goToThePayoutAddressOfTheMomentOfWithdrawing() public {
         _lease(alice, job, _list(0));
         _submit(alice, job, 0, 10);
-        vm.prank(_payout(alice));
-        providers.setPayout(aliceIndex, carol);
         vm.prank(requester);
-        jobs.accept(job, 0, 1);
-        assertEq(_available(carol), _price(job, 10));
-        assertEq(_available(_payout(alice)), 0);
+        jobs.accept(job, _standing(job, _list(0)));
+        vm.prank(_payout(alice));
+        providers.setPayout(alice, carol);
+        uint256 before = token.balanceOf(carol);
+        vm.prank(alice);
+        assertEq(providers.withdraw(alice), _price(job, 10));
+        assertEq(token.balanceOf(carol), before + _price(job, 10));
+        assertEq(token.balanceOf(_payout(alice)), 0);
+        assertEq(_earned(alice) + _available(alice), 0);
     }
 
     function test_resultWithoutFuel_isPaidNothingAndRefundedWhole() public {
         _lease(alice, job, _list(2));
         _submit(alice, job, 2, 0);
         vm.prank(requester);
-        jobs.accept(job, 2, 1);
-        assertEq(_available(_payout(alice)), 0);
+        jobs.accept(job, _standing(job, _list(2)));
+        assertEq(_earned(alice), 0);
         assertEq(_available(requester), _worst(job, 2));
     }
 
@@ -363,9 +398,9 @@ contract JobRegistryResultTest is Fixture {
         _lease(requester, job, _list(0));
         _submit(requester, job, 0, 10);
         vm.prank(requester);
-        jobs.accept(job, 0, 1);
+        jobs.accept(job, _standing(job, _list(0)));
         assertEq(_locked(requester), all - _worst(job, 4));
         assertEq(_available(requester), _worst(job, 4) - _price(job, 10));
-        assertEq(_available(_payout(requester)), _price(job, 10));
+        assertEq(_earned(requester), _price(job, 10));
     }
 }

@@ -55,7 +55,7 @@ impl Funds {
         Ok(Self {
             ether: provider.get_balance(account).await.map_err(alloy::contract::Error::TransportError)?,
             tokens: ConunToken::new(contracts.token, provider).balanceOf(account).call().await?,
-            available: held.available,
+            available: U256::from(held.available),
         })
     }
 

@@ -78,23 +78,27 @@ pub(crate) fn artifacts(root: &Path, solc: &Solc) -> eyre::Result<Artifacts> {
     Ok(artifacts)
 }
 
-/// Optimizer, EVM version and remappings: foundry.toml is the one place that has them.
+/// Optimizer, EVM version and remappings: foundry.toml is the one place that has them. What its compiler profile `deployed` says
+/// goes before.
 fn foundry_settings(root: &Path) -> eyre::Result<(SolcSettings, Vec<Remapping>)> {
     let path = root.join("foundry.toml");
     let text = std::fs::read_to_string(&path).wrap_err_with(|| format!("cannot read {}", path.display()))?;
     let config: toml::Table = text.parse()?;
     let profile = &config["profile"]["default"];
+    let additional = profile.get("additional_compiler_profiles").and_then(toml::Value::as_array);
+    let deployed = additional
+        .into_iter()
+        .flatten()
+        .find(|profile| profile.get("name").and_then(toml::Value::as_str) == Some("deployed"))
+        .wrap_err_with(|| format!("{} has no compiler profile `deployed`", path.display()))?;
+    let get = |key: &str| deployed.get(key).or_else(|| profile.get(key));
     let mut settings = Settings::default();
-    settings.optimizer.enabled = profile.get("optimizer").and_then(toml::Value::as_bool);
+    settings.optimizer.enabled = get("optimizer").and_then(toml::Value::as_bool);
     settings.optimizer.runs =
-        profile.get("optimizer_runs").and_then(toml::Value::as_integer).map(usize::try_from).transpose()?;
-    settings.evm_version = profile
-        .get("evm_version")
-        .and_then(toml::Value::as_str)
-        .map(str::parse)
-        .transpose()
-        .map_err(|e| eyre::eyre!("{e}"))?;
-    settings.via_ir = profile.get("via_ir").and_then(toml::Value::as_bool);
+        get("optimizer_runs").and_then(toml::Value::as_integer).map(usize::try_from).transpose()?;
+    settings.evm_version =
+        get("evm_version").and_then(toml::Value::as_str).map(str::parse).transpose().map_err(|e| eyre::eyre!("{e}"))?;
+    settings.via_ir = get("via_ir").and_then(toml::Value::as_bool);
     settings.output_selection = OutputSelection::common_output_selection([
         ContractOutputSelection::Abi.to_string(),
         "evm.bytecode.object".into(),

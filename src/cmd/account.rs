@@ -148,8 +148,12 @@ struct Balance {
     tokens: U256,
     /// Token wei in the Escrow, free.
     available: U256,
-    /// Token wei in the Escrow, held by jobs or as stake.
+    /// Token wei in the Escrow, held by jobs.
     locked: U256,
+    /// Token wei in the Escrow, staked as a provider.
+    stake: U256,
+    /// Token wei in the Escrow, earned as a provider: `conun provider withdraw` sends it to the payout address.
+    earned: U256,
 }
 
 async fn balance(context: &Context, who: Option<String>) -> eyre::Result<ExitCode> {
@@ -168,15 +172,19 @@ async fn balance(context: &Context, who: Option<String>) -> eyre::Result<ExitCod
         address,
         ether: provider.get_balance(address).await?,
         tokens: ConunToken::new(contracts.token, &provider).balanceOf(address).call().await?,
-        available: held.available,
-        locked: held.locked,
+        available: U256::from(held.available),
+        locked: U256::from(held.locked),
+        stake: U256::from(held.stake),
+        earned: U256::from(held.earned),
     };
     output::result(context.json(), &balance, |balance| {
         let mut table = Table::new([&balance.address.to_string(), "amount"]);
         table.row(["ether".into(), tokens(balance.ether)]);
         table.row(["CON, in the account".into(), tokens(balance.tokens)]);
         table.row(["CON, in the Escrow, free".into(), tokens(balance.available)]);
-        table.row(["CON, in the Escrow, locked".into(), tokens(balance.locked)]);
+        table.row(["CON, in the Escrow, held by jobs".into(), tokens(balance.locked)]);
+        table.row(["CON, in the Escrow, at stake".into(), tokens(balance.stake)]);
+        table.row(["CON, in the Escrow, earned".into(), tokens(balance.earned)]);
         table.to_string()
     })?;
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use alloy::providers::Provider;
 use conun_agent::{account, provider, store::Journal};
-use conun_bindings::abi::ProviderRegistry;
 use serde::Serialize;
 
 use crate::{context::Context, output};
@@ -121,15 +120,11 @@ async fn registration(
     let status = provider::read_status(folder).map_err(|error| error.to_string())?;
     let account = status.and_then(|status| status["account"].as_str()?.parse().ok());
     let Some(account) = account else { return Ok(((), "never run yet".to_owned())) };
-    let index = ProviderRegistry::new(contracts.providers, reader)
-        .indexOf(account)
-        .call()
-        .await
-        .map_err(|error| error.to_string())?;
+    let registered = provider::is_registered(reader, contracts, account).await.map_err(|error| error.to_string())?;
     let ether = reader.get_balance(account).await.map_err(|error| error.to_string())?;
-    match (index, ether.is_zero()) {
-        (0, _) => Err(format!("{account} is not registered: run `conun provider init`")),
-        (_, true) => Err(format!("{account} has no ether for gas: `conun account send {account} 0.1 --ether`")),
-        (index, false) => Ok(((), format!("provider {index} ({account})"))),
+    match (registered, ether.is_zero()) {
+        (false, _) => Err(format!("{account} is not registered: run `conun provider init`")),
+        (true, true) => Err(format!("{account} has no ether for gas: `conun account send {account} 0.1 --ether`")),
+        (true, false) => Ok(((), format!("provider {account}"))),
     }
 }

@@ -191,18 +191,18 @@ async fn follow(context: &Context, mut requester: Requester, id: B256, serve: &S
 pub(crate) fn show(board: &mut Board, progress: &Progress, entry: &JobEntry) {
     let done = entry.batches.iter().filter(|batch| batch.is_final()).count();
     let line = match progress {
-        Progress::Leased { batch, provider } => format!("batch {batch}: leased by provider {provider}, executing"),
+        Progress::Leased { batch, provider } => format!("batch {batch}: leased by {}, executing", short(provider)),
         Progress::Reopened { batch } => {
             format!("batch {batch}: its lease has ended without a result; it is open again")
         }
         Progress::Submitted { batch, provider, fuel } => {
-            format!("batch {batch}: submitted by provider {provider}, {fuel} fuel")
+            format!("batch {batch}: submitted by {}, {fuel} fuel", short(provider))
         }
         Progress::Verified { batch } => format!("batch {batch}: fetched and verified"),
         Progress::NotTaken { batch, reason } => format!("batch {batch}: not accepted: {reason}"),
         Progress::Settled { batch, provider, payment, accepted } => {
             let how = if *accepted { "accepted" } else { "its window is over" };
-            format!("batch {batch}: {how}, provider {provider} is paid {} CON", tokens(*payment))
+            format!("batch {batch}: {how}, {} is paid {} CON", short(provider), tokens(*payment))
         }
         Progress::Trouble { reason } => format!("trouble: {reason}"),
     };
@@ -240,7 +240,7 @@ fn listed(id: B256, entry: &JobEntry) -> Listed {
         tasks: entry.job.taskCount,
         batches: entry.batches.len(),
         settled: entry.batches.iter().filter(|batch| batch.stage == BatchStage::Settled).count(),
-        price: U256::from(entry.job.pricePerGigafuel),
+        price: U256::from(entry.job.maxPrice),
     }
 }
 

@@ -116,9 +116,8 @@ async fn init(context: &Context, args: InitArgs) -> eyre::Result<ExitCode> {
     let registration = provider::register(&folder, &config, &signer, payout, args.stake).await?;
     output::result(context.json(), &registration, |registration| {
         format!(
-            "registered {} as provider {} with {} CON at stake; earnings go to {}",
+            "registered {} as a provider with {} CON at stake; earnings go to {}",
             registration.account,
-            registration.index,
             tokens(registration.stake),
             registration.payout
         )
@@ -156,8 +155,8 @@ async fn work(context: &Context, args: RunArgs) -> eyre::Result<ExitCode> {
 fn tell(json: bool, event: Running) {
     if json {
         let line = match event {
-            Running::Ready { index, contact } => {
-                json!({ "event": "ready", "provider": index, "hints": contact.hint_text() })
+            Running::Ready { provider, contact } => {
+                json!({ "event": "ready", "provider": provider, "hints": contact.hint_text() })
             }
             Running::Leased(job, batches) => json!({ "event": "leased", "job": job, "batches": batches }),
             Running::Executed((job, batch), fuel, took) => {
@@ -173,9 +172,9 @@ fn tell(json: bool, event: Running) {
         return;
     }
     match event {
-        Running::Ready { index, contact } => {
+        Running::Ready { provider, contact } => {
             output::note(format_args!(
-                "provider {index} is ready, listening on {}; Control-C stops it",
+                "provider {provider} is ready, listening on {}; Control-C stops it",
                 contact.hint_text()
             ));
         }
@@ -233,7 +232,7 @@ async fn status(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode> {
         };
         let mut table = Table::new(["state", state]);
         let account: Option<Address> = serde_json::from_value(last["account"].clone()).ok();
-        table.row(["provider".into(), format!("{} ({})", last["index"], account.unwrap_or_default())]);
+        table.row(["provider".into(), account.unwrap_or_default().to_string()]);
         table.row(["last block seen".into(), last["block"].to_string()]);
         table.row(["executing".into(), last["work"]["executing"].as_array().map_or(0, Vec::len).to_string()]);
         table.row(["held".into(), last["work"]["held"].to_string()]);

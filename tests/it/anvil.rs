@@ -55,7 +55,7 @@ fn the_same_job_runs_on_anvil() {
     let owed: u128 = ["lender", "other", "client"]
         .map(|name| {
             let balance = home.json(&["account", "balance", name, "--rpc-url", &url]);
-            wei(&balance["available"]) + wei(&balance["locked"])
+            ["available", "locked", "stake", "earned"].iter().map(|part| wei(&balance[part])).sum::<u128>()
         })
         .iter()
         .sum();

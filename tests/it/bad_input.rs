@@ -191,5 +191,5 @@ fn a_corrupt_blob_of_a_peer_costs_the_provider_nothing() {
     let status = home.json(&["job", "status", &job, "--rpc-url", url]);
     assert!(status["batches"].as_array().unwrap().iter().all(|batch| batch["stage"] == "open"), "{status}");
     let held = home.json(&["account", "balance", "lender", "--rpc-url", url]);
-    assert_eq!(held["locked"], format!("0x{:x}", 1_000u128 * 10u128.pow(18)), "its stake is whole");
+    assert_eq!(held["stake"], format!("0x{:x}", 1_000u128 * 10u128.pow(18)), "its stake is whole");
 }

@@ -72,7 +72,7 @@ fn the_whole_demo_runs_on_a_devnet_again_and_again() {
         "nothing was deployed twice"
     );
     let jobs = report["contracts"]["jobs"].as_str().unwrap();
-    let settled = "BatchSettled(bytes32 indexed,uint32 indexed,uint32,uint256,uint256,bool)";
+    let settled = "BatchSettled(bytes32 indexed,address indexed,uint32,uint256,uint256,bool)";
     let logs = cast(&devnet.url, &["logs", "--address", jobs, "--from-block", "0", settled, "--json"]);
     let logs: Value = serde_json::from_str(&logs).unwrap();
     assert_eq!(logs.as_array().unwrap().len(), 16, "one for each batch");

@@ -4,23 +4,29 @@ pragma solidity 0.8.37;
 import {Test} from "forge-std/Test.sol";
 import {Vm} from "forge-std/Vm.sol";
 
-import {ConunToken} from "../../ConunToken.sol";
-import {Escrow} from "../../Escrow.sol";
-import {JobRegistry} from "../../JobRegistry.sol";
-import {ProviderRegistry} from "../../ProviderRegistry.sol";
 import {IEscrow, Permit} from "../../interfaces/IEscrow.sol";
-import {Batch, BatchState, Contact, IJobRegistry, Job, JobState, Result} from "../../interfaces/IJobRegistry.sol";
-import {IProviderRegistry, Provider} from "../../interfaces/IProviderRegistry.sol";
+import {IToken} from "../Fixture.sol";
+import {
+    Batch,
+    BatchState,
+    Contact,
+    IJobRegistry,
+    Job,
+    Result,
+    Spec,
+    Submission
+} from "../../interfaces/IJobRegistry.sol";
+import {IProviderRegistry} from "../../interfaces/IProviderRegistry.sol";
 
 /// @notice Calls every function of the contracts as one of several accounts. Calls look for a batch on which they can
 /// succeed and are made on any when there is none: a refusal is fine, as long as it is one that the interfaces declare.
 contract Handler is Test {
     uint256 private constant MAX_JOBS = 5;
 
-    ConunToken private immutable _TOKEN;
-    Escrow private immutable _ESCROW;
-    ProviderRegistry private immutable _PROVIDERS;
-    JobRegistry private immutable _JOBS;
+    IToken private immutable _TOKEN;
+    IEscrow private immutable _ESCROW;
+    IProviderRegistry private immutable _PROVIDERS;
+    IJobRegistry private immutable _JOBS;
 
     address[] public actors;
     Job[] private _posted;
@@ -28,6 +34,8 @@ contract Handler is Test {
     mapping(string call => uint256) public successes;
     /// How often a batch was settled.
     mapping(bytes32 jobId => mapping(uint32 batch => uint256)) public settledTimes;
+    /// A batch's last submission.
+    mapping(bytes32 jobId => mapping(uint32 batch => Submission)) public submitted;
     /// Paid to providers for a job, token wei.
     mapping(bytes32 jobId => uint256) public paid;
     /// Tokens sent to the Escrow without a call of it.
@@ -36,10 +44,10 @@ contract Handler is Test {
     bytes public broken;
 
     constructor(
-        ConunToken token,
-        Escrow escrow,
-        ProviderRegistry providers,
-        JobRegistry jobs,
+        IToken token,
+        IEscrow escrow,
+        IProviderRegistry providers,
+        IJobRegistry jobs,
         address[] memory accounts
     ) {
         (_TOKEN, _ESCROW, _PROVIDERS, _JOBS, actors) = (token, escrow, providers, jobs, accounts);
@@ -52,25 +60,23 @@ contract Handler is Test {
         Job memory job = Job({
             requester: _actor(who),
             nonce: uint64(_posted.length),
-            program: bytes32(uint256(1)),
-            programRoot: bytes32(uint256(2)),
-            inputs: bytes32(uint256(3)),
-            inputRoot: bytes32(uint256(4)),
+            spec: keccak256(abi.encode(_spec())),
             taskCount: uint32(_bound(shape, 1, 11)),
             batchSize: 1,
             fuelLimit: uint64(_bound(shape >> 32, 1, 5e9)),
-            memoryLimit: 1 << 20,
-            pricePerGigafuel: uint128(_bound(shape >> 64, 1, 4e18)),
+            startPrice: uint128(_bound(shape >> 64, 1, 2e18)),
+            maxPrice: 0,
+            rampStart: uint32(block.timestamp + _bound(shape >> 72, 0, 300)),
+            rampSeconds: uint32(_bound(shape >> 80, 1, 2000)),
             // Some leases end before a successor would be active.
             leaseSeconds: uint32(_bound(shape >> 128, 5, 900)),
-            windowSeconds: uint32(_bound(shape >> 160, 1, 400)),
-            category: 0
+            windowSeconds: uint32(_bound(shape >> 160, 1, 400))
         });
+        job.maxPrice = job.startPrice + uint128(_bound(shape >> 96, 0, 2e18));
         job.batchSize = uint32(_bound(shape >> 192, (job.taskCount + 3) / 4, job.taskCount));
         Contact memory contact = Contact(bytes32(uint256(1)), "");
-        if (_call("post", job.requester, address(_JOBS), abi.encodeCall(IJobRegistry.post, (job, contact, _none())))) {
-            _posted.push(job);
-        }
+        bytes memory data = abi.encodeCall(IJobRegistry.post, (job, _spec(), contact, _none()));
+        if (_call("post", job.requester, address(_JOBS), data)) _posted.push(job);
     }
 
     function cancel(uint256 pick, uint256 luck) external {
@@ -100,27 +106,27 @@ contract Handler is Test {
     function submit(uint256 pick, uint256 who, uint64 fuel) external {
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Leased);
         if (!any) return;
-        Batch memory b = _JOBS.batchState(_JOBS.jobIdOf(job), batch);
+        Batch memory b = _JOBS.batchState(job, batch);
         // Mostly the holder, else its predecessor or anybody.
         address from = _actor(who);
-        if (who % 4 < 2) from = _PROVIDERS.provider(b.provider).account;
-        else if (who % 4 == 2 && b.previous != 0) from = _PROVIDERS.provider(b.previous).account;
+        if (who % 4 < 2) from = b.provider;
+        else if (who % 4 == 2 && b.former != address(0)) from = b.former;
         _submit("submit", from, job, batch, fuel);
     }
 
     function submitToOpen(uint256 pick, uint64 fuel) external {
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Open);
         if (!any) return;
-        uint32 previous = _JOBS.batchState(_JOBS.jobIdOf(job), batch).previous;
-        if (previous == 0) return;
-        _submit("submitToOpen", _PROVIDERS.provider(previous).account, job, batch, fuel);
+        address last = _JOBS.batchState(job, batch).provider;
+        if (last == address(0)) return;
+        _submit("submitToOpen", last, job, batch, fuel);
     }
 
     function release(uint256 pick, uint256 luck) external {
         if (luck % 3 != 0) return;
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Leased);
         if (!any) return;
-        address from = _PROVIDERS.provider(_JOBS.batchState(_JOBS.jobIdOf(job), batch).provider).account;
+        address from = _JOBS.batchState(job, batch).provider;
         _call("release", from, address(_JOBS), abi.encodeCall(IJobRegistry.release, (job, _one(batch))));
     }
 
@@ -134,15 +140,26 @@ contract Handler is Test {
     function accept(uint256 pick, uint8 more) external {
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Submitted);
         if (!any) return;
-        uint256 bitmap = more % 4 == 0 ? 3 : 1;
-        _call("accept", job.requester, address(_JOBS), abi.encodeCall(IJobRegistry.accept, (job, batch, bitmap)));
+        uint32[] memory batches = new uint32[](more % 4 == 0 ? 2 : 1);
+        batches[0] = batch;
+        if (batches.length == 2) batches[1] = (batch + 1) % _batchCount(job);
+        Submission[] memory given = standing(job, batches);
+        // Now and then one that was never submitted.
+        if (more % 7 == 0) given[0].fuel += 1;
+        bytes memory data = abi.encodeCall(IJobRegistry.accept, (job, given));
+        if (_call("accept", job.requester, address(_JOBS), data) && more % 7 == 0) broken = data;
     }
 
     function finalise(uint256 who, uint256 pick) external {
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Submitted);
         if (!any) return;
         if (pick % 2 == 0) _passTo(job, batch, 0);
-        _call("finalise", _actor(who), address(_JOBS), abi.encodeCall(IJobRegistry.finalise, (job, _one(batch))));
+        _call(
+            "finalise",
+            _actor(who),
+            address(_JOBS),
+            abi.encodeCall(IJobRegistry.finalise, (job, standing(job, _one(batch))))
+        );
     }
 
     // What is not part of a batch's life: one entry, so that most calls are
@@ -177,9 +194,9 @@ contract Handler is Test {
     }
 
     function _setPayout(uint256 pick, uint256 payout) private {
-        uint32 index = _index(pick);
-        address from = _PROVIDERS.provider(index).payout;
-        bytes memory data = abi.encodeCall(IProviderRegistry.setPayout, (index, _actor(payout)));
+        address account = _actor(pick);
+        address from = _PROVIDERS.providerOf(account).payout;
+        bytes memory data = abi.encodeCall(IProviderRegistry.setPayout, (account, _actor(payout)));
         _call("setPayout", from, address(_PROVIDERS), data);
     }
 
@@ -193,14 +210,14 @@ contract Handler is Test {
     }
 
     function _exit(uint256 who, uint256 luck) private {
-        Provider memory p = _PROVIDERS.provider(_PROVIDERS.indexOf(_actor(who)));
+        uint256 exitAt = _PROVIDERS.providerOf(_actor(who)).exitAt;
         // Time passes for all: not too often.
-        if (p.exitAt > block.timestamp && luck % 3 == 0) vm.warp(p.exitAt);
+        if (exitAt > block.timestamp && luck % 3 == 0) vm.warp(exitAt);
         _call("exit", _actor(who), address(_PROVIDERS), abi.encodeCall(IProviderRegistry.exit, ()));
     }
 
     function _withdrawEarnings(uint256 who, uint256 pick) private {
-        bytes memory data = abi.encodeCall(IProviderRegistry.withdraw, (_index(pick)));
+        bytes memory data = abi.encodeCall(IProviderRegistry.withdraw, (_actor(pick)));
         _call("withdrawEarnings", _actor(who), address(_PROVIDERS), data);
     }
 
@@ -210,7 +227,7 @@ contract Handler is Test {
     }
 
     function _withdraw(uint256 who, uint256 amount) private {
-        (uint256 available,) = _ESCROW.balanceOf(_actor(who));
+        uint256 available = _ESCROW.balanceOf(_actor(who)).available;
         bytes memory data = abi.encodeCall(IEscrow.withdraw, (_bound(amount, 0, available + available / 16)));
         _call("withdraw", _actor(who), address(_ESCROW), data);
     }
@@ -230,8 +247,8 @@ contract Handler is Test {
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Settled);
         if (!any) return;
         bytes memory data = byAccept
-            ? abi.encodeCall(IJobRegistry.accept, (job, batch, 1))
-            : abi.encodeCall(IJobRegistry.finalise, (job, _one(batch)));
+            ? abi.encodeCall(IJobRegistry.accept, (job, standing(job, _one(batch))))
+            : abi.encodeCall(IJobRegistry.finalise, (job, standing(job, _one(batch))));
         _call("settleAgain", job.requester, address(_JOBS), data);
     }
 
@@ -244,6 +261,16 @@ contract Handler is Test {
     }
 
     // What the invariants read
+
+    /// The last submissions of batches, nothing for those that have none.
+    function standing(Job memory job, uint32[] memory batches) public view returns (Submission[] memory list) {
+        bytes32 id = _JOBS.jobIdOf(job);
+        list = new Submission[](batches.length);
+        for (uint256 i = 0; i < batches.length; ++i) {
+            list[i] = submitted[id][batches[i]];
+            list[i].batch = batches[i];
+        }
+    }
 
     function jobCount() external view returns (uint256) {
         return _posted.length;
@@ -284,11 +311,21 @@ contract Handler is Test {
     function _readLogs() private {
         Vm.Log[] memory logs = vm.getRecordedLogs();
         for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] == IJobRegistry.ResultSubmitted.selector) _remember(logs[i]);
             if (logs[i].topics[0] != IJobRegistry.BatchSettled.selector) continue;
             (uint32 batch, uint256 payment,,) = abi.decode(logs[i].data, (uint32, uint256, uint256, bool));
             settledTimes[logs[i].topics[1]][batch] += 1;
             paid[logs[i].topics[1]] += payment;
         }
+    }
+
+    /// As everybody does who settles: from the log.
+    function _remember(Vm.Log memory log) private {
+        Submission memory given;
+        (given.batch, given.price, given.root, given.fuel,,) =
+            abi.decode(log.data, (uint32, uint128, bytes32, uint64, bytes32, uint32));
+        given.provider = address(uint160(uint256(log.topics[2])));
+        submitted[log.topics[1]][given.batch] = given;
     }
 
     /// A batch in `state`, from a place that `pick` chooses; any batch when there is none.
@@ -297,11 +334,10 @@ contract Handler is Test {
         if (count == 0) return (j, 0, false);
         for (uint256 i = 0; i < count; ++i) {
             j = _posted[(pick % count + i) % count];
-            bytes32 id = _JOBS.jobIdOf(j);
             uint32 batches = _batchCount(j);
             for (uint32 k = 0; k < batches; ++k) {
                 batch = uint32((pick >> 8) % batches + k) % batches;
-                if (_JOBS.batchState(id, batch).state == state) return (j, batch, true);
+                if (_JOBS.batchState(j, batch).state == state) return (j, batch, true);
             }
         }
         return (j, batch, true);
@@ -309,7 +345,7 @@ contract Handler is Test {
 
     /// To `more` seconds after the deadline of the batch's lease or window, if that is still to come.
     function _passTo(Job memory j, uint32 batch, uint256 more) private {
-        uint256 at = _JOBS.batchState(_JOBS.jobIdOf(j), batch).deadline + more;
+        uint256 at = _JOBS.batchState(j, batch).time + more;
         if (at <= block.timestamp) return;
         vm.roll(block.number + 1 + (at - block.timestamp) / 12);
         vm.warp(at);
@@ -323,8 +359,8 @@ contract Handler is Test {
         return actors[pick % actors.length];
     }
 
-    function _index(uint256 pick) private view returns (uint32) {
-        return uint32(pick % (uint256(_PROVIDERS.count()) + 1));
+    function _spec() private pure returns (Spec memory) {
+        return Spec(bytes32(uint256(1)), bytes32(uint256(2)), bytes32(uint256(3)), bytes32(uint256(4)), 1 << 20, 0);
     }
 
     function _one(uint32 batch) private pure returns (uint32[] memory batches) {

@@ -4,8 +4,8 @@ pragma solidity 0.8.37;
 import {console} from "forge-std/console.sol";
 
 import {Settings} from "../../interfaces/IDeployment.sol";
-import {Batch, BatchState, Job, JobState} from "../../interfaces/IJobRegistry.sol";
-import {Provider} from "../../interfaces/IProviderRegistry.sol";
+import {Balance} from "../../interfaces/IEscrow.sol";
+import {Batch, BatchState, Job, JobState, Submission} from "../../interfaces/IJobRegistry.sol";
 import {Fixture} from "../Fixture.sol";
 import {Handler} from "./Handler.sol";
 
@@ -23,10 +23,9 @@ contract InvariantsTest is Fixture {
         }
         handler = new Handler(token, escrow, providers, jobs, accounts);
         // Payout addresses among the actors, so that every balance is one of theirs.
-        for (uint32 i = 1; i <= 3; ++i) {
-            address old = providers.provider(i).payout;
-            vm.prank(old);
-            providers.setPayout(i, accounts[i]);
+        for (uint256 i = 1; i <= 3; ++i) {
+            vm.prank(_payout(accounts[i]));
+            providers.setPayout(accounts[i], accounts[i]);
         }
         handler.post(0, uint256(keccak256("one")));
         handler.post(1, uint256(keccak256("two")));
@@ -42,16 +41,20 @@ contract InvariantsTest is Fixture {
     function invariant_theBooksAgree() public view {
         _escrowHoldsExactlyWhatItsBooksSay();
         uint256[] memory deposits = new uint256[](handler.actorCount());
-        uint256[] memory stakeLocks = new uint256[](providers.count() + 1);
+        uint256[] memory held = new uint256[](handler.actorCount());
         for (uint256 i = 0; i < handler.jobCount(); ++i) {
-            _jobAgreesWithItsBatches(handler.jobAt(i), deposits, stakeLocks);
+            _jobAgreesWithItsBatches(handler.jobAt(i), deposits, held);
         }
-        for (uint32 index = 1; index < stakeLocks.length; ++index) {
-            Provider memory p = providers.provider(index);
-            assertEq(p.locked, stakeLocks[index], "a provider locks the stake of its leases and open windows");
-            assertGe(p.stake, p.locked, "a provider's stake covers its locks");
+        for (uint256 a = 0; a < held.length; ++a) {
+            address account = handler.actors(a);
+            Balance memory entry = escrow.balanceOf(account);
+            assertEq(entry.locked, deposits[a], "what is locked is the deposits of open business");
+            assertEq(entry.held, held[a], "a provider's leases and open windows hold its stake");
+            assertGe(entry.stake, entry.held, "a provider's stake covers what is held");
+            bool registered = providers.providerOf(account).registeredBlock != 0;
+            if (!registered) assertEq(uint256(entry.stake) + entry.earned, 0, "who left took everything along");
+            assertEq(entry.exiting, providers.providerOf(account).exitAt != 0, "both know who is leaving");
         }
-        _escrowLocksDepositsAndStakesOnly(deposits);
         assertEq(handler.broken(), "", "refusals are declared errors");
     }
 
@@ -59,55 +62,46 @@ contract InvariantsTest is Fixture {
     function _escrowHoldsExactlyWhatItsBooksSay() private view {
         uint256 sum = escrow.burnable() + handler.donated();
         for (uint256 i = 0; i < handler.actorCount(); ++i) {
-            (uint256 available, uint256 locked) = escrow.balanceOf(handler.actors(i));
-            sum += available + locked;
+            Balance memory entry = escrow.balanceOf(handler.actors(i));
+            sum += uint256(entry.available) + entry.locked + entry.earned + entry.stake;
         }
         assertEq(token.balanceOf(address(escrow)), sum, "conservation");
     }
 
     /// A job locks the worst cases of its unsettled batches; no batch is paid twice, and none above its worst case.
-    function _jobAgreesWithItsBatches(Job memory job, uint256[] memory deposits, uint256[] memory stakeLocks)
-        private
-        view
-    {
+    function _jobAgreesWithItsBatches(Job memory job, uint256[] memory deposits, uint256[] memory held) private view {
         bytes32 id = jobs.jobIdOf(job);
-        JobState memory unsettled;
+        uint24 open;
+        uint256 locked;
         uint256 paid;
-        uint256 settled;
         for (uint32 b = 0; b < _batches(job); ++b) {
-            Batch memory batch = jobs.batchState(id, b);
+            Batch memory batch = jobs.batchState(job, b);
             uint256 worst = _worst(job, _tasks(job, b));
             bool isSettled = batch.state == BatchState.Settled;
             assertEq(handler.settledTimes(id, b), isSettled ? 1 : 0, "a batch is settled once");
-            if (isSettled) {
-                assertLe(_price(job, batch.fuel), worst, "paid within the worst case");
-                paid += _price(job, batch.fuel);
-                settled += worst;
-            } else if (batch.state != BatchState.Cancelled) {
-                unsettled.locked += uint96(worst);
-                unsettled.unsettled += 1;
-                if (batch.state == BatchState.Open) unsettled.open += 1;
-                else stakeLocks[batch.provider] += jobs.leaseLock(job, b);
+            if (isSettled || batch.state == BatchState.Submitted) {
+                Submission memory given = handler.standing(job, _list(b))[0];
+                assertEq(batch.submission, _submissionHash(given), "what stands is what was submitted last");
+                assertGe(given.price, job.startPrice);
+                assertLe(given.price, job.maxPrice);
+                uint256 payment = uint256(given.fuel) * given.price / GIGAFUEL;
+                assertLe(payment, worst, "paid within the worst case");
+                if (isSettled) paid += payment;
+                else held[_actorAt(given.provider)] += jobs.leaseLock(job, b);
             }
+            if (batch.state == BatchState.Leased) held[_actorAt(batch.provider)] += jobs.leaseLock(job, b);
+            if (batch.state == BatchState.Open) open += 1;
+            if (!isSettled && batch.state != BatchState.Cancelled) locked += worst;
         }
-        unsettled.status = jobs.jobState(id).status;
-        assertEq(abi.encode(jobs.jobState(id)), abi.encode(unsettled), "a job's state is that of its batches");
-        assertEq(handler.paid(id), paid, "paid for the submitted fuel");
-        assertLe(unsettled.locked + settled, jobs.depositOf(job), "nothing above the deposit");
-        for (uint256 a = 0; a < deposits.length; ++a) {
-            if (handler.actors(a) == job.requester) deposits[a] += unsettled.locked;
-        }
+        JobState memory state = jobs.jobState(id);
+        assertTrue(state.posted);
+        assertEq(state.open, open, "a job's state is that of its batches");
+        assertEq(handler.paid(id), paid, "paid for the submitted fuel at the leased price");
+        deposits[_actorAt(job.requester)] += locked;
     }
 
-    /// What the Escrow locks of an account is the deposits of its jobs and its stake, nothing else.
-    function _escrowLocksDepositsAndStakesOnly(uint256[] memory deposits) private view {
-        for (uint256 a = 0; a < deposits.length; ++a) {
-            address account = handler.actors(a);
-            uint32 index = providers.indexOf(account);
-            Provider memory p = providers.provider(index);
-            if (index != 0) assertEq(p.account, account, "a registration is its account's");
-            assertEq(_locked(account), deposits[a] + p.stake, "deposits and stake");
-        }
+    function _actorAt(address account) private view returns (uint256 at) {
+        while (handler.actors(at) != account) ++at;
     }
 
     /// After any history everybody can get out: time passes, anyone finalises and expires, and no token stays behind.
@@ -119,21 +113,21 @@ contract InvariantsTest is Fixture {
             Job memory job = handler.jobAt(i);
             bytes32 id = jobs.jobIdOf(job);
             for (uint32 b = 0; b < _batches(job); ++b) {
-                BatchState state = jobs.batchState(id, b).state;
+                BatchState state = jobs.batchState(job, b).state;
                 if (state == BatchState.Leased) jobs.expire(job, _list(b));
-                if (state == BatchState.Submitted) jobs.finalise(job, _list(b));
+                if (state == BatchState.Submitted) jobs.finalise(job, handler.standing(job, _list(b)));
             }
-            if (jobs.jobState(id).status == 1) {
+            if (!jobs.jobState(id).cancelled) {
                 vm.prank(job.requester);
                 jobs.cancel(job);
             }
-            assertEq(jobs.jobState(id).unsettled, 0);
+            assertEq(jobs.jobState(id).open, 0);
         }
-        for (uint32 index = 1; index <= providers.count(); ++index) {
-            address account = providers.provider(index).account;
-            if (account == address(0)) continue;
+        for (uint256 a = 0; a < handler.actorCount(); ++a) {
+            address account = handler.actors(a);
+            if (providers.providerOf(account).registeredBlock == 0) continue;
             vm.startPrank(account);
-            if (providers.provider(index).exitAt == 0) providers.requestExit();
+            if (providers.providerOf(account).exitAt == 0) providers.requestExit();
             vm.warp(block.timestamp + 2001);
             providers.exit();
             vm.stopPrank();

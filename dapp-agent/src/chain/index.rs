@@ -10,7 +10,7 @@ use alloy::{
 use conun_bindings::{
     Contracts,
     abi::{
-        JobRegistry::{self, Job, JobRegistryEvents},
+        JobRegistry::{self, Job, JobRegistryEvents, Spec, Submission},
         ProviderRegistry::ProviderRegistryEvents,
     },
     job,
@@ -39,16 +39,18 @@ pub enum BatchStage {
 pub struct BatchEntry {
     /// Where it stands.
     pub stage: BatchStage,
-    /// Registration index of the holder, 0 for none.
-    pub provider: u32,
-    /// Registration index of the holder whose lease expired last, 0 for none.
-    pub previous: u32,
+    /// The holder, zero for none.
+    pub provider: Address,
+    /// The holder whose lease expired last, zero for none.
+    pub previous: Address,
     /// Block time at which the lease expires or the window ends.
     pub deadline: u64,
     /// Block from which the holder may submit.
     pub active_block: u64,
     /// How many leases expired.
     pub expiries: u32,
+    /// Price, token wei for 10^9 fuel; 0 before its first lease.
+    pub price: u128,
     /// Result root.
     pub root: B256,
     /// Fuel of the result.
@@ -64,11 +66,12 @@ pub struct BatchEntry {
 impl BatchEntry {
     const NEW: Self = Self {
         stage: BatchStage::Open,
-        provider: 0,
-        previous: 0,
+        provider: Address::ZERO,
+        previous: Address::ZERO,
         deadline: 0,
         active_block: 0,
         expiries: 0,
+        price: 0,
         root: B256::ZERO,
         fuel: 0,
         outputs: [0; 32],
@@ -85,6 +88,12 @@ impl BatchEntry {
         }
     }
 
+    /// What `accept` and `finalise` take for it, as batch `number` of its job.
+    pub fn submission(&self, number: u32) -> Submission {
+        let Self { provider, price, root, fuel, .. } = *self;
+        Submission { batch: number, provider, price, root, fuel }
+    }
+
     /// Whether nothing more can happen to it.
     pub fn is_final(&self) -> bool {
         matches!(self.stage, BatchStage::Settled | BatchStage::Cancelled)
@@ -96,6 +105,8 @@ impl BatchEntry {
 pub struct JobEntry {
     /// The job's fields.
     pub job: Job,
+    /// What is computed.
+    pub spec: Spec,
     /// Where its requester can be reached.
     pub contact: PeerContact,
     /// Locked at first, token wei.
@@ -127,8 +138,6 @@ impl JobEntry {
 /// A provider as the logs tell it.
 #[derive(Clone, Debug)]
 pub struct ProviderEntry {
-    /// Its hot account.
-    pub account: Address,
     /// Where its earnings go.
     pub payout: Address,
     /// Where it can be reached.
@@ -148,8 +157,8 @@ pub struct Index {
     pub jobs: HashMap<B256, JobEntry>,
     /// Ids in the order of posting.
     pub order: Vec<B256>,
-    /// Providers by registration index.
-    pub providers: BTreeMap<u32, ProviderEntry>,
+    /// Providers by account, those that left included.
+    pub providers: BTreeMap<Address, ProviderEntry>,
 }
 
 fn contact(endpoint: B256, hint: &str) -> PeerContact {
@@ -180,6 +189,7 @@ impl Index {
                 let entry = JobEntry {
                     contact: contact(event.contact.endpoint, &event.contact.hint),
                     job: event.job,
+                    spec: event.spec,
                     deposit: event.deposit,
                     block,
                     batches,
@@ -200,9 +210,16 @@ impl Index {
                 for (number, active) in event.batches.iter().zip(&event.activeBlocks) {
                     let Some(batch) = entry.batches.get_mut(*number as usize) else { continue };
                     batch.stage = BatchStage::Leased;
-                    batch.previous = if batch.previous == event.provider { 0 } else { batch.previous };
+                    if batch.previous == event.provider {
+                        batch.previous = Address::ZERO;
+                    }
                     batch.provider = event.provider;
-                    batch.deadline = event.deadline.to();
+                    batch.deadline = event.deadline.into();
+                    if batch.price == 0 {
+                        // The first lease fixes it.
+                        let leased_at = batch.deadline.saturating_sub(entry.job.leaseSeconds.into());
+                        batch.price = job::price_at(&entry.job, leased_at);
+                    }
                     batch.active_block = active.to();
                 }
             }
@@ -210,8 +227,9 @@ impl Index {
                 let Some(batch) = self.batch(event.jobId, event.batch, hash, "submit") else { return };
                 batch.stage = BatchStage::Submitted;
                 batch.provider = event.provider;
-                batch.previous = 0;
-                batch.deadline = event.finalAt.to();
+                batch.previous = Address::ZERO;
+                batch.deadline = event.finalAt.into();
+                batch.price = event.price;
                 (batch.root, batch.fuel, batch.outputs) = (event.root, event.fuel, event.outputs.0);
             }
             E::BatchSettled(event) => {
@@ -224,7 +242,10 @@ impl Index {
                 }
             }
             E::LeaseExpired(event) => {
-                self.reopen(event.jobId, event.batch, (hash, "expire"), Some((event.provider, block)))
+                if let Some(entry) = self.providers.get_mut(&event.provider) {
+                    entry.stake = entry.stake.saturating_sub(event.bond);
+                }
+                self.reopen(event.jobId, event.batch, (hash, "expire"), Some((event.provider, block)));
             }
             E::LeaseReleased(event) => self.reopen(event.jobId, event.batch, (hash, "release"), None),
             E::JobCancelled(event) => {
@@ -252,7 +273,7 @@ impl Index {
     }
 
     /// `expired` is whose lease ran out, in which block; `None` if it was given back.
-    fn reopen(&mut self, id: B256, number: u32, (hash, kind): (TxHash, &'static str), expired: Option<(u32, u64)>) {
+    fn reopen(&mut self, id: B256, number: u32, (hash, kind): (TxHash, &'static str), expired: Option<(Address, u64)>) {
         let Some(entry) = self.touch(id, hash, kind) else { return };
         let cancelled = entry.cancelled;
         let worst = job::worst_case(&entry.job, number);
@@ -265,7 +286,7 @@ impl Index {
             }
         }
         batch.stage = if cancelled { BatchStage::Cancelled } else { BatchStage::Open };
-        (batch.provider, batch.deadline, batch.active_block) = (0, 0, 0);
+        (batch.provider, batch.deadline, batch.active_block) = (Address::ZERO, 0, 0);
         if cancelled {
             entry.refunded += worst;
         }
@@ -273,42 +294,35 @@ impl Index {
 
     fn apply_provider(&mut self, event: ProviderRegistryEvents) {
         use ProviderRegistryEvents as E;
-        let mut change = |index: u32, change: &dyn Fn(&mut ProviderEntry)| {
-            if let Some(entry) = self.providers.get_mut(&index) {
+        let mut change = |account: Address, change: &dyn Fn(&mut ProviderEntry)| {
+            if let Some(entry) = self.providers.get_mut(&account) {
                 change(entry);
             }
         };
         match event {
             E::ProviderRegistered(event) => {
                 let entry = ProviderEntry {
-                    account: event.account,
                     payout: event.payout,
                     contact: contact(event.contact.endpoint, &event.contact.hint),
                     stake: event.stake,
                     exiting: false,
                     registered: true,
                 };
-                self.providers.insert(event.index, entry);
+                self.providers.insert(event.provider, entry);
             }
             E::ProviderContactChanged(event) => {
-                change(event.index, &|entry| entry.contact = contact(event.contact.endpoint, &event.contact.hint));
+                change(event.provider, &|entry| entry.contact = contact(event.contact.endpoint, &event.contact.hint));
             }
-            E::PayoutChanged(event) => change(event.index, &|entry| entry.payout = event.payout),
-            E::StakeAdded(event) => change(event.index, &|entry| entry.stake = event.stake),
-            E::StakeSlashed(event) => change(event.index, &|entry| entry.stake = event.stake),
-            E::ExitRequested(event) => change(event.index, &|entry| entry.exiting = true),
-            E::ExitCancelled(event) => change(event.index, &|entry| entry.exiting = false),
-            E::ProviderExited(event) => change(event.index, &|entry| entry.registered = false),
+            E::PayoutChanged(event) => change(event.provider, &|entry| entry.payout = event.payout),
+            E::StakeAdded(event) => change(event.provider, &|entry| entry.stake += event.amount),
+            E::ExitRequested(event) => change(event.provider, &|entry| entry.exiting = true),
+            E::ExitCancelled(event) => change(event.provider, &|entry| entry.exiting = false),
+            E::ProviderExited(event) => change(event.provider, &|entry| entry.registered = false),
         }
     }
 
-    /// Registration index of `account`, if it is registered.
-    pub fn provider_of(&self, account: Address) -> Option<u32> {
-        self.providers.iter().find(|(_, entry)| entry.account == account && entry.registered).map(|(index, _)| *index)
-    }
-
     /// Stake that `provider`'s leases and windows lock, token wei.
-    pub fn locked_stake(&self, provider: u32, audit_floor_bps: u16) -> U256 {
+    pub fn locked_stake(&self, provider: Address, audit_floor_bps: u16) -> U256 {
         let mut locked = U256::ZERO;
         for entry in self.jobs.values() {
             for (number, batch) in (0..).zip(&entry.batches) {

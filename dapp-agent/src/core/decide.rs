@@ -130,8 +130,9 @@ impl Core {
             if self.looked.contains_key(id) || self.is_resting(id) {
                 continue;
             }
-            let welcome =
-                || !self.paused && self.policy.objection(&entry.job).is_none() && self.free(entry).next().is_some();
+            let welcome = || {
+                !self.paused && self.policy.objection(entry, self.now).is_none() && self.free(entry).next().is_some()
+            };
             if held.contains(id) || welcome() {
                 self.looked.insert(*id, Looked::Preparing);
                 actions.push(Action::Prepare(*id));
@@ -142,7 +143,11 @@ impl Core {
     /// Numbers of the batches that could be leased now.
     fn free<'a>(&self, entry: &'a JobEntry) -> impl Iterator<Item = u32> + use<'a> {
         let (now, cancelled) = (self.now, entry.cancelled);
-        (0..).zip(&entry.batches).filter(move |(_, batch)| !cancelled && batch.is_free(now)).map(|(number, _)| number)
+        // One that was leased before keeps that lease's price.
+        let min_price = self.policy.min_price;
+        let pays = move |batch: &BatchEntry| batch.price == 0 || batch.price >= min_price;
+        let free = move |batch: &BatchEntry| !cancelled && batch.is_free(now) && pays(batch);
+        (0..).zip(&entry.batches).filter(move |(_, batch)| free(batch)).map(|(number, _)| number)
     }
 
     /// As many of `found` as fit into a transaction. One that the contract refuses takes all others of its transaction with it:
@@ -235,10 +240,10 @@ impl Core {
             .iter()
             .filter(|id| self.looked.get(*id) == Some(&Looked::Ready) && !self.is_resting(id))
             .filter_map(|id| Some((id, index.jobs.get(id)?)))
-            .filter(|(_, entry)| self.policy.objection(&entry.job).is_none())
+            .filter(|(_, entry)| self.policy.objection(entry, self.now).is_none())
             .collect();
         // The best price first; among equals the oldest.
-        jobs.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.job.pricePerGigafuel));
+        jobs.sort_by_key(|(_, entry)| std::cmp::Reverse(job::price_at(&entry.job, self.now)));
         jobs.into_iter().find_map(|(id, entry)| {
             let capacity = self.capacity(*id, entry);
             // Half a queue at a time rather than one by one: a transaction costs about the same.
@@ -275,7 +280,7 @@ impl Core {
         if free.is_empty() || room == 0 {
             return Vec::new();
         }
-        let place = keccak256([id.as_slice(), &self.me.to_be_bytes(), &self.fruitless.to_be_bytes()].concat());
+        let place = keccak256([id.as_slice(), self.me.as_slice(), &self.fruitless.to_be_bytes()].concat());
         let start =
             U256::from_be_bytes(place.0).checked_rem(U256::from(free.len())).map_or(0, |start| start.to::<usize>());
         let holds = self.held(index).next().is_some();
@@ -314,7 +319,7 @@ impl Core {
     }
 
     fn skip_reason(&self, id: B256, entry: &JobEntry) -> Option<SkipReason> {
-        if let Some(reason) = self.policy.objection(&entry.job) {
+        if let Some(reason) = self.policy.objection(entry, self.now) {
             return Some(reason);
         }
         if let Some(Looked::Refused(text)) = self.looked.get(&id) {

@@ -9,7 +9,7 @@ mod policy;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use alloy::primitives::{B256, U256};
+use alloy::primitives::{Address, B256, U256};
 use serde::Serialize;
 
 pub use policy::{Policy, SkipReason};
@@ -119,10 +119,10 @@ struct Done {
     since: u64,
 }
 
-/// The state. `me` is the registration index.
+/// The state. `me` is the provider's account.
 #[derive(Debug)]
 pub struct Core {
-    me: u32,
+    me: Address,
     policy: Policy,
     audit_floor_bps: u16,
     looked: HashMap<B256, Looked>,
@@ -168,7 +168,7 @@ impl Core {
     /// A core that knows nothing yet.
     ///
     /// `audit_floor_bps` is the deployment's, in 1/10,000: it decides how much stake a lease locks.
-    pub fn new(me: u32, policy: Policy, audit_floor_bps: u16) -> Self {
+    pub fn new(me: Address, policy: Policy, audit_floor_bps: u16) -> Self {
         Self {
             me,
             policy,

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use conun_bindings::abi::JobRegistry::Job;
+use conun_bindings::job;
 use serde::{Deserialize, Serialize};
+
+use crate::chain::JobEntry;
 
 /// Which jobs a provider takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,15 +36,16 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// What speaks against a job, by its terms alone.
-    pub fn objection(&self, job: &Job) -> Option<SkipReason> {
-        if job.pricePerGigafuel < self.min_price {
+    /// What speaks against a job at block time `now`, by its terms alone.
+    pub fn objection(&self, entry: &JobEntry, now: u64) -> Option<SkipReason> {
+        let JobEntry { job, spec, .. } = entry;
+        if job::price_at(job, now) < self.min_price {
             Some(SkipReason::Price)
-        } else if job.memoryLimit > self.max_memory_bytes {
+        } else if spec.memoryLimit > self.max_memory_bytes {
             Some(SkipReason::Memory)
         } else if job.fuelLimit > self.max_fuel {
             Some(SkipReason::Fuel)
-        } else if !self.categories.is_empty() && !self.categories.contains(&job.category) {
+        } else if !self.categories.is_empty() && !self.categories.contains(&spec.category) {
             Some(SkipReason::Category)
         } else {
             None

@@ -3,7 +3,10 @@ mod orders;
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, U256, keccak256};
-use conun_bindings::{abi::JobRegistry::Job, job};
+use conun_bindings::{
+    abi::JobRegistry::{Job, Spec},
+    job,
+};
 
 use super::*;
 use crate::{
@@ -11,8 +14,8 @@ use crate::{
     net::PeerContact,
 };
 
-const ME: u32 = 7;
-const OTHER: u32 = 8;
+const ME: Address = Address::repeat_byte(7);
+const OTHER: Address = Address::repeat_byte(8);
 const FLOOR: u16 = 5_000;
 const LEASE: u32 = 100;
 const WINDOW: u64 = 50;
@@ -23,17 +26,26 @@ fn job(category: u32, batches: u32) -> Job {
     Job {
         requester: Address::repeat_byte(1),
         nonce: category.into(),
+        spec: job::spec_hash(&spec(category)),
+        taskCount: batches,
+        batchSize: 1,
+        fuelLimit: 1_000_000_000,
+        startPrice: 1_000,
+        maxPrice: 1_000,
+        rampStart: 0,
+        rampSeconds: 0,
+        leaseSeconds: LEASE,
+        windowSeconds: WINDOW as u32,
+    }
+}
+
+fn spec(category: u32) -> Spec {
+    Spec {
         program: B256::repeat_byte(1),
         programRoot: B256::repeat_byte(2),
         inputs: B256::repeat_byte(3),
         inputRoot: B256::repeat_byte(4),
-        taskCount: batches,
-        batchSize: 1,
-        fuelLimit: 1_000_000_000,
         memoryLimit: 65_536,
-        pricePerGigafuel: 1_000,
-        leaseSeconds: LEASE,
-        windowSeconds: WINDOW as u32,
         category,
     }
 }
@@ -41,11 +53,12 @@ fn job(category: u32, batches: u32) -> Job {
 fn open() -> BatchEntry {
     BatchEntry {
         stage: BatchStage::Open,
-        provider: 0,
-        previous: 0,
+        provider: Address::ZERO,
+        previous: Address::ZERO,
         deadline: 0,
         active_block: 0,
         expiries: 0,
+        price: 0,
         root: B256::ZERO,
         fuel: 0,
         outputs: [0; 32],
@@ -100,12 +113,18 @@ impl World {
     }
 
     fn post(&mut self, job: Job) -> B256 {
-        let id = keccak256([job.category as u8]);
+        let category = job.nonce as u32;
+        self.post_with(job, spec(category))
+    }
+
+    fn post_with(&mut self, job: Job, spec: Spec) -> B256 {
+        let id = keccak256([job.nonce as u8]);
         let batches = vec![open(); job::batch_count(&job) as usize];
         let contact = PeerContact { endpoint: [1; 32], hints: Vec::new() };
         let deposit = job::deposit(&job);
         let entry = JobEntry {
             job,
+            spec,
             contact,
             deposit,
             block: self.number,
@@ -205,7 +224,7 @@ impl World {
         }
     }
 
-    fn reopen(&mut self, id: BatchId, previous: u32, expiries: u32) {
+    fn reopen(&mut self, id: BatchId, previous: Address, expiries: u32) {
         let stage = if self.index.jobs[&id.0].cancelled { BatchStage::Cancelled } else { BatchStage::Open };
         *self.batch(id) = BatchEntry { stage, previous, expiries, ..open() };
     }
@@ -218,7 +237,7 @@ impl World {
         }
     }
 
-    fn lease_for(&mut self, provider: u32, id: BatchId) -> bool {
+    fn lease_for(&mut self, provider: Address, id: BatchId) -> bool {
         if self.index.jobs[&id.0].cancelled {
             return false;
         }
@@ -228,13 +247,15 @@ impl World {
         if batch.stage != BatchStage::Open {
             return false;
         }
-        batch.previous = if batch.previous == provider { 0 } else { batch.previous };
-        batch.active_block = if batch.previous == 0 { number } else { number + DELAY };
+        if batch.previous == provider {
+            batch.previous = Address::ZERO;
+        }
+        batch.active_block = if batch.previous.is_zero() { number } else { number + DELAY };
         (batch.stage, batch.provider, batch.deadline) = (BatchStage::Leased, provider, now + u64::from(LEASE));
         true
     }
 
-    fn submit_for(&mut self, provider: u32, id: BatchId, record: ResultRecord) -> bool {
+    fn submit_for(&mut self, provider: Address, id: BatchId, record: ResultRecord) -> bool {
         let (now, number) = (self.now, self.number);
         let batch = self.batch(id);
         let holder = batch.stage == BatchStage::Leased && batch.provider == provider && number >= batch.active_block;
@@ -243,7 +264,7 @@ impl World {
         if !holder && !late {
             return false;
         }
-        (batch.stage, batch.provider, batch.previous) = (BatchStage::Submitted, provider, 0);
+        (batch.stage, batch.provider, batch.previous) = (BatchStage::Submitted, provider, Address::ZERO);
         (batch.deadline, batch.root, batch.fuel) = (now + WINDOW, record.root, record.fuel);
         true
     }
@@ -473,17 +494,17 @@ fn a_job_whose_batches_outlast_a_lease_is_left_to_others() {
 
 #[test]
 fn every_skip_has_its_reason() {
-    let base = job(1, 1);
+    let (base, fine) = (job(1, 1), spec(1));
     let policy = Policy { categories: [1].into(), ..POLICY };
-    for (job, reason) in [
-        (Job { pricePerGigafuel: 999, ..base.clone() }, SkipReason::Price),
-        (Job { memoryLimit: 2 << 20, ..base.clone() }, SkipReason::Memory),
-        (Job { category: 2, ..base.clone() }, SkipReason::Category),
-        (Job { pricePerGigafuel: 1_000_000, ..base.clone() }, SkipReason::Stake),
+    for (job, spec, reason) in [
+        (Job { startPrice: 999, maxPrice: 999, ..base.clone() }, fine.clone(), SkipReason::Price),
+        (base.clone(), Spec { memoryLimit: 2 << 20, ..fine.clone() }, SkipReason::Memory),
+        (base.clone(), Spec { category: 2, ..fine.clone() }, SkipReason::Category),
+        (Job { startPrice: 1_000_000, maxPrice: 1_000_000, ..base.clone() }, fine.clone(), SkipReason::Stake),
     ] {
         let mut world = World::new();
         world.core = Core::new(ME, policy.clone(), FLOOR);
-        let id = world.post(job);
+        let id = world.post_with(job, spec);
         world.prepared(id, 2);
         assert_eq!(world.core.overview(&world.index).skipped, [(id, reason)]);
         assert_eq!(world.sending, None);
@@ -497,10 +518,10 @@ fn every_skip_has_its_reason() {
 
 #[test]
 fn providers_begin_at_different_batches() {
-    let first = |me: u32| {
+    let first = |me: u8| {
         let (mut world, id) = ready(64);
         world.sending = None;
-        world.core = Core::new(me, Policy { workers: 1, ..POLICY }, FLOOR);
+        world.core = Core::new(Address::repeat_byte(me), Policy { workers: 1, ..POLICY }, FLOOR);
         world.look();
         world.preparing.clear();
         world.core.step(&world.index, Event::Prepared(id)).into_iter().find_map(|action| match action {

@@ -10,7 +10,7 @@ mod status;
 mod work;
 
 pub use config::ProviderConfig;
-pub use registration::{Registration, register, withdraw};
+pub use registration::{Registration, is_registered, register, withdraw};
 pub(crate) use registration::{connect, now};
 pub use run::{Running, run};
 pub use status::{Status, is_paused, read_status, set_paused};
@@ -41,13 +41,8 @@ pub enum Error {
     #[error("{0} is not a registered provider: register it with `conun provider init`")]
     NotRegistered(alloy::primitives::Address),
     /// The account is registered already.
-    #[error("{account} is registered already, as provider {index}: start it with `conun provider run`")]
-    AlreadyRegistered {
-        /// The account.
-        account: alloy::primitives::Address,
-        /// Its registration index.
-        index: u32,
-    },
+    #[error("{0} is registered already: start it with `conun provider run`")]
+    AlreadyRegistered(alloy::primitives::Address),
     /// The stake is below the deployment's minimum.
     #[error("the stake is {given} token wei, the least is {least}: give more with --stake")]
     StakeTooSmall {

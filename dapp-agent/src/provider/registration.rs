@@ -28,8 +28,6 @@ const PERMIT_SECONDS: u64 = 3_600;
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Registration {
-    /// Registration index.
-    pub index: u32,
     /// The hot account.
     pub account: Address,
     /// Where earnings go.
@@ -78,9 +76,8 @@ pub async fn register(
     let contracts = &config.contracts;
     let account = signer.address();
     let registry = ProviderRegistry::new(contracts.providers, &provider);
-    let index = registry.indexOf(account).call().await?;
-    if index != 0 {
-        return Err(Error::AlreadyRegistered { account, index });
+    if is_registered(&provider, contracts, account).await? {
+        return Err(Error::AlreadyRegistered(account));
     }
     let settings = Deployment::new(contracts.deployment, &provider).settings().call().await?;
     let least = U256::from(settings.minStake);
@@ -107,8 +104,16 @@ pub async fn register(
     let contact = ProviderRegistry::Contact { endpoint: contact.endpoint.into(), hint: contact.hint_text() };
     let call = registry.register(payout, contact, stake, permit).into_transaction_request();
     let receipt = Sender::new(provider.clone(), account).send("register", call).await?;
-    let index = registry.indexOf(account).call().await?;
-    Ok(Registration { index, account, payout, stake, transaction: receipt.transaction_hash })
+    Ok(Registration { account, payout, stake, transaction: receipt.transaction_hash })
+}
+
+/// Whether `account` is registered as a provider.
+///
+/// # Errors
+/// If the chain fails.
+pub async fn is_registered(provider: &DynProvider, contracts: &Contracts, account: Address) -> Result<bool, Error> {
+    let registry = ProviderRegistry::new(contracts.providers, provider);
+    Ok(!registry.providerOf(account).call().await?.registeredBlock.is_zero())
 }
 
 /// Block time.
@@ -130,16 +135,14 @@ pub async fn withdraw(
     let provider = connect(url, signer).await?;
     let account = signer.address();
     let registry = ProviderRegistry::new(contracts.providers, &provider);
-    let index = registry.indexOf(account).call().await?;
-    if index == 0 {
+    if !is_registered(&provider, contracts, account).await? {
         return Err(Error::NotRegistered(account));
     }
-    let payout = registry.call_builder(&ProviderRegistry::providerCall { index }).call().await?.payout;
-    let earned = Escrow::new(contracts.escrow, &provider).balanceOf(payout).call().await?.available;
+    let earned = U256::from(Escrow::new(contracts.escrow, &provider).balanceOf(account).call().await?.earned);
     if earned.is_zero() {
         return Ok((earned, None));
     }
-    let call = registry.withdraw(index).into_transaction_request();
+    let call = registry.withdraw(account).into_transaction_request();
     let receipt = Sender::new(provider.clone(), account).send("withdraw", call).await?;
     Ok((earned, Some(receipt.transaction_hash)))
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use alloy::{
-    primitives::{B256, U256},
+    primitives::{Address, B256, U256},
     rpc::types::TransactionRequest,
     signers::local::PrivateKeySigner,
 };
@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     Error, ProviderConfig, Status, is_paused,
     registration::connect,
+    registration::is_registered,
     work::{Executor, Prepared, Unprepared, Workers},
 };
 use crate::{
@@ -42,8 +43,8 @@ const PAUSE_CHECK: Duration = Duration::from_millis(500);
 pub enum Running {
     /// It is ready, as this registration, reachable there.
     Ready {
-        /// Registration index.
-        index: u32,
+        /// Its account.
+        provider: Address,
         /// Where peers reach it.
         contact: PeerContact,
     },
@@ -88,8 +89,7 @@ pub async fn run(
     let provider = connect(&config.rpc_url, &signer).await?;
     let account = signer.address();
     let mut follower = Follower::new(provider.clone(), config.contracts, config.confirmations).await?;
-    let me = ProviderRegistry::new(config.contracts.providers, &provider).indexOf(account).call().await?;
-    if me == 0 {
+    if !is_registered(&provider, &config.contracts, account).await? {
         return Err(Error::NotRegistered(account));
     }
     let settings = Deployment::new(config.contracts.deployment, &provider).settings().call().await?;
@@ -101,7 +101,6 @@ pub async fn run(
     let (reports, inbox) = mpsc::unbounded_channel();
     let status = Status {
         pid: std::process::id(),
-        index: me,
         account,
         paused: is_paused(folder),
         block: 0,
@@ -116,9 +115,9 @@ pub async fn run(
     };
     let mut agent = Agent {
         folder: folder.to_owned(),
-        me,
+        me: account,
         audit_floor_bps: settings.auditFloorBps,
-        core: Core::new(me, config.policy, settings.auditFloorBps),
+        core: Core::new(account, config.policy, settings.auditFloorBps),
         executor: Executor { node, workers, journal },
         follower,
         sender,
@@ -141,7 +140,7 @@ pub async fn run(
 
 struct Agent<T> {
     folder: PathBuf,
-    me: u32,
+    me: Address,
     audit_floor_bps: u16,
     core: Core,
     executor: Executor,
@@ -167,7 +166,7 @@ impl<T: FnMut(Running)> Agent<T> {
             let call = registry.setContact(told).into_transaction_request();
             self.sender.send("contact", call).await?;
         }
-        (self.tell)(Running::Ready { index: self.me, contact });
+        (self.tell)(Running::Ready { provider: self.me, contact });
         Ok(())
     }
 
@@ -194,10 +193,11 @@ impl<T: FnMut(Running)> Agent<T> {
     }
 
     fn restore(&mut self, id: B256, batches: Vec<u32>) {
-        let Some(job) = self.follower.index().jobs.get(&id).map(|entry| entry.job.clone()) else { return };
+        let Some(entry) = self.follower.index().jobs.get(&id) else { return };
+        let (job, spec) = (entry.job.clone(), entry.spec.clone());
         let (executor, peers, reports) = (self.executor.clone(), self.peers(id), self.reports.clone());
         self.tasks.spawn(async move {
-            let prepared = match executor.prepare(id, job, &peers).await {
+            let prepared = match executor.prepare(id, job, spec, &peers).await {
                 Ok(prepared) => prepared,
                 Err(Unprepared::Refused(text) | Unprepared::Unavailable(text)) => {
                     // The loop ends before its tasks.
@@ -387,10 +387,11 @@ impl<T: FnMut(Running)> Agent<T> {
         let reports = self.reports.clone();
         match action {
             Action::Prepare(id) => {
-                let Some(job) = self.follower.index().jobs.get(&id).map(|entry| entry.job.clone()) else { return };
+                let Some(entry) = self.follower.index().jobs.get(&id) else { return };
+                let (job, spec) = (entry.job.clone(), entry.spec.clone());
                 let (executor, peers) = (self.executor.clone(), self.peers(id));
                 self.tasks.spawn(async move {
-                    let prepared = executor.prepare(id, job, &peers).await;
+                    let prepared = executor.prepare(id, job, spec, &peers).await;
                     // The loop ends before its tasks.
                     let _ = reports.send(Report::Prepared(id, prepared.map(Box::new)));
                 });
@@ -445,7 +446,10 @@ impl<T: FnMut(Running)> Agent<T> {
                 ("release", registry.release(job(id)?, batches.clone()).into_transaction_request())
             }
             Action::Finalise(id, batches) => {
-                ("finalise", registry.finalise(job(id)?, batches.clone()).into_transaction_request())
+                let entries = &self.follower.index().jobs.get(id)?.batches;
+                let standing =
+                    batches.iter().filter_map(|number| Some(entries.get(*number as usize)?.submission(*number)));
+                ("finalise", registry.finalise(job(id)?, standing.collect()).into_transaction_request())
             }
             Action::Submit(id, results) => {
                 let results = results.iter().map(|(batch, record)| JobRegistry::Result {

@@ -22,8 +22,6 @@ use crate::{
 pub struct Status {
     /// Process id of the agent.
     pub pid: u32,
-    /// Registration index.
-    pub index: u32,
     /// The hot account.
     pub account: Address,
     /// Whether it takes nothing new.

@@ -8,7 +8,10 @@ use std::{
 
 use alloy::primitives::B256;
 use bytes::Bytes;
-use conun_bindings::{abi::JobRegistry::Job, commit, job};
+use conun_bindings::{
+    abi::JobRegistry::{Job, Spec},
+    commit, job,
+};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -45,15 +48,15 @@ pub(super) enum Unprepared {
 }
 
 /// Checks program and input manifest against the job.
-fn check(job: Job, wasm: Bytes, manifest: &[u8]) -> Result<Prepared, String> {
-    if commit::program_root(&wasm) != job.programRoot {
+fn check(job: Job, spec: &Spec, wasm: Bytes, manifest: &[u8]) -> Result<Prepared, String> {
+    if commit::program_root(&wasm) != spec.programRoot {
         return Err("the program is not the one that the job commits to".to_owned());
     }
     let inputs = InputManifest::decode(manifest).map_err(|error| error.to_string())?;
     if inputs.tasks.len() != job.taskCount as usize {
         return Err(format!("there are inputs for {} tasks instead of {}", inputs.tasks.len(), job.taskCount));
     }
-    if inputs.root() != job.inputRoot {
+    if inputs.root() != spec.inputRoot {
         return Err("the inputs are not those that the job commits to".to_owned());
     }
     if let Some(input) = inputs.tasks.iter().find(|input| input.length > MAX_INPUT_BYTES) {
@@ -67,7 +70,7 @@ fn check(job: Job, wasm: Bytes, manifest: &[u8]) -> Result<Prepared, String> {
     }
     conun_vm::check(&wasm).map_err(|error| error.to_string())?;
     let program =
-        Program { wasm, memory_bytes: job.memoryLimit, output_bytes: OUTPUT_BYTES, args: inputs.args.clone() };
+        Program { wasm, memory_bytes: spec.memoryLimit, output_bytes: OUTPUT_BYTES, args: inputs.args.clone() };
     Ok(Prepared { job, program, inputs })
 }
 
@@ -121,12 +124,18 @@ pub(super) struct Executor {
 impl Executor {
     /// Fetches program and input manifest, checks both against the job, and has the program compiled, before any stake is at
     /// risk.
-    pub(super) async fn prepare(&self, id: B256, job: Job, peers: &[PeerContact]) -> Result<Prepared, Unprepared> {
+    pub(super) async fn prepare(
+        &self,
+        id: B256,
+        job: Job,
+        spec: Spec,
+        peers: &[PeerContact],
+    ) -> Result<Prepared, Unprepared> {
         let unavailable = |error: crate::net::Error| Unprepared::Unavailable(error.to_string());
         let wasm =
-            self.node.fetch(&job.program.0, peers, conun_vm::MAX_PROGRAM_BYTES as u64).await.map_err(unavailable)?;
-        let manifest = self.node.fetch(&job.inputs.0, peers, MAX_INPUT_MANIFEST).await.map_err(unavailable)?;
-        let checked = tokio::task::spawn_blocking(move || check(job, wasm, &manifest)).await;
+            self.node.fetch(&spec.program.0, peers, conun_vm::MAX_PROGRAM_BYTES as u64).await.map_err(unavailable)?;
+        let manifest = self.node.fetch(&spec.inputs.0, peers, MAX_INPUT_MANIFEST).await.map_err(unavailable)?;
+        let checked = tokio::task::spawn_blocking(move || check(job, &spec, wasm, &manifest)).await;
         let checked = checked.map_err(|error| Unprepared::Unavailable(format!("a bug: {error}")))?;
         let prepared = checked.map_err(Unprepared::Refused)?;
         match self.workers.take(id, &prepared.program).await {

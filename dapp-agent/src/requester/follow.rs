@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use conun_bindings::{abi::JobRegistry::Job, job};
 use tokio::{
     task::JoinSet,
@@ -47,7 +47,7 @@ struct Failure {
 #[derive(Debug)]
 struct Following {
     /// What was told of each batch.
-    told: Vec<Option<(BatchStage, u32)>>,
+    told: Vec<Option<(BatchStage, Address)>>,
     /// Batches whose results are here, with the root they were checked against: after a re-org there may be another.
     verified: BTreeMap<u32, B256>,
     failures: BTreeMap<u32, Failure>,
@@ -265,7 +265,7 @@ fn keep(out: &Path, job: &Job, number: u32, collected: &Collected) -> Result<(),
 }
 
 /// Tells what has changed since the last look.
-fn report(entry: &JobEntry, told: &mut Vec<Option<(BatchStage, u32)>>, tell: &mut impl FnMut(Progress, &JobEntry)) {
+fn report(entry: &JobEntry, told: &mut Vec<Option<(BatchStage, Address)>>, tell: &mut impl FnMut(Progress, &JobEntry)) {
     told.resize(entry.batches.len(), None);
     for ((number, batch), told) in (0..).zip(&entry.batches).zip(told) {
         let now = (batch.stage, batch.provider);

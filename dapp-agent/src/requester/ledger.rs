@@ -16,8 +16,6 @@ use crate::chain::{self, BatchStage, GasUse, Index};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderLedger {
-    /// Registration index.
-    pub index: u32,
     /// Its account.
     pub account: Address,
     /// Where its earnings went.
@@ -69,12 +67,12 @@ impl Ledger {
     /// If there is no such job, or the endpoint fails.
     pub async fn of(provider: &DynProvider, index: &Index, id: B256) -> Result<Self, Error> {
         let entry = index.jobs.get(&id).ok_or(Error::NoSuchJob(id))?;
-        let mut providers: BTreeMap<u32, ProviderLedger> = BTreeMap::new();
+        let mut providers: BTreeMap<Address, ProviderLedger> = BTreeMap::new();
         for (number, batch) in (0..).zip(&entry.batches).filter(|(_, batch)| batch.stage == BatchStage::Settled) {
             let ledger = providers.entry(batch.provider).or_insert_with(|| {
                 let known = index.providers.get(&batch.provider);
-                let (account, payout) = known.map_or_else(Default::default, |known| (known.account, known.payout));
-                ProviderLedger { index: batch.provider, account, payout, ..ProviderLedger::default() }
+                let payout = known.map_or_else(Default::default, |known| known.payout);
+                ProviderLedger { account: batch.provider, payout, ..ProviderLedger::default() }
             });
             ledger.batches += 1;
             ledger.tasks += job::tasks_in(&entry.job, number).len() as u32;

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use alloy::primitives::{Address, U256};
 use bytes::Bytes;
-use conun_bindings::{abi::JobRegistry::Job, commit, job};
+use conun_bindings::{
+    abi::JobRegistry::{Job, Spec},
+    commit, job,
+};
 use conun_vm::{Limits, Program};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +95,8 @@ impl JobFile {
 pub struct Prepared {
     /// The job's fields; nonce and requester are set when it is posted.
     pub job: Job,
+    /// What is computed.
+    pub spec: Spec,
     /// The program.
     pub wasm: Bytes,
     /// The input manifest, encoded.
@@ -128,7 +133,7 @@ pub fn prepare(file: &JobFile) -> Result<Prepared, Error> {
         .ok_or_else(|| Error::Term(format!("price \"{}\" is no number of tokens: write it as \"0.5\"", file.price)))?;
     let prepared = assemble(file, wasm, inputs, price)?;
     // As providers do: the program's memory has to fit the limit, too.
-    let limits = Limits { memory_bytes: prepared.job.memoryLimit, output_bytes: OUTPUT_BYTES };
+    let limits = Limits { memory_bytes: prepared.spec.memoryLimit, output_bytes: OUTPUT_BYTES };
     Program::compile(&prepared.wasm, limits).map_err(|error| refused(error.to_string()))?;
     Ok(prepared)
 }
@@ -177,28 +182,34 @@ pub fn assemble(file: &JobFile, wasm: Bytes, inputs: Vec<Bytes>, price: u128) ->
     let manifest =
         InputManifest { args: file.args.clone(), tasks: inputs.iter().map(|input| Content::of(input)).collect() };
     let encoded = manifest.encode();
-    let job = Job {
-        requester: Address::ZERO,
-        nonce: 0,
+    let spec = Spec {
         program: blob_hash(&wasm).into(),
         programRoot: commit::program_root(&wasm),
         inputs: blob_hash(&encoded).into(),
         inputRoot: manifest.root(),
+        memoryLimit: file.memory_mib << 20,
+        category: file.category,
+    };
+    let job = Job {
+        requester: Address::ZERO,
+        nonce: 0,
+        spec: job::spec_hash(&spec),
         taskCount: task_count,
         batchSize: batch_size,
         fuelLimit: file.fuel_limit,
-        memoryLimit: file.memory_mib << 20,
-        pricePerGigafuel: price,
+        startPrice: price,
+        maxPrice: price,
+        rampStart: 0,
+        rampSeconds: 0,
         leaseSeconds: file.lease_seconds,
         windowSeconds: file.window_seconds,
-        category: file.category,
     };
     if job::deposit(&job) >= U256::from(1) << 96 {
         return term(
             "the deposit would be 2^96 token wei or more: lower price, fuel-limit or the number of tasks".to_owned(),
         );
     }
-    Ok(Prepared { job, wasm, manifest: encoded.into(), inputs })
+    Ok(Prepared { job, spec, wasm, manifest: encoded.into(), inputs })
 }
 
 #[cfg(test)]
@@ -228,9 +239,9 @@ mod tests {
         let prepared = read(&folder, text).unwrap();
         assert_eq!(prepared.inputs, [&b"x y"[..], b"Ada\n", b"Grace\n"].map(Bytes::from));
         assert_eq!((prepared.job.taskCount, prepared.job.batchSize), (3, 3));
-        assert_eq!(prepared.job.pricePerGigafuel, 5 * 10u128.pow(17));
+        assert_eq!(prepared.job.maxPrice, 5 * 10u128.pow(17));
         let manifest = InputManifest::decode(&prepared.manifest).unwrap();
-        assert_eq!(manifest.root(), prepared.job.inputRoot);
+        assert_eq!(manifest.root(), prepared.spec.inputRoot);
     }
 
     #[test]

@@ -28,6 +28,9 @@ use crate::{
     provider::{connect, now},
 };
 
+/// Most batches accepted in one transaction: about 3 million gas.
+const MAX_ACCEPTED: usize = 256;
+
 /// Seconds of block time in which the post's permit must be mined.
 const PERMIT_SECONDS: u64 = 3_600;
 
@@ -55,8 +58,8 @@ pub enum Progress {
     Leased {
         /// The batch.
         batch: u32,
-        /// Who: registration index.
-        provider: u32,
+        /// Who.
+        provider: Address,
     },
     /// A lease ran out or was given back.
     Reopened {
@@ -68,7 +71,7 @@ pub enum Progress {
         /// The batch.
         batch: u32,
         /// Who.
-        provider: u32,
+        provider: Address,
         /// Fuel it claims.
         fuel: u64,
     },
@@ -89,7 +92,7 @@ pub enum Progress {
         /// The batch.
         batch: u32,
         /// Who.
-        provider: u32,
+        provider: Address,
         /// Token wei.
         payment: U256,
         /// Accepted by the requester, or paid because its window ran out.
@@ -179,6 +182,7 @@ impl Requester {
                 "lease-seconds + window-seconds must be at most {cap} on this deployment"
             )));
         }
+        let spec = prepared.spec.clone();
         let deposit = job::deposit(&job);
         let funds = Funds::read(self.provider(), &contracts, account).await?;
         if funds.ether.is_zero() {
@@ -203,7 +207,7 @@ impl Requester {
             signed = JobRegistry::Permit { value: missing, deadline, v, r, s };
         }
         let (tasks, batches) = (job.taskCount, job::batch_count(&job));
-        let call = self.registry().post(job, self.contact(), signed).into_transaction_request();
+        let call = self.registry().post(job, spec, self.contact(), signed).into_transaction_request();
         let receipt = self.sender.send("post", call).await?;
         Ok(Posted { job: id, deposit, transaction: receipt.transaction_hash, tasks, batches })
     }
@@ -253,18 +257,20 @@ impl Requester {
         self.refresh().await?;
         let entry = self.own(id)?;
         let submitted = (0..).zip(&entry.batches).filter(|(_, batch)| batch.stage == BatchStage::Submitted);
-        let wanted: Vec<u32> =
+        let mut wanted: Vec<u32> =
             submitted.filter(|(number, batch)| wanted(*number, batch)).map(|(number, _)| number).collect();
-        let Some(first) = wanted.first().copied() else {
+        if wanted.is_empty() {
             return Err(Error::Nothing(format!("job {id} has no such batch with a result in its window")));
-        };
-        // A bitmap reaches 256 batches far.
-        let near: Vec<_> = wanted.into_iter().filter(|number| number - first < 256).collect();
-        let bitmap = near.iter().fold(U256::ZERO, |bitmap, number| bitmap | U256::from(1) << (number - first));
-        let call = self.registry().accept(entry.job.clone(), first, bitmap).into_transaction_request();
+        }
+        wanted.truncate(MAX_ACCEPTED);
+        // In order of provider: each is paid once then.
+        let submission = |number: &u32| entry.batches[*number as usize].submission(*number);
+        let mut standing: Vec<_> = wanted.iter().map(submission).collect();
+        standing.sort_by_key(|submission| submission.provider);
+        let call = self.registry().accept(entry.job.clone(), standing).into_transaction_request();
         self.sender.send("accept", call).await?;
         self.refresh().await?;
-        Ok(near)
+        Ok(wanted)
     }
 
     /// Publishes where this node is reached now, if the job says otherwise and still needs it.
@@ -278,7 +284,7 @@ impl Requester {
         Ok(())
     }
 
-    pub(super) fn peers(&self, provider: u32) -> Vec<PeerContact> {
+    pub(super) fn peers(&self, provider: Address) -> Vec<PeerContact> {
         self.follower.index().providers.get(&provider).map(|entry| entry.contact.clone()).into_iter().collect()
     }
 

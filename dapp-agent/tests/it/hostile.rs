@@ -12,7 +12,10 @@ use conun_agent::{
     requester::{self, Progress},
 };
 use conun_bindings::{
-    abi::{ConunToken, JobRegistry},
+    abi::{
+        ConunToken,
+        JobRegistry::{self, Spec},
+    },
     commit, job,
 };
 use conun_chain::dev_accounts;
@@ -23,6 +26,7 @@ use crate::world::{HELLO, PATIENCE, REQUESTER, World, greetings, loopback};
 struct Rogue {
     node: Node,
     job: JobRegistry::Job,
+    spec: Spec,
 }
 
 impl Rogue {
@@ -30,23 +34,26 @@ impl Rogue {
     async fn new(world: &World, manifest: InputManifest) -> Self {
         let node = NodeConfig { data_dir: world.folder("rogue"), bind: loopback(), relay: false };
         let node = Node::start(node).await.unwrap();
-        let mut job = greetings(manifest.tasks.len()).job;
+        let prepared = greetings(manifest.tasks.len());
+        let (mut job, mut spec) = (prepared.job, prepared.spec);
         job.requester = dev_accounts()[REQUESTER].address();
-        job.program = node.put(HELLO).await.unwrap().into();
-        job.inputs = node.put(manifest.encode()).await.unwrap().into();
-        job.inputRoot = manifest.root();
-        Self { node, job }
+        spec.program = node.put(HELLO).await.unwrap().into();
+        spec.inputs = node.put(manifest.encode()).await.unwrap().into();
+        spec.inputRoot = manifest.root();
+        Self { node, job, spec }
     }
 
     async fn post(&self, world: &World) -> B256 {
+        let job = JobRegistry::Job { spec: job::spec_hash(&self.spec), ..self.job.clone() };
         let provider = world.chain.provider_for(dev_accounts()[REQUESTER].clone());
         let token = ConunToken::new(world.contracts.token, &provider);
         token.approve(world.contracts.escrow, U256::MAX).send().await.unwrap().get_receipt().await.unwrap();
         let none = JobRegistry::Permit { value: U256::ZERO, deadline: U256::ZERO, v: 0, r: B256::ZERO, s: B256::ZERO };
         let registry = JobRegistry::new(world.contracts.jobs, &provider);
-        let call = registry.post(self.job.clone(), JobRegistry::Contact::from(&self.node.contact()), none);
+        let call =
+            registry.post(job.clone(), self.spec.clone(), JobRegistry::Contact::from(&self.node.contact()), none);
         assert!(call.send().await.unwrap().get_receipt().await.unwrap().status());
-        job::id(world.contracts.chain_id, world.contracts.jobs, &self.job)
+        job::id(world.contracts.chain_id, world.contracts.jobs, &job)
     }
 }
 
@@ -120,22 +127,23 @@ async fn a_job_whose_program_or_inputs_are_not_what_it_says_is_never_leased() {
     let mut agent = seat.start();
     agent.ready().await;
     let mut rogue = Rogue::new(&world, manifest(2)).await;
-    let honest = rogue.job.clone();
+    let (honest_job, honest) = (rogue.job.clone(), rogue.spec.clone());
+    let same = honest_job.clone();
     let text = rogue.node.put(&b"no WebAssembly at all"[..]).await.unwrap().into();
     let huge = InputManifest { tasks: vec![Content { length: 1 << 40, ..Content::of(b"x") }; 2], ..manifest(2) };
     let huge_hash = rogue.node.put(huge.encode()).await.unwrap().into();
     let garbage = rogue.node.put(&b"garbage"[..]).await.unwrap().into();
     let text_root = commit::program_root(b"no WebAssembly at all");
-    for (job, words) in [
-        (JobRegistry::Job { programRoot: B256::repeat_byte(1), ..honest.clone() }, "the program is not the one"),
-        (JobRegistry::Job { program: text, programRoot: text_root, ..honest.clone() }, "not WebAssembly"),
-        (JobRegistry::Job { inputRoot: B256::repeat_byte(1), ..honest.clone() }, "the inputs are not those"),
-        (JobRegistry::Job { inputs: garbage, ..honest.clone() }, "no input manifest"),
-        (JobRegistry::Job { taskCount: 3, ..honest.clone() }, "inputs for 2 tasks instead of 3"),
-        (JobRegistry::Job { inputs: huge_hash, inputRoot: huge.root(), ..honest.clone() }, "at most"),
-        (JobRegistry::Job { memoryLimit: 65_536, ..honest.clone() }, "begins with"),
+    for (job, spec, words) in [
+        (same.clone(), Spec { programRoot: B256::repeat_byte(1), ..honest.clone() }, "the program is not the one"),
+        (same.clone(), Spec { program: text, programRoot: text_root, ..honest.clone() }, "not WebAssembly"),
+        (same.clone(), Spec { inputRoot: B256::repeat_byte(1), ..honest.clone() }, "the inputs are not those"),
+        (same.clone(), Spec { inputs: garbage, ..honest.clone() }, "no input manifest"),
+        (JobRegistry::Job { taskCount: 3, ..honest_job }, honest.clone(), "inputs for 2 tasks instead of 3"),
+        (same.clone(), Spec { inputs: huge_hash, inputRoot: huge.root(), ..honest.clone() }, "at most"),
+        (same.clone(), Spec { memoryLimit: 65_536, ..honest.clone() }, "begins with"),
     ] {
-        rogue.job = job;
+        (rogue.job, rogue.spec) = (job, spec);
         let id = rogue.post(&world).await;
         let refused = |event: &Running| match event {
             Running::Trouble(text) if text.contains("is refused") => Some(text.clone()),

@@ -53,7 +53,7 @@ async fn a_job_is_done_by_two_providers_checked_accepted_and_paid_to_the_last_we
     assert_eq!(ledger.providers.len(), 2, "both had a part: {ledger:?}");
     assert_eq!(ledger.providers.iter().map(|provider| provider.tasks).sum::<u32>(), 24);
     for provider in &ledger.providers {
-        assert_eq!(world.escrowed(provider.account).await.0, provider.earned);
+        assert_eq!(world.earned(provider.account).await, provider.earned);
     }
     assert_eq!(world.escrowed(requester.account()).await, (before.0 + ledger.refunded, U256::ZERO));
     // Several batches share a transaction.
@@ -69,7 +69,7 @@ async fn a_job_is_done_by_two_providers_checked_accepted_and_paid_to_the_last_we
     }
 
     let account = seats[0].signer.address();
-    let earned = world.escrowed(account).await.0;
+    let earned = world.earned(account).await;
     let token = ConunToken::new(world.contracts.token, world.provider());
     let held = token.balanceOf(account).call().await.unwrap();
     let url = world.server.url();
@@ -132,7 +132,8 @@ async fn a_provider_takes_only_the_jobs_that_its_policy_allows() {
     let mut requester = world.requester().await;
     let cheap = requester.post(&greetings(2)).await.unwrap().job;
     let mut better = greetings(2);
-    better.job.pricePerGigafuel *= 2;
+    better.job.startPrice *= 2;
+    better.job.maxPrice *= 2;
     let better = requester.post(&better).await.unwrap().job;
     follow(&mut requester, better, &world.folder("out")).await;
     let index = world.follower().await;

@@ -10,6 +10,7 @@ use conun_agent::{
     store::Journal,
 };
 use conun_bindings::{abi::JobRegistry, deploy::TOKEN};
+use conun_chain::dev_accounts;
 
 use crate::world::{World, assert_greeted, follow, greetings, picture};
 
@@ -111,8 +112,9 @@ async fn the_leases_of_a_provider_that_stays_away_go_to_another_and_its_bond_is_
     let told = follow(&mut requester, posted.job, &out).await;
     assert_greeted(&out, 5);
     for batch in [0, 1] {
-        let taken =
-            [1, 2].map(|provider| told.iter().position(|progress| *progress == Progress::Leased { batch, provider }));
+        let providers = [1, 2].map(|number: usize| dev_accounts()[number].address());
+        let taken = providers
+            .map(|provider| told.iter().position(|progress| *progress == Progress::Leased { batch, provider }));
         assert!(taken[0].is_some() && taken[0] < taken[1], "first one, then the other: {told:?}");
     }
     let ledger = Ledger::of(requester.provider(), requester.follower().index(), posted.job).await.unwrap();

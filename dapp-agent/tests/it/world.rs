@@ -8,12 +8,13 @@ use std::{
 };
 
 use alloy::{
-    primitives::{Address, B256, U256},
+    primitives::{Address, B256, U256, keccak256},
     providers::{DynProvider, Provider},
     signers::local::PrivateKeySigner,
+    sol_types::SolValue,
 };
 use conun_agent::{
-    chain::Follower,
+    chain::{BatchStage, Follower},
     core::Policy,
     provider::{self, ProviderConfig, Running},
     requester::{JobFile, Prepared, Progress, Requester, assemble},
@@ -115,25 +116,41 @@ impl World {
     /// Available and locked token wei in the Escrow.
     pub(crate) async fn escrowed(&self, account: Address) -> (U256, U256) {
         let held = Escrow::new(self.contracts.escrow, self.provider()).balanceOf(account).call().await.unwrap();
-        (held.available, held.locked)
+        (U256::from(held.available), U256::from(held.locked))
     }
 
-    pub(crate) async fn stake(&self, index: u32) -> U256 {
-        self.follower().await.index().providers[&index].stake
+    /// Token wei that a provider earned and has not withdrawn.
+    pub(crate) async fn earned(&self, account: Address) -> U256 {
+        U256::from(Escrow::new(self.contracts.escrow, self.provider()).balanceOf(account).call().await.unwrap().earned)
+    }
+
+    /// Stake of the devnet's account `number`, token wei.
+    pub(crate) async fn stake(&self, number: usize) -> U256 {
+        self.follower().await.index().providers[&dev_accounts()[number].address()].stake
     }
 
     /// The index says of every batch what the registry's storage says.
     pub(crate) async fn assert_index_is_right(&self, job: B256) {
         let follower = self.follower().await;
         let registry = JobRegistry::new(self.contracts.jobs, self.provider());
-        for (number, batch) in (0..).zip(&follower.index().jobs[&job].batches) {
-            let stored = registry.batchState(job, number).call().await.unwrap();
+        let entry = &follower.index().jobs[&job];
+        for (number, batch) in (0..).zip(&entry.batches) {
+            let stored = registry.batchState(entry.job.clone(), number).call().await.unwrap();
             assert_eq!(stored.state, batch.stage as u8, "{batch:?}");
-            assert_eq!((stored.provider, stored.previous), (batch.provider, batch.previous), "{batch:?}");
-            assert_eq!(
-                (u32::from(stored.expiries), stored.fuel, stored.root),
-                (batch.expiries, batch.fuel, batch.root)
-            );
+            let hash = U256::from_be_bytes(keccak256(batch.submission(number).abi_encode()).0) % (U256::from(1) << 190);
+            match batch.stage {
+                BatchStage::Submitted | BatchStage::Settled => {
+                    assert_eq!(U256::from(stored.submission), hash, "{batch:?}")
+                }
+                BatchStage::Open | BatchStage::Cancelled => assert_eq!(stored.provider, batch.previous, "{batch:?}"),
+                BatchStage::Leased => {
+                    assert_eq!((stored.provider, stored.former), (batch.provider, batch.previous), "{batch:?}");
+                    assert_eq!((stored.price, u64::from(stored.time)), (batch.price, batch.deadline), "{batch:?}");
+                }
+            }
+            if !matches!(batch.stage, BatchStage::Submitted | BatchStage::Settled) {
+                assert_eq!(u32::from(stored.expiries), batch.expiries, "{batch:?}");
+            }
         }
     }
 
@@ -232,9 +249,9 @@ impl Agent {
         }
     }
 
-    pub(crate) async fn ready(&mut self) -> u32 {
+    pub(crate) async fn ready(&mut self) -> Address {
         self.until(|event| match event {
-            Running::Ready { index, .. } => Some(*index),
+            Running::Ready { provider, .. } => Some(*provider),
             _ => None,
         })
         .await

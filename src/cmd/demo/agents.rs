@@ -30,7 +30,6 @@ const STAKE: u128 = 5_000;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 struct Agent {
-    index: u32,
     account: Address,
     process: Child,
 }
@@ -66,10 +65,9 @@ impl Agents {
             let made = command("init")?.args(["--stake", &stake, "--poll-millis", "150"]).output().await?;
             ensure!(made.status.success(), "{name} could not be registered: {}", String::from_utf8_lossy(&made.stdout));
             let mut process = command("run")?.spawn().wrap_err("an agent cannot be started")?;
-            let index = tokio::time::timeout(READY_WITHIN, ready(&mut process)).await;
-            let index =
-                index.wrap_err_with(|| format!("{name} is not ready after {READY_WITHIN:?}"))?.wrap_err(name)?;
-            agents.push(Agent { index, account: signer.address(), process });
+            let ready = tokio::time::timeout(READY_WITHIN, ready(&mut process)).await;
+            ready.wrap_err_with(|| format!("{name} is not ready after {READY_WITHIN:?}"))?.wrap_err(name)?;
+            agents.push(Agent { account: signer.address(), process });
         }
         Ok(Self { agents, record: record.to_owned() })
     }
@@ -82,9 +80,9 @@ impl Agents {
         &self.record
     }
 
-    /// Sends a signal (`-STOP`, `-CONT`, `-KILL`) to the agent of a registration; whether that worked.
-    pub(super) fn signal(&self, index: u32, signal: &str) -> bool {
-        let process = self.agents.iter().find(|agent| agent.index == index).and_then(|agent| agent.process.id());
+    /// Sends a signal (`-STOP`, `-CONT`, `-KILL`) to the agent of an account; whether that worked.
+    pub(super) fn signal(&self, account: Address, signal: &str) -> bool {
+        let process = self.agents.iter().find(|agent| agent.account == account).and_then(|agent| agent.process.id());
         let Some(process) = process else { return false };
         let sent = std::process::Command::new("kill").args([signal, &process.to_string()]).status();
         sent.is_ok_and(|status| status.success())
@@ -112,15 +110,15 @@ async fn fund(market: &Market, to: Address) -> eyre::Result<()> {
     Ok(())
 }
 
-/// Waits until an agent says that it is ready; its registration index. What it says later is read and dropped.
-async fn ready(process: &mut Child) -> eyre::Result<u32> {
+/// Waits until an agent says that it is ready. What it says later is read and dropped.
+async fn ready(process: &mut Child) -> eyre::Result<()> {
     let Some(stdout) = process.stdout.take() else { bail!("it has no standard output") };
     let mut lines = BufReader::new(stdout).lines();
     while let Some(line) = lines.next_line().await? {
         let Ok(event) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
         if event["event"] == "ready" {
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return Ok(serde_json::from_value(event["provider"].clone())?);
+            return Ok(());
         }
     }
     bail!("it ended before it was ready: {}", process.wait().await?)

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Report;
 use crate::{
     cmd::devnet::Market,
-    output::{Table, tokens},
+    output::{Table, short, tokens},
 };
 
 /// Everybody's tokens at one moment, token wei: in the account and in the Escrow together.
@@ -34,8 +34,10 @@ impl Holdings {
         let everybody = market.accounts.iter().map(|signer| signer.address()).chain(providers.iter().copied());
         for account in everybody {
             let held = escrow.balanceOf(account).call().await?;
-            owed += held.available + held.locked;
-            total.insert(account, token.balanceOf(account).call().await? + held.available + held.locked);
+            let inside = [held.available, held.locked, held.earned.to(), held.stake.to()].map(U256::from);
+            let inside: U256 = inside.into_iter().sum();
+            owed += inside;
+            total.insert(account, token.balanceOf(account).call().await? + inside);
         }
         Ok(Self {
             requester: total[&requester],
@@ -88,11 +90,10 @@ impl Books {
 /// The report as people read it.
 pub(super) fn text(report: &Report) -> String {
     let ledger = &report.ledger;
-    let mut providers = Table::new(["provider", "account", "batches", "tasks", "fuel", "CON earned", ""]);
+    let mut providers = Table::new(["provider", "batches", "tasks", "fuel", "CON earned", ""]);
     for provider in &ledger.providers {
-        let killed = report.killed.as_ref().is_some_and(|killed| killed.provider == provider.index);
+        let killed = report.killed.as_ref().is_some_and(|killed| killed.provider == provider.account);
         providers.row([
-            provider.index.to_string(),
             provider.account.to_string(),
             provider.batches.to_string(),
             provider.tasks.to_string(),
@@ -116,8 +117,8 @@ pub(super) fn text(report: &Report) -> String {
     books.row(["refunded".into(), tokens(ledger.refunded)]);
     let fault = match &report.killed {
         Some(killed) => format!(
-            "provider {} was killed holding batches {:?}; {} leases expired, others did that work, {} CON of its stake burned\n",
-            killed.provider,
+            "{} was killed holding batches {:?}; {} leases expired, others did that work, {} CON of its stake burned\n",
+            short(killed.provider),
             killed.held,
             ledger.expired_leases,
             tokens(report.books.burned)

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alloy::{network::EthereumWallet, providers::Provider as _};
+use alloy::{network::EthereumWallet, primitives::Address, providers::Provider as _};
 use clap::Args;
 use conun_agent::{
     chain::{BatchStage, JobEntry},
@@ -99,7 +99,7 @@ struct Picture {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Killed {
-    provider: u32,
+    provider: Address,
     /// Batches that it held.
     held: Vec<u32>,
     /// Batches whose results were there by then.
@@ -294,7 +294,7 @@ fn job(tasks: u32) -> eyre::Result<Prepared> {
 struct Fault {
     verified: BTreeSet<u32>,
     /// Who is stopped, and since when.
-    stopped: Option<(u32, Instant)>,
+    stopped: Option<(Address, Instant)>,
     killed: Option<Killed>,
 }
 
@@ -307,12 +307,12 @@ impl Fault {
         if self.killed.is_some() {
             return None;
         }
-        let of = |provider: u32, stage: BatchStage| {
+        let of = |provider: Address, stage: BatchStage| {
             let batches =
                 (0..).zip(&entry.batches).filter(move |(_, batch)| batch.stage == stage && batch.provider == provider);
             batches.map(|(number, _)| number)
         };
-        let owes = |provider: u32| of(provider, BatchStage::Submitted).any(|batch| !self.verified.contains(&batch));
+        let owes = |provider: Address| of(provider, BatchStage::Submitted).any(|batch| !self.verified.contains(&batch));
         let Some((provider, since)) = self.stopped else {
             let half = 2 * self.verified.len() >= entry.batches.len();
             let mut holders =
@@ -331,7 +331,7 @@ impl Fault {
             return None;
         }
         agents.signal(provider, "-KILL");
-        let line = format!("provider {provider} is killed (SIGKILL); it holds batches {held:?}");
+        let line = format!("{} is killed (SIGKILL); it holds batches {held:?}", output::short(provider));
         self.killed = Some(Killed { provider, held, after: self.verified.len() });
         Some(line)
     }

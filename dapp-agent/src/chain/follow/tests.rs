@@ -69,7 +69,9 @@ impl Net {
 }
 
 fn ports(follower: &Follower) -> Vec<u16> {
-    follower.index().providers.values().map(|entry| entry.contact.hints[0].port()).collect()
+    let mut ports: Vec<_> = follower.index().providers.values().map(|entry| entry.contact.hints[0].port()).collect();
+    ports.sort_unstable();
+    ports
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn a_revert_carries_its_data() {
     let job = JobRegistry::Job { requester: STRANGER, ..empty_job() };
     let error = registry.leaseLock(job.clone(), 7).call().await.unwrap_err();
     assert!(error.as_revert_data().is_some(), "{error}");
-    let unknown = registry.finalise(job, vec![0]).call().await.map(drop).unwrap_err();
+    let unknown = registry.finalise(job, Vec::new()).call().await.map(drop).unwrap_err();
     let unknown = conun_bindings::revert::describe(&unknown.as_revert_data().unwrap());
     assert!(unknown.starts_with("UnknownJob"), "{unknown}");
 }
@@ -60,18 +60,16 @@ fn empty_job() -> JobRegistry::Job {
     JobRegistry::Job {
         requester: STRANGER,
         nonce: 0,
-        program: keccak256("p"),
-        programRoot: keccak256("p"),
-        inputs: keccak256("i"),
-        inputRoot: keccak256("i"),
+        spec: keccak256("spec"),
         taskCount: 1,
         batchSize: 1,
         fuelLimit: 1,
-        memoryLimit: 65_536,
-        pricePerGigafuel: 1,
+        startPrice: 1,
+        maxPrice: 1,
+        rampStart: 0,
+        rampSeconds: 0,
         leaseSeconds: 1,
         windowSeconds: 1,
-        category: 0,
     }
 }
 
