@@ -148,7 +148,10 @@ contract JobRegistry is IJobRegistry {
             if (block.timestamp > leasedAt + job.leaseSeconds / 4) revert TooLateToRelease(number);
             freed += leaseLock(job, number);
             address last = slot.isContested() ? _formers[jobId][number].provider : address(0);
-            refund += _reopen(job, jobId, number, Slots.open(last, slot.step(), slot.expiries()));
+            // What was never held to the end has no price yet: else whoever leases and gives back could hold a ramp down.
+            bool untouched = slot.expiries() == 0;
+            Slot opened = untouched ? Slot.wrap(0) : Slots.open(last, slot.step(), slot.expiries());
+            refund += _reopen(job, jobId, number, opened);
             emit LeaseReleased(jobId, msg.sender, number);
         }
         _ESCROW.free(msg.sender, freed);

@@ -9,7 +9,7 @@ import {Contact} from "./interfaces/IJobRegistry.sol";
 import {IProviderRegistry, Provider} from "./interfaces/IProviderRegistry.sol";
 
 /// @title Providers and their stake
-/// @dev Stake is locked in the Escrow under the provider's own account; this contract keeps how much of it is whose.
+/// @dev The stake itself is in the Escrow, beside the provider's earnings.
 contract ProviderRegistry is IProviderRegistry {
     using SafeCast for uint256;
 

@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-use crate::{cmd, context::DEFAULT_RPC_URL};
+use crate::cmd;
 
 /// An open market for idle computing on Ethereum.
 ///
@@ -24,9 +24,9 @@ pub(crate) struct Global {
     /// Print one JSON document on standard output instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Ethereum JSON-RPC endpoint.
-    #[arg(long, global = true, env = "ETH_RPC_URL", value_name = "URL", default_value = DEFAULT_RPC_URL)]
-    pub(crate) rpc_url: String,
+    /// Ethereum JSON-RPC endpoint.  [default: http://127.0.0.1:8545]
+    #[arg(long, global = true, env = "ETH_RPC_URL", value_name = "URL")]
+    pub(crate) rpc_url: Option<String>,
     /// Name (or path) of the keystore account that signs.
     #[arg(long, global = true, env = "ETH_KEYSTORE_ACCOUNT", value_name = "NAME")]
     pub(crate) account: Option<String>,

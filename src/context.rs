@@ -15,7 +15,7 @@ use eyre::{Context as _, bail};
 use crate::{cli::Global, exit::Ending};
 
 /// Where nodes for development listen.
-pub(crate) const DEFAULT_RPC_URL: &str = "http://127.0.0.1:8545";
+const DEFAULT_RPC_URL: &str = "http://127.0.0.1:8545";
 
 /// The global options, and what follows from them.
 pub(crate) struct Context {
@@ -48,9 +48,15 @@ impl Context {
         }
     }
 
-    /// Whether flag or environment name an endpoint, rather than the default.
-    pub(crate) fn rpc_url_was_given(&self) -> bool {
-        self.global.rpc_url != DEFAULT_RPC_URL
+    /// The endpoint that flag or environment name, or the default.
+    pub(crate) fn rpc_url(&self) -> &str {
+        self.global.rpc_url.as_deref().unwrap_or(DEFAULT_RPC_URL)
+    }
+
+    /// Fails unless a node of the chain that --chain demands, if any, answers at `url`.
+    pub(crate) async fn require_node(&self, url: &str) -> eyre::Result<()> {
+        let provider = ProviderBuilder::new().connect(url).await.map(|provider| provider.erased());
+        self.check(url, provider).await.map(drop)
     }
 
     /// Name of the account that signs.
@@ -103,17 +109,21 @@ impl Context {
 
     /// A provider that can only read.
     pub(crate) async fn reader(&self) -> eyre::Result<(DynProvider, u64)> {
-        self.check(ProviderBuilder::new().connect(&self.global.rpc_url).await.map(|provider| provider.erased())).await
+        let provider = ProviderBuilder::new().connect(self.rpc_url()).await.map(|provider| provider.erased());
+        self.check(self.rpc_url(), provider).await
     }
 
     /// A provider that signs with `wallet`, or with a single signer.
     pub(crate) async fn writer(&self, wallet: impl Into<EthereumWallet>) -> eyre::Result<(DynProvider, u64)> {
-        let provider = ProviderBuilder::new().wallet(wallet.into()).connect(&self.global.rpc_url).await;
-        self.check(provider.map(|provider| provider.erased())).await
+        let provider = ProviderBuilder::new().wallet(wallet.into()).connect(self.rpc_url()).await;
+        self.check(self.rpc_url(), provider.map(|provider| provider.erased())).await
     }
 
-    async fn check<E: std::fmt::Display>(&self, provider: Result<DynProvider, E>) -> eyre::Result<(DynProvider, u64)> {
-        let url = &self.global.rpc_url;
+    async fn check<E: std::fmt::Display>(
+        &self,
+        url: &str,
+        provider: Result<DynProvider, E>,
+    ) -> eyre::Result<(DynProvider, u64)> {
         let unreachable = |error: String| {
             Ending::Temporary(format!(
                 "no Ethereum node answers at {url} ({error}): start one (`conun devnet`), or give another with --rpc-url URL"
@@ -146,7 +156,7 @@ impl Context {
                 "{} is a deployment on chain {}, but {} is chain {chain_id}: give the right --deployment or --rpc-url",
                 path.display(),
                 contracts.chain_id,
-                self.global.rpc_url
+                self.rpc_url()
             );
         }
         if provider.get_code_at(contracts.jobs).await?.is_empty() {

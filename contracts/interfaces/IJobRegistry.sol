@@ -91,7 +91,7 @@ enum BatchState {
 /// @notice A batch, as far as the registry's storage tells.
 struct Batch {
     BatchState state;
-    /// Leased: block time at which the lease expires. Submitted: block time from which anyone may finalise. Else 0.
+    /// Leased: block time at which the lease expires. Submitted, settled: block time from which anyone may finalise. Else 0.
     uint32 time;
     /// Leased: the holder. Open: whose lease ran out last, who may still submit; 0 for none.
     address provider;
@@ -101,7 +101,7 @@ struct Batch {
     uint40 activeBlock;
     /// Open or leased: how many leases of this batch ran out.
     uint8 expiries;
-    /// Leased, or leased before: token wei for 10^9 fuel. Else 0.
+    /// Leased, or once expired: token wei for 10^9 fuel. Else 0.
     uint128 price;
     /// Submitted: last 190 bits of keccak256(abi.encode(Submission)).
     uint192 submission;
@@ -181,7 +181,7 @@ interface IJobRegistry {
     function setContact(Job calldata job, Contact calldata contact) external;
     /// @notice Requester: ends all open batches and refunds their worst case. Leased and submitted ones go on.
     function cancel(Job calldata job) external;
-    /// @notice Provider: takes open batches at the price of the moment (a batch that was leased before keeps its price), locking
+    /// @notice Provider: takes open batches at the price of the moment (a batch whose lease once expired keeps its price), locking
     /// {leaseLock} of stake for each. A batch whose lease has expired but was not reopened is expired on the way.
     function lease(Job calldata job, uint32[] calldata batches) external;
     /// @notice Holder, within the first quarter of the lease time: gives batches back, without a mark (inputs cannot be had).

@@ -122,7 +122,7 @@ contract JobRegistryLeaseTest is Fixture {
         assertEq(reputation.providerRecord(alice).expired, 0);
         assertEq(
             abi.encode(jobs.batchState(job, 0)),
-            abi.encode(Batch(BatchState.Open, 0, address(0), address(0), 0, 0, job.maxPrice, 0))
+            abi.encode(Batch(BatchState.Open, 0, address(0), address(0), 0, 0, 0, 0))
         );
         assertEq(jobs.jobState(id).open, 3);
         _lease(bob, job, _list(0));

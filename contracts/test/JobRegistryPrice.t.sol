@@ -65,7 +65,7 @@ contract JobRegistryPriceTest is Fixture {
         assertEq(jobs.batchState(job, 0).price, 1e18, "open, and priced");
         _lease(bob, job, _list(0, 1, 2));
         assertEq(jobs.batchState(job, 0).price, 1e18);
-        assertEq(jobs.batchState(job, 1).price, 1e18, "given back, not run out");
+        assertEq(jobs.batchState(job, 1).price, 3e18, "given back at once: as if it had not been leased");
         assertEq(jobs.batchState(job, 2).price, 3e18);
         // A late result of the former holder is paid at the same price.
         vm.prank(alice);

@@ -35,7 +35,7 @@ pub(crate) struct DeployArgs {
     #[arg(long, value_name = "TOKENS", value_parser = parse_tokens)]
     min_stake: Option<U256>,
     /// The account's address, for a dry run without its key.
-    #[arg(long, value_name = "ADDRESS", env = "ETH_FROM", value_parser = parse_address, conflicts_with = "broadcast")]
+    #[arg(long, value_name = "ADDRESS", env = "ETH_FROM", value_parser = parse_address)]
     from: Option<Address>,
 }
 
@@ -44,6 +44,7 @@ impl DeployArgs {
         let holder = self.token_holder.unwrap_or(deployer);
         let mut settings = if self.devnet_settings { devnet_settings(holder) } else { standard_settings(holder) };
         if let Some(stake) = self.min_stake {
+            ensure!(!stake.is_zero(), "--min-stake 0 would let providers in that can never hold a lease");
             ensure!(stake <= settings.tokenSupply, "--min-stake is more than the whole supply");
             settings.minStake = stake.to();
         }
@@ -67,13 +68,17 @@ struct Report {
 
 pub(crate) async fn run(context: &Context, args: DeployArgs) -> eyre::Result<ExitCode> {
     let (provider, chain_id, from) = match args.from {
-        Some(from) => {
+        Some(from) if !args.broadcast => {
             let (provider, chain_id) = context.reader().await?;
             (provider, chain_id, from)
         }
-        None => {
+        wanted => {
             let signer = context.signer()?;
             let from = signer.address();
+            ensure!(
+                wanted.is_none_or(|wanted| wanted == from),
+                "--account is {from}, but --from (or ETH_FROM) names another account; nothing was sent"
+            );
             let (provider, chain_id) = context.writer(signer).await?;
             (provider, chain_id, from)
         }

@@ -33,7 +33,7 @@ impl Checks {
 
 pub(crate) async fn run(context: &Context) -> eyre::Result<ExitCode> {
     let mut checks = Checks::default();
-    let url = &context.global.rpc_url;
+    let url = context.rpc_url();
     let reader = context.reader().await.map_err(|error| error.to_string());
     let reader =
         checks.note("endpoint", reader.map(|found| (found.clone(), format!("{url} serves chain {}", found.1))));

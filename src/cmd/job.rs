@@ -8,7 +8,7 @@ use conun_agent::{
     chain::{BatchStage, Follower, JobEntry},
     requester::{JobFile, Ledger, Progress, Requester, prepare},
 };
-use eyre::eyre;
+use eyre::{WrapErr, eyre};
 use serde::Serialize;
 use serde_json::json;
 
@@ -108,7 +108,7 @@ async fn requester(context: &Context, serve: &ServeArgs) -> eyre::Result<Request
     let contracts = context.contracts(&reader, chain_id).await?;
     // Two processes cannot serve from one folder.
     let lock = conun_agent::store::Journal::open(&folder)?;
-    let requester = Requester::start(&folder, &context.global.rpc_url, contracts, signer, serve.listen).await?;
+    let requester = Requester::start(&folder, context.rpc_url(), contracts, signer, serve.listen).await?;
     // Held for as long as the process lives.
     std::mem::forget(lock);
     Ok(requester)
@@ -133,6 +133,9 @@ async fn submit(context: &Context, args: SubmitArgs) -> eyre::Result<ExitCode> {
             )
         })?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(out) = &args.serve.out {
+        std::fs::create_dir_all(out).wrap_err_with(|| format!("cannot make the folder {}", out.display()))?;
     }
     let mut requester = requester(context, &args.serve).await?;
     let posted = requester.post(&prepared).await?;
@@ -161,11 +164,12 @@ async fn follow(context: &Context, mut requester: Requester, id: B256, serve: &S
         }
     };
     board.finish();
-    followed?;
+    let failed_tasks = followed?;
     requester.refresh().await?;
     let ledger = Ledger::of(requester.provider(), requester.follower().index(), id).await?;
     requester.shutdown().await;
-    output::result(context.json(), &ledger, |ledger| {
+    let done = Done { ledger, failed_tasks };
+    output::result(context.json(), &done, |Done { ledger, failed_tasks }| {
         let mut table = Table::new(["provider", "batches", "tasks", "fuel", "CON"]);
         for provider in &ledger.providers {
             table.row([
@@ -176,15 +180,33 @@ async fn follow(context: &Context, mut requester: Requester, id: B256, serve: &S
                 tokens(provider.earned),
             ]);
         }
+        let tasks: u32 = ledger.providers.iter().map(|provider| provider.tasks).sum();
+        let cancelled = match ledger.tasks - tasks {
+            0 => String::new(),
+            missing => format!(", {missing} were cancelled"),
+        };
+        let failed = match &failed_tasks[..] {
+            [] => String::new(),
+            failed => format!("\n{} of them failed or ended with an exit code that is not 0: {failed:?}", failed.len()),
+        };
         format!(
-            "{table}\n{} tasks are done: {} CON spent, {} CON refunded to your Escrow balance; outputs are in {}",
-            ledger.providers.iter().map(|provider| provider.tasks).sum::<u32>(),
+            "{table}\n{tasks} tasks are done{cancelled}: {} CON spent, {} CON refunded to your Escrow balance; outputs are in {}{failed}",
             tokens(ledger.spent),
             tokens(ledger.refunded),
             out.display()
         )
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a job came to.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Done {
+    #[serde(flatten)]
+    ledger: Ledger,
+    /// Indices of tasks that failed, or whose program ended with an exit code that is not 0.
+    failed_tasks: Vec<u32>,
 }
 
 /// One line for each thing that happens.

@@ -104,7 +104,7 @@ async fn init(context: &Context, args: InitArgs) -> eyre::Result<ExitCode> {
     }
     let config = ProviderConfig {
         account: context.account()?.to_owned(),
-        rpc_url: context.global.rpc_url.clone(),
+        rpc_url: context.rpc_url().to_owned(),
         listen: args.listen,
         relay: args.relay,
         poll_millis: args.poll_millis,
@@ -116,7 +116,8 @@ async fn init(context: &Context, args: InitArgs) -> eyre::Result<ExitCode> {
     let registration = provider::register(&folder, &config, &signer, payout, args.stake).await?;
     output::result(context.json(), &registration, |registration| {
         format!(
-            "registered {} as a provider with {} CON at stake; earnings go to {}",
+            "{} {} as a provider with {} CON at stake; earnings go to {}",
+            if registration.transaction.is_some() { "registered" } else { "made a new folder for" },
             registration.account,
             tokens(registration.stake),
             registration.payout
@@ -132,8 +133,8 @@ async fn init(context: &Context, args: InitArgs) -> eyre::Result<ExitCode> {
 /// The configuration of a folder, as far as flags and environment do not say otherwise.
 fn config(context: &Context, folder: &std::path::Path) -> eyre::Result<ProviderConfig> {
     let mut config = ProviderConfig::read(folder)?;
-    if context.rpc_url_was_given() {
-        config.rpc_url.clone_from(&context.global.rpc_url);
+    if let Some(url) = &context.global.rpc_url {
+        config.rpc_url.clone_from(url);
     }
     if let Some(account) = &context.global.account {
         config.account.clone_from(account);
@@ -145,6 +146,7 @@ async fn work(context: &Context, args: RunArgs) -> eyre::Result<ExitCode> {
     let folder = args.folder.folder(context)?;
     let config = config(context, &folder)?;
     let signer = context.signer_named(&config.account)?;
+    context.require_node(&config.rpc_url).await?;
     let sandbox = Sandbox::new(std::env::current_exe()?, ["worker"]);
     let json = context.json();
     provider::run(&folder, config, signer, sandbox, |event| tell(json, event), crate::exit::signalled()).await?;
@@ -263,6 +265,7 @@ async fn withdraw(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode>
     let folder = args.folder(context)?;
     let config = config(context, &folder)?;
     let signer = context.signer_named(&config.account)?;
+    context.require_node(&config.rpc_url).await?;
     let (amount, transaction) = provider::withdraw(&config.rpc_url, &config.contracts, &signer).await?;
     let report = json!({ "amount": amount, "transaction": transaction });
     output::result(context.json(), &report, |_| match transaction {

@@ -15,7 +15,8 @@ pub(crate) use units::{parse_tokens, short, tokens};
 
 /// Logs to standard error: warnings, or what `RUST_LOG` asks for.
 pub(crate) fn init_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,iroh=error,noq=error"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,iroh=error,iroh::socket=off,noq=error"));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
 }

@@ -285,6 +285,10 @@ impl Index {
                 batch.previous = provider;
             }
         }
+        // What was given back without ever running out has no price yet.
+        if batch.expiries == 0 {
+            batch.price = 0;
+        }
         batch.stage = if cancelled { BatchStage::Cancelled } else { BatchStage::Open };
         (batch.provider, batch.deadline, batch.active_block) = (Address::ZERO, 0, 0);
         if cancelled {
@@ -340,6 +344,9 @@ impl Index {
     /// A sentence for the user.
     pub fn find_job(&self, prefix: &str) -> Result<B256, String> {
         let prefix = prefix.strip_prefix("0x").unwrap_or(prefix).to_lowercase();
+        if prefix.is_empty() {
+            return Err("give a job's id, or its first digits: `conun job list` shows them".to_owned());
+        }
         let mut found = self.order.iter().filter(|id| alloy::primitives::hex::encode(id).starts_with(&prefix));
         match (found.next(), found.next()) {
             (Some(id), None) => Ok(*id),

@@ -43,6 +43,9 @@ pub enum Error {
     /// The account is registered already.
     #[error("{0} is registered already: start it with `conun provider run`")]
     AlreadyRegistered(alloy::primitives::Address),
+    /// The data folder is another provider's.
+    #[error("{0} is a provider's folder already: give another with --data-dir; nothing was sent")]
+    FolderTaken(PathBuf),
     /// The stake is below the deployment's minimum.
     #[error("the stake is {given} token wei, the least is {least}: give more with --stake")]
     StakeTooSmall {

@@ -34,8 +34,8 @@ pub struct Registration {
     pub payout: Address,
     /// Stake, token wei.
     pub stake: U256,
-    /// The transaction.
-    pub transaction: TxHash,
+    /// The transaction; none if the account was registered already and only its folder was missing.
+    pub transaction: Option<TxHash>,
 }
 
 /// A provider that signs for `signer`.
@@ -64,7 +64,7 @@ impl From<alloy::contract::Error> for Error {
 /// checked before anything is sent.
 ///
 /// # Errors
-/// If it is registered already, the stake is too small, funds are missing, or the chain fails.
+/// If the folder is a provider's already, the stake is too small, funds are missing, or the chain fails.
 pub async fn register(
     folder: &Path,
     config: &ProviderConfig,
@@ -76,8 +76,17 @@ pub async fn register(
     let contracts = &config.contracts;
     let account = signer.address();
     let registry = ProviderRegistry::new(contracts.providers, &provider);
-    if is_registered(&provider, contracts, account).await? {
-        return Err(Error::AlreadyRegistered(account));
+    let known = registry.providerOf(account).call().await?;
+    let registered = !known.registeredBlock.is_zero();
+    if ProviderConfig::file(folder).exists() {
+        let taken = Error::FolderTaken(folder.to_owned());
+        return Err(if registered { Error::AlreadyRegistered(account) } else { taken });
+    }
+    if registered {
+        // Its folder was lost, or is elsewhere: a new one, whose endpoint the agent publishes when it starts.
+        config.write(folder)?;
+        let staked = Escrow::new(contracts.escrow, &provider).balanceOf(account).call().await?.stake;
+        return Ok(Registration { account, payout: known.payout, stake: U256::from(staked), transaction: None });
     }
     let settings = Deployment::new(contracts.deployment, &provider).settings().call().await?;
     let least = U256::from(settings.minStake);
@@ -104,7 +113,7 @@ pub async fn register(
     let contact = ProviderRegistry::Contact { endpoint: contact.endpoint.into(), hint: contact.hint_text() };
     let call = registry.register(payout, contact, stake, permit).into_transaction_request();
     let receipt = Sender::new(provider.clone(), account).send("register", call).await?;
-    Ok(Registration { account, payout, stake, transaction: receipt.transaction_hash })
+    Ok(Registration { account, payout, stake, transaction: Some(receipt.transaction_hash) })
 }
 
 /// Whether `account` is registered as a provider.

@@ -53,6 +53,7 @@ struct Following {
     failures: BTreeMap<u32, Failure>,
     collecting: JoinSet<(u32, B256, Result<Collected, Rejection>)>,
     under_way: BTreeSet<u32>,
+    failed_tasks: BTreeSet<u32>,
     /// Since when a verified batch waits to be accepted.
     ready_since: Option<Instant>,
     ticks: Interval,
@@ -119,7 +120,8 @@ impl Following {
 
 impl Requester {
     /// Serves a job until all its batches are final: fetches results, checks them, accepts those that are right, and writes each
-    /// task's output to `out/<task index>`. What was fetched before is not fetched again.
+    /// task's output to `out/<task index>`. What was fetched before is not fetched again. Returns the indices of tasks that failed, or
+    /// whose program ended with an exit code that is not 0.
     ///
     /// # Errors
     /// If the job is not this account's, a file cannot be written, or results cannot be had although they are paid for or
@@ -133,7 +135,7 @@ impl Requester {
         out: &Path,
         poll: Duration,
         mut tell: impl FnMut(Progress, &JobEntry),
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<u32>, Error> {
         std::fs::create_dir_all(out).map_err(io_error(out))?;
         self.refresh().await?;
         self.announce(id).await?;
@@ -145,6 +147,7 @@ impl Requester {
             failures: BTreeMap::new(),
             collecting: JoinSet::new(),
             under_way: BTreeSet::new(),
+            failed_tasks: BTreeSet::new(),
             ready_since: None,
             ticks,
         };
@@ -166,7 +169,7 @@ impl Requester {
             report(entry, &mut following.told, &mut tell);
             let now = self.follower.head().map_or(0, |head| head.timestamp);
             match following.end(entry, now) {
-                Some(lost) if lost.is_empty() => return Ok(()),
+                Some(lost) if lost.is_empty() => return Ok(following.failed_tasks.into_iter().collect()),
                 Some(batches) => return Err(Error::OutputsMissing { job: id, batches }),
                 None => self.collect(id, entry, &mut following),
             }
@@ -215,7 +218,7 @@ impl Requester {
         let Ok(entry) = self.own(id) else { return Ok(()) };
         match result {
             Ok(collected) => {
-                keep(out, &entry.job, number, &collected)?;
+                following.failed_tasks.extend(keep(out, &entry.job, number, &collected)?);
                 following.verified.insert(number, root);
                 following.failures.remove(&number);
                 tell(Progress::Verified { batch: number }, entry);
@@ -250,18 +253,18 @@ impl Requester {
     }
 }
 
-fn keep(out: &Path, job: &Job, number: u32, collected: &Collected) -> Result<(), Error> {
+/// Writes a batch's outputs. Returns the tasks that did not end well.
+fn keep(out: &Path, job: &Job, number: u32, collected: &Collected) -> Result<Vec<u32>, Error> {
+    let mut failed = Vec::new();
     for ((index, output), result) in job::tasks_in(job, number).zip(&collected.outputs).zip(&collected.results) {
         let path = out.join(index.to_string());
-        match result.outcome {
-            conun_vm::Outcome::Ok { exit_code: 0 } => {}
-            outcome => {
-                tracing::warn!(target: "conun::requester", task = index, ?outcome, "the program did not end well");
-            }
+        if result.outcome != (conun_vm::Outcome::Ok { exit_code: 0 }) {
+            tracing::info!(target: "conun::requester", task = index, outcome = ?result.outcome, "the program did not end well");
+            failed.push(index);
         }
         std::fs::write(&path, output).map_err(io_error(&path))?;
     }
-    Ok(())
+    Ok(failed)
 }
 
 /// Tells what has changed since the last look.
@@ -275,9 +278,7 @@ fn report(entry: &JobEntry, told: &mut Vec<Option<(BatchStage, Address)>>, tell:
         }
         let provider = batch.provider;
         match batch.stage {
-            BatchStage::Open | BatchStage::Cancelled if before.is_some() => {
-                tell(Progress::Reopened { batch: number }, entry);
-            }
+            BatchStage::Open if before.is_some() => tell(Progress::Reopened { batch: number }, entry),
             BatchStage::Open | BatchStage::Cancelled => {}
             BatchStage::Leased => tell(Progress::Leased { batch: number, provider }, entry),
             BatchStage::Submitted => tell(Progress::Submitted { batch: number, provider, fuel: batch.fuel }, entry),

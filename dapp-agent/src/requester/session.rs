@@ -226,12 +226,15 @@ impl Requester {
     /// Ends all open batches of a job and takes their deposit back into the Escrow balance. Returns the refund, token wei.
     ///
     /// # Errors
-    /// If the job is not this account's, is cancelled already, or the chain fails.
+    /// If the job is not this account's, is cancelled already or has nothing open, or the chain fails.
     pub async fn cancel(&mut self, id: B256) -> Result<U256, Error> {
         self.refresh().await?;
         let entry = self.own(id)?;
         if entry.cancelled {
             return Err(Error::Nothing(format!("job {id} is cancelled already")));
+        }
+        if entry.batches.iter().all(|batch| batch.stage != BatchStage::Open) {
+            return Err(Error::Nothing(format!("job {id} has no open batch to cancel")));
         }
         let before = entry.refunded;
         let call = self.registry().cancel(entry.job.clone()).into_transaction_request();

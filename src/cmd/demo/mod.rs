@@ -60,7 +60,7 @@ pub(crate) struct DemoArgs {
     /// Provider processes.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=8))]
     providers: u32,
-    /// Kill none of them.
+    /// Kill none of them. Fewer than four tasks have no half-way: nobody is killed then, either.
     #[arg(long)]
     no_fault: bool,
     /// Leave chain and agents running afterwards, until Control-C.
@@ -151,7 +151,7 @@ async fn play(context: &Context, args: &DemoArgs, folder: &std::path::Path) -> e
     let mut clock = Clock { phases: Vec::new(), since: Instant::now() };
     let record = folder.join("deployment.json");
     let (market, server) = if args.external_chain {
-        output::note(format_args!("deploying the contracts to the chain at {}", context.global.rpc_url));
+        output::note(format_args!("deploying the contracts to the chain at {}", context.rpc_url()));
         (external(context, &record).await?, None)
     } else {
         output::note("starting an embedded chain and deploying the contracts");
@@ -188,7 +188,7 @@ async fn play(context: &Context, args: &DemoArgs, folder: &std::path::Path) -> e
 
     let outputs = folder.join("outputs");
     let mut board = Board::new();
-    let mut fault = (!args.no_fault && args.providers > 1).then(Fault::default);
+    let mut fault = (!args.no_fault && args.providers > 1 && args.tasks >= 4).then(Fault::default);
     requester
         .follow(posted.job, &outputs, POLL, |progress, entry| {
             show(&mut board, &progress, entry);
@@ -254,7 +254,7 @@ async fn external(context: &Context, record: &std::path::Path) -> eyre::Result<M
     let mut wallet = EthereumWallet::default();
     accounts.iter().for_each(|signer| wallet.register_signer(signer.clone()));
     let (provider, chain_id) = context.writer(wallet).await?;
-    let url = context.global.rpc_url.clone();
+    let url = context.rpc_url().to_owned();
     for signer in &accounts {
         let account = signer.address();
         ensure!(
