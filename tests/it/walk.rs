@@ -203,3 +203,36 @@ fn a_provider_killed_in_the_middle_of_its_work_resumes_it() {
     let status = home.json(&["job", "status", list[0]["job"].as_str().unwrap(), "--rpc-url", url]);
     assert_eq!(status["ledger"]["expiredLeases"], 0, "no lease was lost");
 }
+
+/// A folder that is lost is made anew, one that is there is not overwritten.
+#[test]
+fn a_providers_folder_is_neither_overwritten_nor_lost_for_good() {
+    let home = Home::new();
+    let devnet = home.devnet(&[]);
+    let folder = home.path("lender");
+    drop(provider(&home, &devnet.url, "lender", "1"));
+    home.run(&["account", "import", "other", "--devnet", "3"]).succeeded();
+    let folder_text = folder.to_str().unwrap();
+    home.run(&["provider", "init", "--account", "other", "--rpc-url", &devnet.url, "--data-dir", folder_text])
+        .refused(1, &["a provider's folder already", "--data-dir", "nothing was sent"]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let _running = start_provider(&home, &devnet.url, "lender", &[]);
+}
+
+#[test]
+fn tasks_that_fail_are_paid_and_named() {
+    let home = Home::new();
+    let devnet = home.devnet(&[]);
+    let _provider = provider(&home, &devnet.url, "lender", "1");
+    home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
+    let program = root().join("examples/hello/hello.wasm");
+    // Far too little fuel for anything.
+    let job = format!("program = {program:?}\ninput-lines = 'names'\nprice = '1'\nfuel-limit = 10");
+    std::fs::write(home.path("names"), "Ada\nGrace\n").unwrap();
+    std::fs::write(home.path("job.toml"), job).unwrap();
+    let done =
+        home.json(&["job", "submit", "job.toml", "--account", "client", "--rpc-url", &devnet.url, "--out", "out"]);
+    assert_eq!(done["failedTasks"], serde_json::json!([0, 1]), "{done}");
+    assert_eq!(done["fuel"], 20);
+    assert_eq!(std::fs::read(home.path("out/1")).unwrap(), b"");
+}
