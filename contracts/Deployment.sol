@@ -13,7 +13,7 @@ contract Deployment is IDeployment {
     Settings private _settings;
     mapping(Part part => bytes32) private _initCodeHashes;
 
-    constructor(Settings memory chosen, bytes32[5] memory initCodeHashes) {
+    constructor(Settings memory chosen, bytes32[8] memory initCodeHashes) {
         if (chosen.tokenHolder == address(0)) revert InvalidSettings("tokenHolder is zero");
         // Whatever one account earns fits into its slot ({Balance}).
         if (chosen.tokenSupply == 0 || chosen.tokenSupply > type(uint88).max) {
@@ -29,6 +29,16 @@ contract Deployment is IDeployment {
         if (chosen.auditFloorBps == 0 || chosen.auditFloorBps >= 10_000) {
             // At 10,000 a lease would lock nothing, and its holder could exit before it is paid.
             revert InvalidSettings("auditFloorBps must be from 1 to 9999");
+        }
+        if (chosen.faultyBps == 0 || chosen.faultyBps >= 5000) {
+            revert InvalidSettings("faultyBps must be from 1 to 4999: a newcomer is right more often than not");
+        }
+        if (chosen.feeBps > 10_000) revert InvalidSettings("feeBps must be at most 10000");
+        if (chosen.rulingSeconds == 0 || chosen.rulingSeconds > 365 days) {
+            revert InvalidSettings("rulingSeconds must be from 1 to a year");
+        }
+        if (chosen.demandSeconds == 0 || chosen.demandSeconds > 365 days) {
+            revert InvalidSettings("demandSeconds must be from 1 to a year");
         }
         _settings = chosen;
         for (uint8 part = 0; part < initCodeHashes.length; ++part) {

@@ -10,7 +10,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IDeployment, Part} from "./interfaces/IDeployment.sol";
-import {Balance, IEscrow, Permit} from "./interfaces/IEscrow.sol";
+import {Balance, IEscrow, Mark, Permit, Share, Voter} from "./interfaces/IEscrow.sol";
 
 /// @title The only contract that holds tokens
 /// @dev Needs EIP-1153 (transient storage, Cancun) for its reentrancy guard.
@@ -20,7 +20,9 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
 
     IERC20 private immutable _TOKEN;
     address private immutable _JOBS;
+    address private immutable _REPLICAS;
     address private immutable _PROVIDERS;
+    address private immutable _DISPUTES;
 
     mapping(address account => Balance) private _balances;
     /// @inheritdoc IEscrow
@@ -31,11 +33,18 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
         _;
     }
 
+    modifier onlyJobs() {
+        if (msg.sender != _JOBS && msg.sender != _REPLICAS) revert NotRegistry(msg.sender);
+        _;
+    }
+
     constructor() {
         IDeployment deployment = IDeployment(msg.sender);
         _TOKEN = IERC20(deployment.addressOf(Part.Token));
         _JOBS = deployment.addressOf(Part.JobRegistry);
+        _REPLICAS = deployment.addressOf(Part.ReplicaRegistry);
         _PROVIDERS = deployment.addressOf(Part.ProviderRegistry);
+        _DISPUTES = deployment.addressOf(Part.Disputes);
     }
 
     /// @inheritdoc IEscrow
@@ -73,7 +82,7 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
-    function lock(address account, uint256 amount, Permit calldata permit) external only(_JOBS) nonReentrant {
+    function lock(address account, uint256 amount, Permit calldata permit) external onlyJobs nonReentrant {
         Balance storage entry = _take(account, amount, permit);
         entry.locked += amount.toUint96();
     }
@@ -82,29 +91,32 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     function stake(address provider, uint256 amount, Permit calldata permit) external only(_PROVIDERS) nonReentrant {
         Balance storage entry = _take(provider, amount, permit);
         entry.stake = (entry.stake + amount).toUint80();
+        // Else stake could be moved to where a lot, once known, makes it count most.
+        entry.stakedBlock = block.number.toUint32();
     }
 
     /// @inheritdoc IEscrow
-    function hold(address provider, uint256 amount) external only(_JOBS) {
-        Balance storage entry = _balances[provider];
-        (uint80 staked, uint80 held) = (entry.stake, entry.held);
-        if (entry.exiting) revert Exiting(provider);
-        if (staked == 0) revert NotRegistered(provider);
-        if (staked - held < amount) revert FreeStakeTooSmall(staked - held, amount);
-        // forge-lint: disable-next-line(unsafe-typecast) It is at most the free stake.
-        entry.held = held + uint80(amount);
+    function hold(address provider, uint256 amount) external onlyJobs {
+        _hold(provider, amount);
     }
 
     /// @inheritdoc IEscrow
-    function free(address provider, uint256 amount) external only(_JOBS) {
+    function holdVoter(address provider, uint256 amount) external onlyJobs returns (Voter memory) {
+        Balance storage entry = _hold(provider, amount);
+        return Voter(entry.stake, entry.stakedBlock, entry.checks);
+    }
+
+    /// @inheritdoc IEscrow
+    function free(address provider, uint256 amount) external onlyJobs {
         _balances[provider].held -= amount.toUint80();
     }
 
     /// @inheritdoc IEscrow
-    function slash(address provider, uint256 amount, uint256 bond) external only(_JOBS) {
+    function expire(address provider, uint256 amount, uint256 bond) external onlyJobs {
         Balance storage entry = _balances[provider];
         entry.held -= amount.toUint80();
         entry.stake -= bond.toUint80();
+        entry.expired = _more(entry.expired);
         burnable += bond;
     }
 
@@ -128,8 +140,44 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
-    function refund(address account, uint256 amount) external only(_JOBS) {
+    function refund(address account, uint256 amount) external onlyJobs {
         _unlock(account, amount).available += amount.toUint96();
+    }
+
+    /// @inheritdoc IEscrow
+    function settle(address requester, uint256 refunded, uint256 burned, uint256 award, Share[] calldata shares)
+        external
+        onlyJobs
+    {
+        uint256 unlocked = refunded + burned;
+        for (uint256 i = 0; i < shares.length; ++i) {
+            Share calldata share = shares[i];
+            Balance storage entry = _balances[share.provider];
+            entry.earned += share.paid.toUint88();
+            entry.held -= (share.freed + share.slashed).toUint80();
+            entry.stake -= share.slashed.toUint80();
+            if (share.mark == Mark.Checked) entry.checks = _more(entry.checks);
+            else if (share.mark == Mark.Failed) (entry.checks, entry.failed) = (0, _more(entry.failed));
+            else if (share.mark == Mark.Withheld) entry.withheld = _more(entry.withheld);
+            unlocked += share.paid;
+            burned += share.slashed;
+        }
+        _unlock(requester, unlocked).available += refunded.toUint96();
+        if (award != 0) _balances[_DISPUTES].available += award.toUint96();
+        if (burned != award) burnable += burned - award;
+    }
+
+    /// @inheritdoc IEscrow
+    function collect(address account, uint256 amount, Permit calldata permit) external only(_DISPUTES) nonReentrant {
+        _take(account, amount, permit);
+        _balances[_DISPUTES].available += amount.toUint96();
+    }
+
+    /// @inheritdoc IEscrow
+    function give(address account, uint256 amount, uint256 burned) external only(_DISPUTES) {
+        _balances[_DISPUTES].available -= (amount + burned).toUint96();
+        _balances[account].available += amount.toUint96();
+        if (burned != 0) burnable += burned;
     }
 
     /// @inheritdoc IEscrow
@@ -138,11 +186,12 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
-    function leave(address provider, address payout) external only(_PROVIDERS) returns (uint256 amount) {
+    function leave(address provider, address payout) external only(_PROVIDERS) nonReentrant returns (uint256 amount) {
         Balance storage entry = _balances[provider];
         if (entry.held != 0) revert StakeHeld(entry.held);
         amount = uint256(entry.stake) + entry.earned;
         (entry.stake, entry.earned, entry.exiting) = (0, 0, false);
+        (entry.stakedBlock, entry.checks, entry.expired, entry.failed, entry.withheld) = (0, 0, 0, 0, 0);
         _balances[payout].available += amount.toUint96();
     }
 
@@ -195,6 +244,20 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     function _credit(address account, uint256 amount) private {
         _balances[account].available += amount.toUint96();
         emit Deposited(msg.sender, account, amount);
+    }
+
+    function _hold(address provider, uint256 amount) private returns (Balance storage entry) {
+        entry = _balances[provider];
+        (uint80 staked, uint80 held) = (entry.stake, entry.held);
+        if (entry.exiting) revert Exiting(provider);
+        if (staked == 0) revert NotRegistered(provider);
+        if (staked - held < amount) revert FreeStakeTooSmall(staked - held, amount);
+        // forge-lint: disable-next-line(unsafe-typecast) It is at most the free stake.
+        entry.held = held + uint80(amount);
+    }
+
+    function _more(uint32 count) private pure returns (uint32) {
+        return count == type(uint32).max ? count : count + 1;
     }
 
     function _unlock(address account, uint256 amount) private returns (Balance storage entry) {

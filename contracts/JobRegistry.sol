@@ -5,7 +5,8 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IDeployment, Part, Settings} from "./interfaces/IDeployment.sol";
-import {IEscrow, Permit} from "./interfaces/IEscrow.sol";
+import {IDisputes, Standing, Verdict} from "./interfaces/IDisputes.sol";
+import {IEscrow, Mark, Permit, Share} from "./interfaces/IEscrow.sol";
 import {
     Batch,
     BatchState,
@@ -17,15 +18,16 @@ import {
     Spec,
     Submission
 } from "./interfaces/IJobRegistry.sol";
-import {IProviderRegistry} from "./interfaces/IProviderRegistry.sol";
+import {IJobRules} from "./interfaces/IJobRules.sol";
+import {Jobs} from "./libraries/Jobs.sol";
 import {Slot, Slots} from "./libraries/Slots.sol";
 
 /// @title Jobs, their batches, leases and results: the one-replica way
 /// @dev A job's fields live in calldata and in `JobPosted`; its id is their hash. Every external call checks the id first.
 contract JobRegistry is IJobRegistry {
+    using Jobs for Job;
     using SafeCast for uint256;
 
-    uint256 private constant GIGAFUEL = 1e9;
     uint256 private constant BPS = 10_000;
 
     /// A provider whose lease ran out, and until when it may submit although another holds the batch.
@@ -44,25 +46,33 @@ contract JobRegistry is IJobRegistry {
         uint256 batches;
     }
 
+    /// Of the deployment: a chain that takes another id keeps its jobs.
+    uint256 private immutable _CHAIN_ID = block.chainid;
     IEscrow private immutable _ESCROW;
-    IProviderRegistry private immutable _PROVIDERS;
-    uint256 private immutable _MAX_COMMITMENT;
+    IJobRules private immutable _RULES;
+    IDisputes private immutable _DISPUTES;
     uint256 private immutable _SUCCESSOR_DELAY;
     uint256 private immutable _EXPIRY_BOND_BPS;
     uint256 private immutable _AUDIT_FLOOR_BPS;
+    uint256 private immutable _REJECT_BOND;
+    bool private immutable _HAS_ARBITER;
 
     mapping(bytes32 jobId => mapping(uint32 batch => Slot)) private _slots;
     mapping(bytes32 jobId => mapping(uint32 batch => Former)) private _formers;
+    /// What a job continues.
+    mapping(bytes32 jobId => bytes32) private _parents;
 
     constructor() {
         IDeployment deployment = IDeployment(msg.sender);
         Settings memory settings = deployment.settings();
         _ESCROW = IEscrow(deployment.addressOf(Part.Escrow));
-        _PROVIDERS = IProviderRegistry(deployment.addressOf(Part.ProviderRegistry));
-        _MAX_COMMITMENT = settings.maxCommitmentSeconds;
+        _DISPUTES = IDisputes(deployment.addressOf(Part.Disputes));
+        _RULES = IJobRules(deployment.addressOf(Part.JobRules));
         _SUCCESSOR_DELAY = settings.successorDelayBlocks;
         _EXPIRY_BOND_BPS = settings.expiryBondBps;
         _AUDIT_FLOOR_BPS = settings.auditFloorBps;
+        _REJECT_BOND = settings.challengeBond;
+        _HAS_ARBITER = settings.arbiter != address(0);
     }
 
     /// @inheritdoc IJobRegistry
@@ -71,11 +81,11 @@ contract JobRegistry is IJobRegistry {
         returns (bytes32 jobId)
     {
         if (msg.sender != job.requester) revert NotRequester(msg.sender, job.requester);
-        uint256 deposit = depositOf(job, spec);
+        uint256 deposit = _RULES.depositOf(job, spec);
         jobId = _jobId();
         if (_slots[jobId][0].isPosted()) revert JobExists(jobId);
         // forge-lint: disable-next-line(unsafe-typecast) `depositOf` allows no more.
-        _slots[jobId][0] = Slots.posted(uint24(_batchCount(job)));
+        _slots[jobId][0] = Slots.posted(uint24(job.batchCount()), false);
         emit JobPosted(jobId, msg.sender, job, spec, contact, deposit);
         _ESCROW.lock(msg.sender, deposit, permit);
     }
@@ -90,16 +100,34 @@ contract JobRegistry is IJobRegistry {
     function cancel(Job calldata job) external {
         (bytes32 jobId, Slot head) = _asRequester(job);
         if (head.isCancelled()) revert JobIsCancelled(jobId);
-        uint32 open = head.openCount();
-        uint256 refund;
-        if (open != 0) {
-            uint32 last = _batchCount(job) - 1;
-            bool lastIsOpen = _slots[jobId][last].state() == BatchState.Open;
-            refund = (lastIsOpen ? open - 1 : open) * _worst(job, 0) + (lastIsOpen ? _worst(job, last) : 0);
-        }
-        _slots[jobId][0] = head.cancelled();
-        emit JobCancelled(jobId, open, refund);
+        uint256 refund = _end(job, jobId, head);
         if (refund != 0) _ESCROW.refund(msg.sender, refund);
+    }
+
+    /// @inheritdoc IJobRegistry
+    function amend(Job calldata job, Job calldata terms, Permit calldata permit) external returns (bytes32 jobId) {
+        (bytes32 from, Slot head) = _asRequester(job);
+        if (head.isCancelled()) revert JobIsCancelled(from);
+        uint24 open = head.openCount();
+        if (open == 0) revert NothingGiven();
+        // forge-lint: disable-next-line(asm-keccak256)
+        if (
+            keccak256(abi.encode(job.requester, job.spec, job.taskCount, job.batchSize, job.fuelLimit))
+                != keccak256(abi.encode(terms.requester, terms.spec, terms.taskCount, terms.batchSize, terms.fuelLimit))
+        ) {
+            revert OtherWork();
+        }
+        _RULES.checkTerms(terms);
+        // The second argument follows the twelve words of the first.
+        jobId = _idOf(msg.data[388:772]);
+        if (_slots[jobId][0].isPosted()) revert JobExists(jobId);
+        uint256 deposit = terms.worstOf(open, _isOpen(from, head, job.batchCount() - 1));
+        emit JobAmended(from, jobId, terms, deposit);
+        uint256 refund = _end(job, from, head);
+        _slots[jobId][0] = Slots.posted(open, true);
+        _parents[jobId] = from;
+        _ESCROW.refund(msg.sender, refund);
+        _ESCROW.lock(msg.sender, deposit, permit);
     }
 
     /// @inheritdoc IJobRegistry
@@ -108,7 +136,7 @@ contract JobRegistry is IJobRegistry {
         if (head.isCancelled()) revert JobIsCancelled(jobId);
         if (batches.length == 0) revert NothingGiven();
         uint32 deadline = (block.timestamp + job.leaseSeconds).toUint32();
-        uint16 step = _step(job);
+        uint16 step = job.step();
         uint40[] memory activeBlocks = new uint40[](batches.length);
         uint256 stake;
         for (uint256 i = 0; i < batches.length; ++i) {
@@ -118,6 +146,7 @@ contract JobRegistry is IJobRegistry {
                 (slot,) = _expire(job, jobId, slot, number);
             }
             if (slot.state() != BatchState.Open) revert WrongState(number, slot.state());
+            if (head.isContinued() && !_isInherited(jobId, number)) revert WrongState(number, BatchState.Cancelled);
             bool contested = slot.provider() != address(0) && slot.provider() != msg.sender;
             if (contested) {
                 activeBlocks[i] = (block.number + _SUCCESSOR_DELAY).toUint40();
@@ -163,15 +192,16 @@ contract JobRegistry is IJobRegistry {
         (bytes32 jobId, Slot head) = _posted();
         if (results.length == 0) revert NothingGiven();
         uint32 finalAt = (block.timestamp + job.windowSeconds).toUint32();
+        uint32 count = job.batchCount();
         for (uint256 i = 0; i < results.length; ++i) {
             Result calldata result = results[i];
-            Slot slot = _slotAt(job, jobId, result.batch);
-            uint256 limit = _tasksIn(job, result.batch) * job.fuelLimit;
+            Slot slot = _slotOf(jobId, result.batch, count);
+            uint256 limit = job.fuelIn(result.batch);
             if (result.fuel > limit) revert FuelAboveLimit(result.batch, result.fuel, limit);
             if (result.root == bytes32(0)) revert EmptyRoot(result.batch);
             _take(job, jobId, head, slot, result.batch);
-            uint128 price = _priceAt(job, slot.step());
-            uint192 hash = Slots.hash(Submission(result.batch, msg.sender, price, result.root, result.fuel));
+            uint128 price = job.priceAt(slot.step());
+            uint192 hash = Slots.hash(result.batch, msg.sender, price, result.root, result.fuel);
             _set(jobId, result.batch, Slots.submitted(finalAt, hash));
             emit ResultSubmitted(
                 jobId, msg.sender, result.batch, price, result.root, result.fuel, result.outputs, finalAt
@@ -205,6 +235,71 @@ contract JobRegistry is IJobRegistry {
     }
 
     /// @inheritdoc IJobRegistry
+    function freeze(Job calldata job, Submission calldata given) external returns (Standing memory) {
+        if (msg.sender != address(_DISPUTES)) revert NotDisputes(msg.sender);
+        (bytes32 jobId, Slot head) = _posted();
+        Slot slot = _slotAt(job, jobId, given.batch);
+        if (slot.state() != BatchState.Frozen) {
+            slot = _standing(job.batchCount(), jobId, head, given, BatchState.Submitted);
+            _slots[jobId][given.batch] = slot.as_(BatchState.Frozen);
+            emit BatchFrozen(jobId, given.batch);
+        } else if (slot.submission() != Slots.hash(given)) {
+            revert WrongSubmission(given.batch);
+        }
+        return _describe(job, jobId, given, slot);
+    }
+
+    function _describe(Job calldata job, bytes32 jobId, Submission calldata given, Slot slot)
+        private
+        pure
+        returns (Standing memory)
+    {
+        uint32 firstTask = given.batch * job.batchSize;
+        // forge-lint: disable-next-line(unsafe-typecast) At most batchSize.
+        uint32 tasks = uint32(job.tasksIn(given.batch));
+        return Standing(jobId, given.batch, job.requester, given.root, given.fuel, firstTask, tasks, slot.time());
+    }
+
+    /// @inheritdoc IJobRegistry
+    function resolve(Job calldata job, Submission calldata given) external returns (Verdict verdict) {
+        (bytes32 jobId, Slot head) = _posted();
+        Slot slot = _standing(job.batchCount(), jobId, head, given, BatchState.Frozen);
+        uint256 stake = leaseLock(job, given.batch);
+        uint256 award = stake / 2;
+        verdict = _DISPUTES.conclude(keccak256(abi.encode(_describe(job, jobId, given, slot))), award);
+        bool wrong = verdict == Verdict.Wrong;
+        emit BatchResolved(jobId, given.provider, given.batch, verdict, wrong ? stake : 0);
+        if (verdict == Verdict.Stands) {
+            _slots[jobId][given.batch] = slot.as_(BatchState.Submitted);
+            return verdict;
+        }
+        uint256 refund = _reopen(job, jobId, given.batch, Slot.wrap(0));
+        Share[] memory shares = new Share[](1);
+        shares[0] =
+            wrong ? Share(given.provider, 0, 0, stake, Mark.Failed) : Share(given.provider, 0, stake, 0, Mark.Withheld);
+        _ESCROW.settle(job.requester, refund, 0, wrong ? award : 0, shares);
+    }
+
+    /// @inheritdoc IJobRegistry
+    function reject(Job calldata job, Submission calldata given, Permit calldata permit) external {
+        (bytes32 jobId, Slot head) = _asRequester(job);
+        if (_HAS_ARBITER) revert HasArbiter();
+        Slot slot = _standing(job.batchCount(), jobId, head, given, BatchState.Submitted);
+        if (block.timestamp >= slot.time()) revert WindowOver(given.batch, slot.time());
+        _slots[jobId][given.batch] = slot.as_(BatchState.Settled);
+        uint256 worst = job.worst(given.batch);
+        uint256 payment = Jobs.payment(given.fuel, given.price);
+        uint256 stake = _lock(worst);
+        uint256 bond = Math.min(worst * _EXPIRY_BOND_BPS / BPS, stake);
+        emit BatchRejected(jobId, given.provider, given.batch, payment, worst - payment, bond);
+        Share[] memory shares = new Share[](1);
+        shares[0] = Share(given.provider, 0, stake - bond, bond, Mark.None);
+        _ESCROW.settle(msg.sender, worst - payment, payment, 0, shares);
+        _ESCROW.lock(msg.sender, _REJECT_BOND, permit);
+        _ESCROW.settle(msg.sender, 0, _REJECT_BOND, 0, new Share[](0));
+    }
+
+    /// @inheritdoc IJobRegistry
     function jobIdOf(Job calldata) external view returns (bytes32) {
         return _jobId();
     }
@@ -220,12 +315,17 @@ contract JobRegistry is IJobRegistry {
         (bytes32 jobId, Slot head) = _posted();
         Slot slot = _slotAt(job, jobId, number);
         (batch.state, batch.time) = (_stateOf(head, slot), slot.time());
-        if (slot.state() == BatchState.Submitted || slot.state() == BatchState.Settled) {
+        if (head.isContinued() && batch.state == BatchState.Open && !_isInherited(jobId, number)) {
+            batch.state = BatchState.Cancelled;
+        }
+        if (
+            batch.state == BatchState.Submitted || batch.state == BatchState.Settled || batch.state == BatchState.Frozen
+        ) {
             batch.submission = slot.submission();
             return batch;
         }
         (batch.provider, batch.expiries) = (slot.provider(), slot.expiries());
-        if (slot.isPriced()) batch.price = _priceAt(job, slot.step());
+        if (slot.isPriced()) batch.price = job.priceAt(slot.step());
         if (slot.isContested()) {
             Former storage former = _formers[jobId][number];
             (batch.former, batch.activeBlock) = (former.provider, former.activeBlock);
@@ -233,52 +333,22 @@ contract JobRegistry is IJobRegistry {
     }
 
     /// @inheritdoc IJobRegistry
-    function depositOf(Job calldata job, Spec calldata spec) public view returns (uint256 deposit) {
-        if (job.spec != keccak256(abi.encode(spec))) revert InvalidJob("spec is not the hash of the given one");
-        if (spec.program == 0 || spec.programRoot == 0) revert InvalidJob("the program's hash or root is missing");
-        if (spec.inputs == 0 || spec.inputRoot == 0) revert InvalidJob("the inputs' hash or root is missing");
-        if (spec.memoryLimit < 65_536 || spec.memoryLimit > 1 << 32) {
-            revert InvalidJob("memoryLimit must be from 64 KiB to 4 GiB");
-        }
-        if (job.taskCount == 0) revert InvalidJob("a job has at least one task");
-        if (job.batchSize == 0 || job.batchSize > job.taskCount || job.batchSize > 65_536) {
-            revert InvalidJob("batchSize must be from 1 to taskCount, at most 65536");
-        }
-        if (job.fuelLimit == 0) revert InvalidJob("fuelLimit must be at least 1");
-        if (uint256(job.fuelLimit) * job.batchSize > type(uint64).max) {
-            revert InvalidJob("fuelLimit x batchSize must be below 2^64");
-        }
-        if (job.startPrice == 0 || job.startPrice > job.maxPrice) {
-            revert InvalidJob("startPrice must be from 1 to maxPrice");
-        }
-        if (job.rampSeconds == 0 && job.startPrice != job.maxPrice) {
-            revert InvalidJob("without rampSeconds startPrice must be maxPrice");
-        }
-        if (job.leaseSeconds == 0 || job.windowSeconds == 0) {
-            revert InvalidJob("leaseSeconds and windowSeconds must be at least 1");
-        }
-        if (uint256(job.leaseSeconds) + job.windowSeconds > _MAX_COMMITMENT) {
-            revert InvalidJob("leaseSeconds + windowSeconds exceed the deployment's cap");
-        }
-        if (_batchCount(job) > type(uint24).max) revert InvalidJob("a job has at most 16777215 batches");
-        uint32 last = _batchCount(job) - 1;
-        deposit = last * _worst(job, 0) + _worst(job, last);
-        if (deposit > type(uint96).max) revert InvalidJob("the deposit must be below 2^96 token wei");
-    }
-
-    /// @inheritdoc IJobRegistry
     function priceOf(Job calldata job) external view returns (uint128) {
-        return _priceAt(job, _step(job));
+        return job.priceAt(job.step());
     }
 
     /// @inheritdoc IJobRegistry
     function leaseLock(Job calldata job, uint32 batch) public view returns (uint256) {
-        return _lock(_worst(job, batch));
+        return _lock(job.worst(batch));
     }
 
     /// The job is the first argument of every call, twelve words without a pointer: these bytes are abi.encode(job).
     function _jobId() private view returns (bytes32) {
-        return keccak256(abi.encode(block.chainid, address(this), keccak256(msg.data[4:388])));
+        return _idOf(msg.data[4:388]);
+    }
+
+    function _idOf(bytes calldata encodedJob) private view returns (bytes32) {
+        return keccak256(abi.encode(_CHAIN_ID, address(this), keccak256(encodedJob)));
     }
 
     /// The job's id and state, if it was posted here with these very fields.
@@ -299,7 +369,11 @@ contract JobRegistry is IJobRegistry {
     }
 
     function _slotAt(Job calldata job, bytes32 jobId, uint32 batch) private view returns (Slot) {
-        if (batch >= _batchCount(job)) revert NoSuchBatch(batch, _batchCount(job));
+        return _slotOf(jobId, batch, job.batchCount());
+    }
+
+    function _slotOf(bytes32 jobId, uint32 batch, uint32 batchCount) private view returns (Slot) {
+        if (batch >= batchCount) revert NoSuchBatch(batch, batchCount);
         return _slots[jobId][batch];
     }
 
@@ -309,35 +383,12 @@ contract JobRegistry is IJobRegistry {
         return cancelled ? BatchState.Cancelled : slot.state();
     }
 
-    function _batchCount(Job calldata job) private pure returns (uint32) {
-        return uint32(Math.ceilDiv(job.taskCount, job.batchSize));
-    }
-
-    function _tasksIn(Job calldata job, uint32 batch) private pure returns (uint256) {
-        return Math.min(job.batchSize, uint256(job.taskCount) - uint256(batch) * job.batchSize);
-    }
-
-    /// Most that a batch may cost, token wei, rounded up.
-    function _worst(Job calldata job, uint32 batch) private pure returns (uint256) {
-        return Math.ceilDiv(_tasksIn(job, batch) * job.fuelLimit * job.maxPrice, GIGAFUEL);
-    }
-
     /// Stake that a batch of this worst case locks.
     function _lock(uint256 worst) private view returns (uint256) {
-        return Math.ceilDiv(worst * (BPS - _AUDIT_FLOOR_BPS), _AUDIT_FLOOR_BPS);
-    }
-
-    /// How far the ramp has come, in 1/65,535.
-    function _step(Job calldata job) private view returns (uint16) {
-        uint256 elapsed = block.timestamp > job.rampStart ? block.timestamp - job.rampStart : 0;
-        if (elapsed >= job.rampSeconds) return type(uint16).max;
-        // forge-lint: disable-next-line(unsafe-typecast) Below 65,535: elapsed is below rampSeconds.
-        return uint16(elapsed * type(uint16).max / job.rampSeconds);
-    }
-
-    function _priceAt(Job calldata job, uint16 step) private pure returns (uint128) {
-        // forge-lint: disable-next-line(unsafe-typecast) It is at most maxPrice.
-        return job.startPrice + uint128(uint256(job.maxPrice - job.startPrice) * step / type(uint16).max);
+        // A worst case is below 2^192.
+        unchecked {
+            return (worst * (BPS - _AUDIT_FLOOR_BPS) + _AUDIT_FLOOR_BPS - 1) / _AUDIT_FLOOR_BPS;
+        }
     }
 
     /// Lets the caller submit: it holds the batch, or held it last and its successor is not active yet.
@@ -375,7 +426,7 @@ contract JobRegistry is IJobRegistry {
     {
         address provider = slot.provider();
         uint8 expiries = slot.expiries();
-        uint256 worst = _worst(job, number);
+        uint256 worst = job.worst(number);
         uint256 stake = _lock(worst);
         uint256 bond = (worst * _EXPIRY_BOND_BPS / BPS) << Math.min(expiries, 64);
         if (bond > stake) bond = stake;
@@ -386,16 +437,41 @@ contract JobRegistry is IJobRegistry {
         opened = Slots.open(last, slot.step(), expiries == type(uint8).max ? expiries : expiries + 1);
         refund = _reopen(job, jobId, number, opened);
         emit LeaseExpired(jobId, provider, number, bond);
-        _ESCROW.slash(provider, stake, bond);
-        _PROVIDERS.recordExpired(provider);
+        _ESCROW.expire(provider, stake, bond);
     }
 
-    /// Opens a batch. Returns what the requester gets back because the job is cancelled.
+    /// Opens a batch, or makes it final if the job is cancelled: then returns what the requester gets back.
     function _reopen(Job calldata job, bytes32 jobId, uint32 number, Slot opened) private returns (uint256 refund) {
-        _set(jobId, number, opened);
         Slot head = _slots[jobId][0];
-        if (head.isCancelled()) refund = _worst(job, number);
-        else _slots[jobId][0] = head.withOpenCount(head.openCount() + 1);
+        if (head.isCancelled()) {
+            refund = job.worst(number);
+            // Else a job that continues this one would take it for one of the batches that it was given.
+            opened = opened.as_(BatchState.Cancelled);
+        } else {
+            _slots[jobId][0] = head.withOpenCount(head.openCount() + 1);
+        }
+        _set(jobId, number, opened);
+    }
+
+    /// Ends the open batches of a job. Returns their worst case, which the requester gets back.
+    function _end(Job calldata job, bytes32 jobId, Slot head) private returns (uint256 refund) {
+        uint24 open = head.openCount();
+        if (open != 0) refund = job.worstOf(open, _isOpen(jobId, head, job.batchCount() - 1));
+        _slots[jobId][0] = head.cancelled();
+        emit JobCancelled(jobId, open, refund);
+    }
+
+    /// Whether a batch of a job that is not cancelled is open.
+    function _isOpen(bytes32 jobId, Slot head, uint32 number) private view returns (bool) {
+        return _slots[jobId][number].state() == BatchState.Open && (!head.isContinued() || _isInherited(jobId, number));
+    }
+
+    /// Whether a batch was open in all the jobs that this one continues. They are cancelled, so that it still is.
+    function _isInherited(bytes32 jobId, uint32 number) private view returns (bool) {
+        for (bytes32 from = _parents[jobId]; from != 0; from = _parents[from]) {
+            if (_slots[from][number].state() != BatchState.Open) return false;
+        }
+        return true;
     }
 
     /// Makes submitted batches final and pays them, consecutive ones of one provider together.
@@ -404,15 +480,14 @@ contract JobRegistry is IJobRegistry {
     {
         if (submissions.length == 0) revert NothingGiven();
         Settlement memory run;
+        uint32 count = job.batchCount();
         for (uint256 i = 0; i < submissions.length; ++i) {
             Submission calldata given = submissions[i];
-            Slot slot = _slotAt(job, jobId, given.batch);
-            if (slot.state() != BatchState.Submitted) revert WrongState(given.batch, _stateOf(head, slot));
-            if (slot.submission() != Slots.hash(given)) revert WrongSubmission(given.batch);
+            Slot slot = _standing(count, jobId, head, given, BatchState.Submitted);
             if (!accepted && block.timestamp < slot.time()) revert WindowOpen(given.batch, slot.time());
-            _slots[jobId][given.batch] = slot.settled();
-            uint256 worst = _worst(job, given.batch);
-            uint256 payment = uint256(given.fuel) * given.price / GIGAFUEL;
+            _slots[jobId][given.batch] = slot.as_(BatchState.Settled);
+            uint256 worst = job.worst(given.batch);
+            uint256 payment = Jobs.payment(given.fuel, given.price);
             emit BatchSettled(jobId, given.provider, given.batch, payment, worst - payment, accepted);
             if (run.provider != given.provider) {
                 _pay(job, run, accepted);
@@ -424,6 +499,17 @@ contract JobRegistry is IJobRegistry {
             run.batches += 1;
         }
         _pay(job, run, accepted);
+    }
+
+    /// The batch of a submission that is in `state`.
+    function _standing(uint32 batchCount, bytes32 jobId, Slot head, Submission calldata given, BatchState state)
+        private
+        view
+        returns (Slot slot)
+    {
+        slot = _slotOf(jobId, given.batch, batchCount);
+        if (slot.state() != state) revert WrongState(given.batch, _stateOf(head, slot));
+        if (slot.submission() != Slots.hash(given)) revert WrongSubmission(given.batch);
     }
 
     function _pay(Job calldata job, Settlement memory run, bool accepted) private {

@@ -14,22 +14,15 @@ contract ProviderRegistry is IProviderRegistry {
     using SafeCast for uint256;
 
     IEscrow private immutable _ESCROW;
-    address private immutable _JOBS;
     uint256 private immutable _MIN_STAKE;
     uint256 private immutable _EXIT_DELAY;
 
     mapping(address account => Provider) private _providers;
 
-    modifier onlyJobRegistry() {
-        if (msg.sender != _JOBS) revert NotJobRegistry(msg.sender);
-        _;
-    }
-
     constructor() {
         IDeployment deployment = IDeployment(msg.sender);
         Settings memory settings = deployment.settings();
         _ESCROW = IEscrow(deployment.addressOf(Part.Escrow));
-        _JOBS = deployment.addressOf(Part.JobRegistry);
         _MIN_STAKE = settings.minStake;
         _EXIT_DELAY = settings.exitDelaySeconds;
     }
@@ -37,12 +30,11 @@ contract ProviderRegistry is IProviderRegistry {
     /// @inheritdoc IProviderRegistry
     function register(address payout, Contact calldata contact, uint256 stake, Permit calldata permit) external {
         Provider storage entry = _providers[msg.sender];
-        if (entry.registeredBlock != 0) revert AlreadyRegistered(msg.sender);
+        if (entry.payout != address(0)) revert AlreadyRegistered(msg.sender);
         if (payout == address(0)) revert ZeroPayout();
         if (contact.endpoint == 0) revert ZeroEndpoint();
         if (stake < _MIN_STAKE) revert StakeTooSmall(stake, _MIN_STAKE);
         entry.payout = payout;
-        entry.registeredBlock = block.number.toUint40();
         entry.endpoint = contact.endpoint;
         emit ProviderRegistered(msg.sender, payout, contact, stake);
         _ESCROW.stake(msg.sender, stake, permit);
@@ -76,7 +68,7 @@ contract ProviderRegistry is IProviderRegistry {
     function requestExit() external {
         Provider storage entry = _caller();
         if (entry.exitAt != 0) revert Exiting(entry.exitAt);
-        entry.exitAt = (block.timestamp + _EXIT_DELAY).toUint40();
+        entry.exitAt = (block.timestamp + _EXIT_DELAY).toUint32();
         emit ExitRequested(msg.sender, entry.exitAt);
         _ESCROW.setExiting(msg.sender, true);
     }
@@ -109,18 +101,12 @@ contract ProviderRegistry is IProviderRegistry {
     }
 
     /// @inheritdoc IProviderRegistry
-    function recordExpired(address provider) external onlyJobRegistry {
-        Provider storage entry = _providers[provider];
-        if (entry.expired != type(uint32).max) entry.expired += 1;
-    }
-
-    /// @inheritdoc IProviderRegistry
     function providerOf(address account) external view returns (Provider memory) {
         return _providers[account];
     }
 
     function _caller() private view returns (Provider storage entry) {
         entry = _providers[msg.sender];
-        if (entry.registeredBlock == 0) revert NotRegistered(msg.sender);
+        if (entry.payout == address(0)) revert NotRegistered(msg.sender);
     }
 }

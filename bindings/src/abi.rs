@@ -19,7 +19,10 @@ macro_rules! contract {
 
 contract!(ConunToken, "artifacts/ConunToken.json");
 contract!(Deployment, "artifacts/Deployment.json");
+contract!(Disputes, "artifacts/Disputes.json");
 contract!(Escrow, "artifacts/Escrow.json");
 contract!(JobRegistry, "artifacts/JobRegistry.json");
+contract!(JobRules, "artifacts/JobRules.json");
 contract!(ProviderRegistry, "artifacts/ProviderRegistry.json");
+contract!(ReplicaRegistry, "artifacts/ReplicaRegistry.json");
 contract!(Reputation, "artifacts/Reputation.json");

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 use alloy::{
     consensus::constants::KECCAK_EMPTY,
     network::TransactionBuilder,
-    primitives::{Address, B256, Bytes, TxHash, U256, address, keccak256},
+    primitives::{Address, B256, Bytes, TxHash, U256, address, aliases::U96, keccak256},
     providers::{DynProvider, Provider},
     rpc::types::{Filter, TransactionRequest},
     sol_types::{SolCall, SolEvent, SolValue},
@@ -30,27 +30,39 @@ pub const CREATE2_FACTORY: Address = address!("4e59b44847b379578588920cA78FbF26c
 pub const TOKEN: u128 = 1_000_000_000_000_000_000;
 
 /// The parts in the order of the contract's enum `Part`, with their init code.
-fn parts() -> [(&'static str, &'static Bytes); 5] {
+fn parts() -> [(&'static str, &'static Bytes); 8] {
     [
         ("ConunToken", &abi::ConunToken::BYTECODE),
         ("Escrow", &abi::Escrow::BYTECODE),
         ("ProviderRegistry", &abi::ProviderRegistry::BYTECODE),
         ("JobRegistry", &abi::JobRegistry::BYTECODE),
         ("Reputation", &abi::Reputation::BYTECODE),
+        ("ReplicaRegistry", &abi::ReplicaRegistry::BYTECODE),
+        ("Disputes", &abi::Disputes::BYTECODE),
+        ("JobRules", &abi::JobRules::BYTECODE),
     ]
 }
 
-/// Settings for a real network. Supply: 10^8 tokens to `token_holder`.
+/// Settings for a real network. Supply: 10^8 tokens to `token_holder`. No arbiter: challenges come with a court.
 pub fn standard_settings(token_holder: Address) -> Settings {
     Settings {
         tokenHolder: token_holder,
         tokenSupply: U256::from(100_000_000u128 * TOKEN),
-        minStake: alloy::primitives::aliases::U96::from(100 * TOKEN),
+        minStake: U96::from(100 * TOKEN),
         exitDelaySeconds: u40(15 * 86_400),
         maxCommitmentSeconds: u40(14 * 86_400),
         successorDelayBlocks: u40(25),
         expiryBondBps: 1_000,
         auditFloorBps: 5_000,
+        faultyBps: 2_000,
+        feeBps: 100,
+        // A hundredth of a token: what 1 token of work burns, and what makes one vote a passed check.
+        checkFee: U96::from(TOKEN / 100),
+        arbiter: Address::ZERO,
+        rulingSeconds: u40(7 * 86_400),
+        challengeBond: U96::from(50 * TOKEN),
+        demandSeconds: u40(86_400),
+        demandBond: U96::from(5 * TOKEN),
     }
 }
 
@@ -60,6 +72,8 @@ pub fn devnet_settings(token_holder: Address) -> Settings {
         exitDelaySeconds: u40(7_200),
         maxCommitmentSeconds: u40(3_600),
         successorDelayBlocks: u40(3),
+        rulingSeconds: u40(1_800),
+        demandSeconds: u40(600),
         ..standard_settings(token_holder)
     }
 }
@@ -136,6 +150,9 @@ impl Plan {
             providers: self.address("ProviderRegistry"),
             jobs: self.address("JobRegistry"),
             reputation: self.address("Reputation"),
+            replicas: self.address("ReplicaRegistry"),
+            disputes: self.address("Disputes"),
+            rules: self.address("JobRules"),
         }
     }
 }
@@ -319,6 +336,9 @@ async fn is_there(provider: &DynProvider, step: &Step) -> Result<bool, Error> {
         "Escrow" => &abi::Escrow::DEPLOYED_BYTECODE,
         "ProviderRegistry" => &abi::ProviderRegistry::DEPLOYED_BYTECODE,
         "JobRegistry" => &abi::JobRegistry::DEPLOYED_BYTECODE,
+        "ReplicaRegistry" => &abi::ReplicaRegistry::DEPLOYED_BYTECODE,
+        "Disputes" => &abi::Disputes::DEPLOYED_BYTECODE,
+        "JobRules" => &abi::JobRules::DEPLOYED_BYTECODE,
         _ => &abi::Reputation::DEPLOYED_BYTECODE,
     };
     // Immutables are zero in the artifact: every other byte has to agree.

@@ -31,6 +31,12 @@ pub struct Contracts {
     pub jobs: Address,
     /// `Reputation`.
     pub reputation: Address,
+    /// `ReplicaRegistry`.
+    pub replicas: Address,
+    /// `Disputes`.
+    pub disputes: Address,
+    /// `JobRules`.
+    pub rules: Address,
 }
 
 /// One contract of a [`Record`].
@@ -142,6 +148,9 @@ impl Record {
             providers: part("ProviderRegistry")?.address,
             jobs: part("JobRegistry")?.address,
             reputation: part("Reputation")?.address,
+            replicas: part("ReplicaRegistry")?.address,
+            disputes: part("Disputes")?.address,
+            rules: part("JobRules")?.address,
         })
     }
 }

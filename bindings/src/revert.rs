@@ -10,6 +10,12 @@ use crate::abi;
 pub enum Revert {
     /// Of `JobRegistry`.
     Jobs(abi::JobRegistry::JobRegistryErrors),
+    /// Of `JobRules`.
+    Rules(abi::JobRules::JobRulesErrors),
+    /// Of `ReplicaRegistry`.
+    Replicas(abi::ReplicaRegistry::ReplicaRegistryErrors),
+    /// Of `Disputes`.
+    Disputes(abi::Disputes::DisputesErrors),
     /// Of `ProviderRegistry`.
     Providers(abi::ProviderRegistry::ProviderRegistryErrors),
     /// Of `Escrow`.
@@ -25,6 +31,9 @@ impl Revert {
     pub fn decode(data: &[u8]) -> Option<Self> {
         let jobs = abi::JobRegistry::JobRegistryErrors::abi_decode(data).map(Self::Jobs);
         jobs.or_else(|_| abi::ProviderRegistry::ProviderRegistryErrors::abi_decode(data).map(Self::Providers))
+            .or_else(|_| abi::JobRules::JobRulesErrors::abi_decode(data).map(Self::Rules))
+            .or_else(|_| abi::ReplicaRegistry::ReplicaRegistryErrors::abi_decode(data).map(Self::Replicas))
+            .or_else(|_| abi::Disputes::DisputesErrors::abi_decode(data).map(Self::Disputes))
             .or_else(|_| abi::Escrow::EscrowErrors::abi_decode(data).map(Self::Escrow))
             .or_else(|_| abi::ConunToken::ConunTokenErrors::abi_decode(data).map(Self::Token))
             .or_else(|_| abi::Deployment::DeploymentErrors::abi_decode(data).map(Self::Deployment))
@@ -35,6 +44,9 @@ impl Revert {
     pub fn describe(&self) -> String {
         let debug = match self {
             Self::Jobs(error) => format!("{error:?}"),
+            Self::Rules(error) => format!("{error:?}"),
+            Self::Replicas(error) => format!("{error:?}"),
+            Self::Disputes(error) => format!("{error:?}"),
             Self::Providers(error) => format!("{error:?}"),
             Self::Escrow(error) => format!("{error:?}"),
             Self::Token(error) => format!("{error:?}"),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {Standing, Verdict} from "./IDisputes.sol";
 import {Permit} from "./IEscrow.sol";
 
 /// @notice What is computed. Only its hash enters a job: who leases, submits or pays need not repeat it.
@@ -85,13 +86,15 @@ enum BatchState {
     /// Paid; final.
     Settled,
     /// Cancelled by the requester while open; final.
-    Cancelled
+    Cancelled,
+    /// Its result is disputed ({IDisputes}).
+    Frozen
 }
 
 /// @notice A batch, as far as the registry's storage tells.
 struct Batch {
     BatchState state;
-    /// Leased: block time at which the lease expires. Submitted, settled: block time from which anyone may finalise. Else 0.
+    /// Leased: block time at which the lease expires. Submitted, frozen, settled: block time from which anyone may finalise. Else 0.
     uint32 time;
     /// Leased: the holder. Open: whose lease ran out last, who may still submit; 0 for none.
     address provider;
@@ -103,7 +106,7 @@ struct Batch {
     uint8 expiries;
     /// Leased, or once expired: token wei for 10^9 fuel. Else 0.
     uint128 price;
-    /// Submitted: last 190 bits of keccak256(abi.encode(Submission)).
+    /// Submitted, frozen, settled: last 189 bits of keccak256(abi.encode(Submission)).
     uint192 submission;
 }
 
@@ -120,6 +123,7 @@ struct JobState {
 /// @notice The one-replica way: post, lease, submit, accept or finalise; expire, release, cancel. Settings: {IDeployment-Settings}.
 /// Block times are 32 bits wide: until the year 2106.
 interface IJobRegistry {
+    /// A job that providers may lease from now on; `deposit` token wei are locked for it.
     event JobPosted(
         bytes32 indexed jobId, address indexed requester, Job job, Spec spec, Contact contact, uint256 deposit
     );
@@ -129,6 +133,7 @@ interface IJobRegistry {
     event BatchesLeased(
         bytes32 indexed jobId, address indexed provider, uint32[] batches, uint40[] activeBlocks, uint32 deadline
     );
+    /// A result stands; anybody may finalise it from `finalAt`, block time, on. `outputs` is where its outputs are ({Result}).
     event ResultSubmitted(
         bytes32 indexed jobId,
         address indexed provider,
@@ -145,33 +150,64 @@ interface IJobRegistry {
     );
     /// `bond` was burned from the provider's stake.
     event LeaseExpired(bytes32 indexed jobId, address indexed provider, uint32 batch, uint256 bond);
+    /// The holder gave the batch back in time.
     event LeaseReleased(bytes32 indexed jobId, address indexed provider, uint32 batch);
     /// `batches` were open and are now final; `refund` went back to the requester's Escrow balance.
     event JobCancelled(bytes32 indexed jobId, uint32 batches, uint256 refund);
+    /// The open batches of job `from`, which is cancelled next, go on as those of the new job with fields `terms`.
+    event JobAmended(bytes32 indexed from, bytes32 indexed jobId, Job terms, uint256 deposit);
+    /// Its result is disputed.
+    event BatchFrozen(bytes32 indexed jobId, uint32 batch);
+    /// Its disputes are over: it is submitted again (stands), or else open, or cancelled as its job is.
+    /// The provider lost `slashed` of its stake.
+    event BatchResolved(
+        bytes32 indexed jobId, address indexed provider, uint32 batch, Verdict verdict, uint256 slashed
+    );
+    /// It is settled; `payment` of the requester and `bond` of the provider were burned.
+    event BatchRejected(
+        bytes32 indexed jobId, address indexed provider, uint32 batch, uint256 payment, uint256 refund, uint256 bond
+    );
 
-    error InvalidJob(string reason);
+    /// Only the requester of the job may do that.
     error NotRequester(address caller, address requester);
+    /// The very same job was posted before; choose another nonce.
     error JobExists(bytes32 jobId);
     /// The job was never posted here, or the calldata differs from what was posted.
     error UnknownJob(bytes32 jobId);
+    /// The job takes no new leases.
     error JobIsCancelled(bytes32 jobId);
+    /// Batches are numbered from 0 to `batchCount` - 1.
     error NoSuchBatch(uint32 batch, uint32 batchCount);
+    /// An empty list, or a job with nothing open.
     error NothingGiven();
     /// The batch is in `state`, which the call does not allow.
     error WrongState(uint32 batch, BatchState state);
+    /// Somebody else holds the batch, or nobody does.
     error NotHolder(uint32 batch, address caller);
+    /// The former holder may still submit, until block `activeBlock`.
     error NotYetActive(uint32 batch, uint40 activeBlock);
     /// The lease's deadline has not passed.
     error LeaseRunning(uint32 batch, uint32 deadline);
     /// The first quarter of the lease is over: too late to release it without a mark.
     error TooLateToRelease(uint32 batch);
+    /// Only the requester may have it paid before `finalAt`, block time.
     error WindowOpen(uint32 batch, uint32 finalAt);
+    /// More fuel than all tasks of the batch may burn together.
     error FuelAboveLimit(uint32 batch, uint64 fuel, uint256 limit);
+    /// A result has a root.
     error EmptyRoot(uint32 batch);
     /// What is given differs from what was submitted.
     error WrongSubmission(uint32 batch);
+    /// {amend} keeps what is computed and who asks for it.
+    error OtherWork();
+    /// Only Disputes freezes.
+    error NotDisputes(address caller);
+    /// There is an arbiter: {IDisputes-challenge} instead.
+    error HasArbiter();
+    /// The window ended at `finalAt`, block time.
+    error WindowOver(uint32 batch, uint32 finalAt);
 
-    /// @notice Posts a job and locks its worst case from the caller's Escrow balance; what that lacks is pulled from the
+    /// @notice Posts a job and locks its worst case ({IJobRules-depositOf}) from the caller's Escrow balance; what that lacks is pulled from the
     /// caller's token balance by allowance or `permit` (a failing permit is tolerated when the allowance suffices;
     /// `permit.deadline` 0 means none).
     function post(Job calldata job, Spec calldata spec, Contact calldata contact, Permit calldata permit)
@@ -181,6 +217,10 @@ interface IJobRegistry {
     function setContact(Job calldata job, Contact calldata contact) external;
     /// @notice Requester: ends all open batches and refunds their worst case. Leased and submitted ones go on.
     function cancel(Job calldata job) external;
+    /// @notice Requester: gives the open batches other prices, times or nonce: they leave `job`, which is cancelled, and are the open
+    /// batches of the new job `terms`, under the same numbers. Leased and submitted ones go on as they were. The difference of the
+    /// deposits is refunded, or taken as {post} does.
+    function amend(Job calldata job, Job calldata terms, Permit calldata permit) external returns (bytes32 jobId);
     /// @notice Provider: takes open batches at the price of the moment (a batch whose lease once expired keeps its price), locking
     /// {leaseLock} of stake for each. A batch whose lease has expired but was not reopened is expired on the way.
     function lease(Job calldata job, uint32[] calldata batches) external;
@@ -195,11 +235,22 @@ interface IJobRegistry {
     /// @notice Anyone: reopens batches whose lease is over; the holder loses a bond that doubles with each expiry of the batch.
     function expire(Job calldata job, uint32[] calldata batches) external;
 
+    /// @notice Disputes: stops payment of a submitted batch.
+    function freeze(Job calldata job, Submission calldata submission) external returns (Standing memory);
+    /// @notice Anyone, once a frozen batch's disputes are over ({IDisputes-conclude}): it is submitted again if its result stands, else open
+    /// (or cancelled, as its job is). A result that is wrong costs its provider the stake that the lease held, of which one half
+    /// goes to who challenged it.
+    function resolve(Job calldata job, Submission calldata submission) external returns (Verdict verdict);
+    /// @notice Requester, in the window, where there is no arbiter: the batch is final, its payment burned, and with it a bond of
+    /// Settings.challengeBond, taken as {post} does, and as much of the provider's stake as a first expiry costs. Nobody gains.
+    function reject(Job calldata job, Submission calldata submission, Permit calldata permit) external;
+
+    /// @notice keccak256(abi.encode(chain id, this registry, keccak256(abi.encode(job)))).
     function jobIdOf(Job calldata job) external view returns (bytes32);
+    /// @notice What is stored of a job; all zero if it was never posted.
     function jobState(bytes32 jobId) external view returns (JobState memory);
+    /// @notice Where a batch stands.
     function batchState(Job calldata job, uint32 batch) external view returns (Batch memory);
-    /// @notice Worst-case price of a whole job in token wei: what `post` locks. Reverts as `post` would on an invalid job.
-    function depositOf(Job calldata job, Spec calldata spec) external view returns (uint256);
     /// @notice Token wei for 10^9 fuel that a batch leased for the first time would be paid now.
     function priceOf(Job calldata job) external view returns (uint128);
     /// @notice Stake that a lease of `batch` locks, token wei: worst-case price x (1 - a) / a, a the assumed audit share.

@@ -6,11 +6,11 @@ import {BatchState, Submission} from "../interfaces/IJobRegistry.sol";
 /// @notice One batch in one storage slot, overwritten in place from lease to result to payment. The slot of batch 0 carries the
 /// job's own state as well, so that a job of one batch lives in a single slot.
 ///
-/// | bits | open | leased | submitted, settled |
+/// | bits | open | leased | submitted, frozen, settled |
 /// |---|---|---|---|
 /// | 0..8 | state | state | state |
 /// | 8..40 | 0 | deadline, block time | end of the window, block time |
-/// | 40..200 | whose lease ran out last, or 0 | holder | hash of the {Submission}, 190 bits |
+/// | 40..200 | whose lease ran out last, or 0 | holder | hash of the {Submission}, 189 bits |
 /// | 200..216 | step of the price | step of the price | |
 /// | 216..224 | leases that ran out | leases that ran out | |
 /// | 224 | whether the step is fixed | 1 | |
@@ -18,6 +18,7 @@ import {BatchState, Submission} from "../interfaces/IJobRegistry.sol";
 ///
 /// | bits | batch 0 only: the job |
 /// |---|---|
+/// | 229 | continues another job ({IJobRegistry-amend}) |
 /// | 230..254 | batches that nobody holds and that are not final |
 /// | 254 | cancelled: its open batches are final |
 /// | 255 | posted |
@@ -28,8 +29,8 @@ using Slots for Slot global;
 /// @title Reading and making a batch's slot
 // forge-lint: disable-start(unsafe-typecast) Each cast keeps the bits that the table names.
 library Slots {
-    uint256 private constant HASH = (1 << 190) - 1;
-    uint256 private constant JOB = ~uint256((1 << 230) - 1);
+    uint256 private constant HASH = (1 << 189) - 1;
+    uint256 private constant JOB = ~uint256((1 << 229) - 1);
 
     function state(Slot slot) internal pure returns (BatchState) {
         return BatchState(uint8(Slot.unwrap(slot)));
@@ -75,8 +76,12 @@ library Slots {
         return uint24(Slot.unwrap(slot) >> 230);
     }
 
-    function posted(uint24 count) internal pure returns (Slot) {
-        return Slot.wrap(uint256(1) << 255 | uint256(count) << 230);
+    function isContinued(Slot slot) internal pure returns (bool) {
+        return Slot.unwrap(slot) & 1 << 229 != 0;
+    }
+
+    function posted(uint24 count, bool continued) internal pure returns (Slot) {
+        return Slot.wrap(uint256(1) << 255 | uint256(count) << 230 | uint256(continued ? 1 : 0) << 229);
     }
 
     /// The batch of `slot` and the job of `head`.
@@ -92,9 +97,25 @@ library Slots {
         return withOpenCount(Slot.wrap(Slot.unwrap(slot) | 1 << 254), 0);
     }
 
-    /// 190 bits of a hash: a collision takes 2^95 attempts.
-    function hash(Submission memory given) internal pure returns (uint192) {
-        return uint192(uint256(keccak256(abi.encode(given))) & HASH);
+    /// 189 bits of keccak256(abi.encode(Submission)): a collision takes 2^94 attempts. Calldata with unused bits set hashes to something
+    /// that was never stored.
+    function hash(Submission calldata given) internal pure returns (uint192) {
+        bytes32 whole;
+        assembly ("memory-safe") {
+            let free := mload(64)
+            calldatacopy(free, given, 160)
+            whole := keccak256(free, 160)
+        }
+        return uint192(uint256(whole) & HASH);
+    }
+
+    /// The same of a submission's fields.
+    function hash(uint32 batch, address provider_, uint128 price, bytes32 root, uint64 fuel)
+        internal
+        pure
+        returns (uint192)
+    {
+        return uint192(uint256(keccak256(abi.encode(batch, provider_, price, root, fuel))) & HASH);
     }
 
     function open(address last, uint16 step_, uint8 expiries_) internal pure returns (Slot) {
@@ -119,8 +140,9 @@ library Slots {
         return Slot.wrap(uint256(BatchState.Submitted) | uint256(finalAt) << 8 | uint256(hash_) << 40);
     }
 
-    function settled(Slot slot) internal pure returns (Slot) {
-        return Slot.wrap(Slot.unwrap(slot) & ~uint256(0xff) | uint256(BatchState.Settled));
+    /// The same in another state.
+    function as_(Slot slot, BatchState state_) internal pure returns (Slot) {
+        return Slot.wrap(Slot.unwrap(slot) & ~uint256(0xff) | uint256(state_));
     }
 }
 // forge-lint: disable-end(unsafe-typecast)

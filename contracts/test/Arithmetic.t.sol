@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Job} from "../interfaces/IJobRegistry.sol";
+import {IJobRules} from "../interfaces/IJobRules.sol";
 import {Fixture} from "./Fixture.sol";
 
 /// What holds for the prices of every job that can be posted.
@@ -34,7 +35,7 @@ contract ArithmeticTest is Fixture {
         for (uint32 i = 0; i < batches; ++i) {
             sum += _worst(job, _tasks(job, i));
         }
-        assertEq(jobs.depositOf(job, _spec()), sum);
+        assertEq(rules.depositOf(job, _spec()), sum);
         uint256 exact = uint256(job.taskCount) * job.fuelLimit * job.maxPrice;
         assertGe(sum * GIGAFUEL, exact);
         assertLt(sum * GIGAFUEL, exact + batches * GIGAFUEL, "rounding adds less than a wei a batch");
@@ -47,7 +48,7 @@ contract ArithmeticTest is Fixture {
         batches = (job.taskCount + job.batchSize - 1) / job.batchSize;
         address rich = makeAddr("rich");
         _register(rich, 1_000_000 * TOKEN);
-        uint256 deposit = jobs.depositOf(job, _spec());
+        uint256 deposit = rules.depositOf(job, _spec());
         _fund(requester, deposit);
         bytes32 id = _post(job);
         uint256 paid;
@@ -86,7 +87,7 @@ contract ArithmeticTest is Fixture {
         uint32 batches = (job.taskCount + job.batchSize - 1) / job.batchSize;
         address rich = makeAddr("rich");
         _register(rich, 1_000_000 * TOKEN);
-        _fund(requester, jobs.depositOf(job, _spec()));
+        _fund(requester, rules.depositOf(job, _spec()));
         bytes32 id = _post(job);
         uint256 held;
         for (uint32 i = 0; i < batches; ++i) {
@@ -98,6 +99,6 @@ contract ArithmeticTest is Fixture {
         jobs.cancel(job);
         assertEq(_locked(requester), held);
         assertEq(jobs.jobState(id).open, 0);
-        assertEq(_available(requester), jobs.depositOf(job, _spec()) - held);
+        assertEq(_available(requester), rules.depositOf(job, _spec()) - held);
     }
 }

@@ -6,16 +6,16 @@ import {Fixture, IToken} from "./Fixture.sol";
 
 contract DeploymentTest is Fixture {
     function test_deploy_putsEachPartAtItsAddress() public view {
-        for (uint8 i = 0; i < 5; ++i) {
+        for (uint8 i = 0; i < 8; ++i) {
             assertGt(deployment.addressOf(Part(i)).code.length, 0);
         }
         assertEq(escrow.token(), address(token));
     }
 
     function test_deploy_worksInAnyOrderAndForAnyone() public {
-        bytes[5] memory codes = _codes();
+        bytes[8] memory codes = _codes();
         IDeployment other = _create(_deploymentCode(_settings()));
-        for (uint8 i = 5; i > 0; --i) {
+        for (uint8 i = 8; i > 0; --i) {
             vm.expectEmit(address(other));
             emit IDeployment.PartDeployed(Part(i - 1), other.addressOf(Part(i - 1)));
             vm.prank(stranger);
@@ -28,7 +28,7 @@ contract DeploymentTest is Fixture {
     }
 
     function test_deploy_againChangesNothingAndReturnsTheAddress() public {
-        bytes[5] memory codes = _codes();
+        bytes[8] memory codes = _codes();
         vm.recordLogs();
         assertEq(deployment.deploy(Part.Token, codes[0]), address(token));
         assertEq(vm.getRecordedLogs().length, 0);
@@ -36,8 +36,8 @@ contract DeploymentTest is Fixture {
     }
 
     function test_deploy_refusesOtherCode() public {
-        bytes[5] memory codes = _codes();
-        bytes32[5] memory hashes = _hashes();
+        bytes[8] memory codes = _codes();
+        bytes32[8] memory hashes = _hashes();
         vm.expectRevert(abi.encodeWithSelector(IDeployment.WrongInitCode.selector, Part.Token, hashes[1], hashes[0]));
         deployment.deploy(Part.Token, codes[1]);
     }
@@ -77,6 +77,28 @@ contract DeploymentTest is Fixture {
         _expectInvalid(s, "auditFloorBps must be from 1 to 9999");
         s.auditFloorBps = 10_000;
         _expectInvalid(s, "auditFloorBps must be from 1 to 9999");
+
+        s = _settings();
+        s.faultyBps = 0;
+        _expectInvalid(s, "faultyBps must be from 1 to 4999: a newcomer is right more often than not");
+        s.faultyBps = 5000;
+        _expectInvalid(s, "faultyBps must be from 1 to 4999: a newcomer is right more often than not");
+
+        s = _settings();
+        s.feeBps = 10_001;
+        _expectInvalid(s, "feeBps must be at most 10000");
+
+        s = _settings();
+        s.rulingSeconds = 0;
+        _expectInvalid(s, "rulingSeconds must be from 1 to a year");
+        s.rulingSeconds = 365 days + 1;
+        _expectInvalid(s, "rulingSeconds must be from 1 to a year");
+
+        s = _settings();
+        s.demandSeconds = 0;
+        _expectInvalid(s, "demandSeconds must be from 1 to a year");
+        s.demandSeconds = 365 days + 1;
+        _expectInvalid(s, "demandSeconds must be from 1 to a year");
     }
 
     function test_constructor_takesTheExtremesOfEachSetting() public {
@@ -86,8 +108,14 @@ contract DeploymentTest is Fixture {
         s.exitDelaySeconds = 3650 days;
         s.expiryBondBps = 10_000;
         s.auditFloorBps = 9999;
+        s.faultyBps = 4999;
+        s.feeBps = 10_000;
+        (s.rulingSeconds, s.demandSeconds) = (365 days, 365 days);
         _create(_deploymentCode(s));
-        s.auditFloorBps = 1;
+        s.tokenSupply = 1;
+        s.exitDelaySeconds = 3;
+        (s.expiryBondBps, s.auditFloorBps, s.faultyBps, s.feeBps) = (0, 1, 1, 0);
+        (s.rulingSeconds, s.demandSeconds) = (1, 1);
         _create(_deploymentCode(s));
     }
 

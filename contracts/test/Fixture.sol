@@ -9,10 +9,13 @@ import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IER
 import {IERC5267} from "@openzeppelin/contracts/interfaces/IERC5267.sol";
 
 import {IDeployment, Part, Settings} from "../interfaces/IDeployment.sol";
-import {IEscrow, Permit} from "../interfaces/IEscrow.sol";
+import {IDisputes} from "../interfaces/IDisputes.sol";
+import {Balance, IEscrow, Mark, Permit, Share} from "../interfaces/IEscrow.sol";
 import {Batch, BatchState, Contact, IJobRegistry, Job, Result, Spec, Submission} from "../interfaces/IJobRegistry.sol";
+import {IJobRules} from "../interfaces/IJobRules.sol";
 import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
-import {IReputation} from "../interfaces/IReputation.sol";
+import {IReplicaRegistry} from "../interfaces/IReplicaRegistry.sol";
+import {IReputation, ProviderRecord} from "../interfaces/IReputation.sol";
 
 /// @notice What ConunToken offers.
 interface IToken is IERC20, IERC20Metadata, IERC20Permit, IERC5267 {
@@ -31,6 +34,14 @@ abstract contract Fixture is Test {
     /// A quarter: a lease locks three times the worst case.
     uint16 internal constant AUDIT_FLOOR_BPS = 2500;
     uint16 internal constant BOND_BPS = 1000;
+    /// A fifth: a newcomer's odds are 4.
+    uint16 internal constant FAULTY_BPS = 2000;
+    uint16 internal constant FEE_BPS = 100;
+    uint96 internal constant CHECK_FEE = 1e15;
+    uint40 internal constant RULING = 3 days;
+    uint96 internal constant CHALLENGE_BOND = 50e18 + 1;
+    uint40 internal constant DEMAND = 1 hours;
+    uint96 internal constant DEMAND_BOND = 5e18;
     uint32 internal constant LEASE = 1000;
     uint32 internal constant WINDOW = 600;
 
@@ -40,6 +51,9 @@ abstract contract Fixture is Test {
     IProviderRegistry internal providers;
     IJobRegistry internal jobs;
     IReputation internal reputation;
+    IReplicaRegistry internal replicas;
+    IDisputes internal disputes;
+    IJobRules internal rules;
 
     address internal holder = makeAddr("token holder");
     address internal requester;
@@ -73,32 +87,48 @@ abstract contract Fixture is Test {
             maxCommitmentSeconds: CAP,
             successorDelayBlocks: SUCCESSOR_DELAY,
             expiryBondBps: BOND_BPS,
-            auditFloorBps: AUDIT_FLOOR_BPS
+            auditFloorBps: AUDIT_FLOOR_BPS,
+            faultyBps: FAULTY_BPS,
+            feeBps: FEE_BPS,
+            checkFee: CHECK_FEE,
+            arbiter: address(0),
+            rulingSeconds: RULING,
+            challengeBond: CHALLENGE_BOND,
+            demandSeconds: DEMAND,
+            demandBond: DEMAND_BOND
         });
     }
 
     /// Init codes as deployed: foundry.toml compiles them otherwise than the tests.
-    function _codes() internal view returns (bytes[5] memory) {
+    function _codes() internal view returns (bytes[8] memory) {
         return [
-            vm.getCode("ConunToken.sol:ConunToken"),
+            _tokenCode(),
             vm.getCode("Escrow.sol:Escrow"),
             vm.getCode("ProviderRegistry.sol:ProviderRegistry"),
             vm.getCode("JobRegistry.sol:JobRegistry"),
-            vm.getCode("Reputation.sol:Reputation")
+            vm.getCode("Reputation.sol:Reputation"),
+            vm.getCode("ReplicaRegistry.sol:ReplicaRegistry"),
+            vm.getCode("Disputes.sol:Disputes"),
+            vm.getCode("JobRules.sol:JobRules")
         ];
     }
 
-    function _hashes() internal view returns (bytes32[5] memory hashes) {
-        bytes[5] memory codes = _codes();
-        for (uint256 i = 0; i < 5; ++i) {
+    /// Any token's init code fits a deployment: tests of odd ones put theirs here.
+    function _tokenCode() internal view virtual returns (bytes memory) {
+        return vm.getCode("ConunToken.sol:ConunToken");
+    }
+
+    function _hashes() internal view returns (bytes32[8] memory hashes) {
+        bytes[8] memory codes = _codes();
+        for (uint256 i = 0; i < 8; ++i) {
             hashes[i] = keccak256(codes[i]);
         }
     }
 
     function _deploy(Settings memory settings) internal {
-        bytes[5] memory codes = _codes();
+        bytes[8] memory codes = _codes();
         deployment = _create(_deploymentCode(settings));
-        for (uint8 i = 0; i < 5; ++i) {
+        for (uint8 i = 0; i < 8; ++i) {
             deployment.deploy(Part(i), codes[i]);
         }
         token = IToken(deployment.addressOf(Part.Token));
@@ -106,6 +136,9 @@ abstract contract Fixture is Test {
         providers = IProviderRegistry(deployment.addressOf(Part.ProviderRegistry));
         jobs = IJobRegistry(deployment.addressOf(Part.JobRegistry));
         reputation = IReputation(deployment.addressOf(Part.Reputation));
+        replicas = IReplicaRegistry(deployment.addressOf(Part.ReplicaRegistry));
+        disputes = IDisputes(deployment.addressOf(Part.Disputes));
+        rules = IJobRules(deployment.addressOf(Part.JobRules));
     }
 
     function _deploymentCode(Settings memory settings) internal view returns (bytes memory) {
@@ -230,7 +263,7 @@ abstract contract Fixture is Test {
 
     /// Written apart from the contract's way.
     function _submissionHash(Submission memory given) internal pure returns (uint256) {
-        return uint256(keccak256(abi.encode(given))) % (1 << 190);
+        return uint256(keccak256(abi.encode(given))) % (1 << 189);
     }
 
     /// What `accept` and `finalise` take for batches: what `_submit` submitted, or nothing that was ever submitted.
@@ -294,6 +327,60 @@ abstract contract Fixture is Test {
     {
         submissions = new Submission[](1);
         submissions[0] = _submission(who, job, batch, fuel);
+    }
+
+    /// Of an account that is not leaving.
+    function _balance(
+        uint256 available,
+        uint256 locked,
+        uint32 accepted,
+        uint32 timedOut,
+        uint256 earned,
+        uint256 stake,
+        uint256 held
+    ) internal pure returns (Balance memory) {
+        return Balance({
+            available: uint96(available),
+            locked: uint96(locked),
+            accepted: accepted,
+            timedOut: timedOut,
+            earned: uint88(earned),
+            stake: uint80(stake),
+            held: uint80(held),
+            exiting: false,
+            stakedBlock: 0,
+            checks: 0,
+            expired: 0,
+            failed: 0,
+            withheld: 0
+        });
+    }
+
+    /// But for the record.
+    function _assertBalance(address account, Balance memory expected) internal view {
+        Balance memory entry = escrow.balanceOf(account);
+        (entry.stakedBlock, entry.checks, entry.expired, entry.failed, entry.withheld) = (0, 0, 0, 0, 0);
+        assertEq(abi.encode(entry), abi.encode(expected));
+    }
+
+    /// As if `who` had agreed with others `count` times.
+    function _passChecks(address who, uint256 count) internal {
+        Share[] memory shares = new Share[](1);
+        shares[0] = Share(who, 0, 0, 0, Mark.Checked);
+        vm.startPrank(address(replicas));
+        for (uint256 i = 0; i < count; ++i) {
+            escrow.settle(who, 0, 0, 0, shares);
+        }
+        vm.stopPrank();
+    }
+
+    /// Stores the record of `who` as the Escrow does: the third slot of its balance.
+    function _setRecord(address who, uint32 checks, uint32 expired, uint32 failed, uint32 withheld) internal {
+        uint256 word = uint256(withheld) << 128 | uint256(failed) << 96 | uint256(expired) << 64 | uint256(checks) << 32;
+        bytes32 slot = bytes32(uint256(keccak256(abi.encode(who, uint256(0)))) + 2);
+        vm.store(address(escrow), slot, bytes32(word | escrow.balanceOf(who).stakedBlock));
+        ProviderRecord memory found = reputation.providerRecord(who);
+        assertEq(abi.encode(found), abi.encode(ProviderRecord(checks, expired, failed, withheld)));
     }
 
     function _available(address account) internal view returns (uint256) {

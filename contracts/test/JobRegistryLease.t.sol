@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IEscrow} from "../interfaces/IEscrow.sol";
 import {Batch, BatchState, IJobRegistry, Job} from "../interfaces/IJobRegistry.sol";
+import {IJobRules} from "../interfaces/IJobRules.sol";
 import {Fixture} from "./Fixture.sol";
 
 /// Lease, release and expiry.
@@ -192,7 +193,7 @@ contract JobRegistryLeaseTest is Fixture {
         assertEq(_lockedStake(alice), 0);
         assertEq(reputation.providerRecord(alice).expired, 2);
         assertEq(jobs.jobState(id).open, 3);
-        assertEq(_locked(requester), jobs.depositOf(job, _spec()));
+        assertEq(_locked(requester), rules.depositOf(job, _spec()));
     }
 
     function test_expire_doublesTheBondOfABatchUpToTheLock() public {

@@ -14,6 +14,7 @@ import {
     Spec,
     Submission
 } from "../interfaces/IJobRegistry.sol";
+import {IJobRules} from "../interfaces/IJobRules.sol";
 import {Fixture} from "./Fixture.sol";
 
 /// Post, contact, ids, deposits and cancellation.
@@ -28,7 +29,7 @@ contract JobRegistryPostTest is Fixture {
         assertEq(_post(job), id);
         assertEq(token.balanceOf(requester), before - deposit);
         assertEq(_locked(requester), deposit);
-        assertEq(jobs.depositOf(job, _spec()), deposit);
+        assertEq(rules.depositOf(job, _spec()), deposit);
         assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(true, false, 3)));
         assertEq(uint8(_state(job, 2)), uint8(BatchState.Open));
     }
@@ -37,16 +38,16 @@ contract JobRegistryPostTest is Fixture {
         Job memory job = _job();
         (job.taskCount, job.batchSize, job.fuelLimit) = (10, 4, 1);
         (job.startPrice, job.maxPrice) = (1, 1);
-        assertEq(jobs.depositOf(job, _spec()), 3);
+        assertEq(rules.depositOf(job, _spec()), 3);
         (job.fuelLimit, job.startPrice, job.maxPrice) = (1e9, 5, 5);
-        assertEq(jobs.depositOf(job, _spec()), 50);
+        assertEq(rules.depositOf(job, _spec()), 50);
         assertEq(jobs.leaseLock(job, 0), 60);
         assertEq(jobs.leaseLock(job, 2), 30);
     }
 
     function test_post_spendsTheEscrowBalanceBeforeTokens() public {
         Job memory job = _job();
-        uint256 deposit = jobs.depositOf(job, _spec());
+        uint256 deposit = rules.depositOf(job, _spec());
         vm.prank(requester);
         escrow.deposit(requester, deposit - 1);
         uint256 before = token.balanceOf(requester);
@@ -57,7 +58,7 @@ contract JobRegistryPostTest is Fixture {
 
     function test_post_worksByPermitEvenWhenItWasFrontRun() public {
         Job memory job = _job();
-        uint256 deposit = jobs.depositOf(job, _spec());
+        uint256 deposit = rules.depositOf(job, _spec());
         vm.prank(requester);
         token.approve(address(escrow), 0);
         Permit memory p = _permit(requester, requesterKey, deposit, block.timestamp);
@@ -170,13 +171,13 @@ contract JobRegistryPostTest is Fixture {
         spec.memoryLimit = 1 << 32;
         job.spec = keccak256(abi.encode(spec));
         (job.leaseSeconds, job.windowSeconds) = (uint32(CAP) - 1, 1);
-        assertGt(jobs.depositOf(job, spec), 0);
+        assertGt(rules.depositOf(job, spec), 0);
         (job.taskCount, job.batchSize, job.fuelLimit) = (1, 1, type(uint64).max);
         spec.memoryLimit = 65_536;
         job.spec = keccak256(abi.encode(spec));
-        assertEq(jobs.depositOf(job, spec), _worst(job, 1));
+        assertEq(rules.depositOf(job, spec), _worst(job, 1));
         (job.taskCount, job.fuelLimit) = ((1 << 24) - 1, 1);
-        assertGt(jobs.depositOf(job, spec), 0);
+        assertGt(rules.depositOf(job, spec), 0);
     }
 
     function test_calls_refuseJobsThatDifferFromWhatWasPosted() public {
@@ -212,9 +213,16 @@ contract JobRegistryPostTest is Fixture {
         job = _job();
         job.windowSeconds += 1;
         assertTrue(jobs.jobIdOf(job) != id);
-        job = _job();
+    }
+
+    /// After a split, on the side with the new id: else nobody could end the jobs that were posted before.
+    function test_jobsOutliveAChangeOfTheChainId() public {
+        (Job memory job, bytes32 id) = _posted();
         vm.chainId(block.chainid + 1);
-        assertTrue(jobs.jobIdOf(job) != id);
+        assertEq(jobs.jobIdOf(job), id);
+        vm.prank(requester);
+        jobs.cancel(job);
+        assertEq(_locked(requester), 0);
     }
 
     function test_setContact_isForTheRequesterOnly() public {
@@ -233,7 +241,7 @@ contract JobRegistryPostTest is Fixture {
 
     function test_cancel_ofAnUntouchedJobRefundsEverything() public {
         (Job memory job, bytes32 id) = _posted();
-        uint256 deposit = jobs.depositOf(job, _spec());
+        uint256 deposit = rules.depositOf(job, _spec());
         vm.expectEmit(address(jobs));
         emit IJobRegistry.JobCancelled(id, 3, deposit);
         vm.prank(requester);
@@ -269,7 +277,7 @@ contract JobRegistryPostTest is Fixture {
         jobs.accept(job, _standing(job, _list(0, 1)));
         uint256 paid = _price(job, 77) + _price(job, 88);
         assertEq(_earned(alice), paid);
-        assertEq(_available(requester), jobs.depositOf(job, _spec()) - paid);
+        assertEq(_available(requester), rules.depositOf(job, _spec()) - paid);
         assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(true, true, 0)));
     }
 
@@ -284,7 +292,7 @@ contract JobRegistryPostTest is Fixture {
         assertEq(uint8(_state(job, 2)), uint8(BatchState.Cancelled));
         _passLease();
         _expire(job, _list(0));
-        assertEq(_available(requester), jobs.depositOf(job, _spec()));
+        assertEq(_available(requester), rules.depositOf(job, _spec()));
         assertEq(_locked(requester), 0);
         assertEq(jobs.jobState(id).open, 0);
         bytes memory refusal = abi.encodeWithSelector(IJobRegistry.WrongState.selector, 0, BatchState.Cancelled);
@@ -332,22 +340,22 @@ contract JobRegistryPostTest is Fixture {
     function _expectInvalidSpec(Spec memory spec, string memory reason) private {
         Job memory job = _job();
         job.spec = keccak256(abi.encode(spec));
-        bytes memory refusal = abi.encodeWithSelector(IJobRegistry.InvalidJob.selector, reason);
+        bytes memory refusal = abi.encodeWithSelector(IJobRules.InvalidJob.selector, reason);
         vm.startPrank(requester);
         vm.expectRevert(refusal);
         jobs.post(job, spec, _contact(), _noPermit());
         vm.stopPrank();
         vm.expectRevert(refusal);
-        jobs.depositOf(job, spec);
+        rules.depositOf(job, spec);
     }
 
     function _expectInvalid(Job memory job, string memory reason) private {
-        bytes memory refusal = abi.encodeWithSelector(IJobRegistry.InvalidJob.selector, reason);
+        bytes memory refusal = abi.encodeWithSelector(IJobRules.InvalidJob.selector, reason);
         vm.startPrank(requester);
         vm.expectRevert(refusal);
         jobs.post(job, _spec(), _contact(), _noPermit());
         vm.stopPrank();
         vm.expectRevert(refusal);
-        jobs.depositOf(job, _spec());
+        rules.depositOf(job, _spec());
     }
 }

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IEscrow} from "../interfaces/IEscrow.sol";
 import {Batch, BatchState, IJobRegistry, Job, JobState, Result, Submission} from "../interfaces/IJobRegistry.sol";
+import {IJobRules} from "../interfaces/IJobRules.sol";
 import {Fixture} from "./Fixture.sol";
 
 /// Submission, acceptance and finalisation.
@@ -139,7 +140,7 @@ contract JobRegistryResultTest is Fixture {
         _submit(bob, job, 0, 5);
     }
 
-    /// RULES 2: the copier takes the expired lease when it sees the straggler's result, and sends it with a higher tip.
+    /// Rule 2: the copier takes the expired lease when it sees the straggler's result, and sends it with a higher tip.
     function test_copiedStragglerResult_doesNotPayTheCopier() public {
         _lease(alice, job, _list(0));
         _passLease();
@@ -213,7 +214,7 @@ contract JobRegistryResultTest is Fixture {
         vm.prank(requester);
         jobs.accept(job, _standing(job, _list(0, 2)));
         assertEq(_earned(alice), payment + _price(job, 10) + _price(job, 30));
-        assertEq(_available(requester), jobs.depositOf(job, _spec()) - _earned(alice));
+        assertEq(_available(requester), rules.depositOf(job, _spec()) - _earned(alice));
         assertEq(abi.encode(jobs.jobState(id)), abi.encode(JobState(true, false, 0)));
         assertEq(_lockedStake(alice), 0);
         assertEq(reputation.requesterRecord(requester).accepted, 3);
@@ -357,7 +358,7 @@ contract JobRegistryResultTest is Fixture {
         assertEq(_earned(bob), _price(job, 2e9));
         assertEq(_lockedStake(alice) + _lockedStake(bob), 0);
         assertEq(_locked(requester), 0);
-        assertEq(_available(requester), jobs.depositOf(job, _spec()) - _earned(alice) - _earned(bob));
+        assertEq(_available(requester), rules.depositOf(job, _spec()) - _earned(alice) - _earned(bob));
     }
 
     function test_finalise_refusesTheSameBatchTwiceInOneCall() public {

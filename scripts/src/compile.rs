@@ -15,7 +15,17 @@ use foundry_compilers::{
 use serde_json::{Value, json};
 
 /// The contracts that are deployed.
-const CONTRACTS: [&str; 6] = ["ConunToken", "Deployment", "Escrow", "JobRegistry", "ProviderRegistry", "Reputation"];
+const CONTRACTS: [&str; 9] = [
+    "ConunToken",
+    "Deployment",
+    "Disputes",
+    "Escrow",
+    "JobRegistry",
+    "JobRules",
+    "ProviderRegistry",
+    "ReplicaRegistry",
+    "Reputation",
+];
 
 /// File name to content.
 pub(crate) type Artifacts = BTreeMap<String, Value>;

@@ -169,6 +169,9 @@ fn text(report: &Report) -> String {
         ("ProviderRegistry", report.contracts.providers),
         ("JobRegistry", report.contracts.jobs),
         ("Reputation", report.contracts.reputation),
+        ("ReplicaRegistry", report.contracts.replicas),
+        ("Disputes", report.contracts.disputes),
+        ("JobRules", report.contracts.rules),
     ] {
         contracts.row([name.to_owned(), address.to_string()]);
     }

@@ -20,7 +20,7 @@ fn the_same_job_runs_on_anvil() {
     assert!(done["contracts"].as_array().unwrap().iter().all(|contract| contract["state"] == "created"), "{done}");
     let again = home.json(&[&deploy[..], &["--broadcast"]].concat());
     assert!(again["contracts"].as_array().unwrap().iter().all(|contract| contract["state"] == "present"), "{again}");
-    assert_eq!(cast(&url, &["nonce", "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"]), "6", "nothing is deployed twice");
+    assert_eq!(cast(&url, &["nonce", "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"]), "9", "nothing is deployed twice");
 
     for to in [
         "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
@@ -42,7 +42,17 @@ fn the_same_job_runs_on_anvil() {
     let record: serde_json::Value =
         serde_json::from_slice(&std::fs::read(home.path("deployments/31337.json")).unwrap()).unwrap();
     let address = |name: &str| record["contracts"][name]["address"].as_str().unwrap().to_owned();
-    for name in ["Deployment", "ConunToken", "Escrow", "ProviderRegistry", "JobRegistry", "Reputation"] {
+    for name in [
+        "Deployment",
+        "ConunToken",
+        "Escrow",
+        "ProviderRegistry",
+        "JobRegistry",
+        "Reputation",
+        "ReplicaRegistry",
+        "Disputes",
+        "JobRules",
+    ] {
         assert!(
             record["contracts"][name]["transaction"].is_string() && record["contracts"][name]["block"].is_u64(),
             "{record}"

@@ -1,82 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Test} from "forge-std/Test.sol";
-import {Vm} from "forge-std/Vm.sol";
-
-import {IEscrow, Permit} from "../../interfaces/IEscrow.sol";
-import {IToken} from "../Fixture.sol";
-import {
-    Batch,
-    BatchState,
-    Contact,
-    IJobRegistry,
-    Job,
-    Result,
-    Spec,
-    Submission
-} from "../../interfaces/IJobRegistry.sol";
+import {Settings} from "../../interfaces/IDeployment.sol";
+import {IDisputes, Standing} from "../../interfaces/IDisputes.sol";
+import {IEscrow} from "../../interfaces/IEscrow.sol";
+import {BatchState, Contact, IJobRegistry, Job, Result, Submission} from "../../interfaces/IJobRegistry.sol";
 import {IProviderRegistry} from "../../interfaces/IProviderRegistry.sol";
+import {Parts} from "./Books.sol";
+import {Ghost, Model} from "./Model.sol";
+import {Results} from "./Results.sol";
 
 /// @notice Calls every function of the contracts as one of several accounts. Calls look for a batch on which they can
 /// succeed and are made on any when there is none: a refusal is fine, as long as it is one that the interfaces declare.
-contract Handler is Test {
-    uint256 private constant MAX_JOBS = 5;
+contract Handler is Model {
+    uint256 private constant MAX_JOBS = 10;
+    uint256 private constant MAX_LIVE_JOBS = 4;
 
-    IToken private immutable _TOKEN;
-    IEscrow private immutable _ESCROW;
-    IProviderRegistry private immutable _PROVIDERS;
-    IJobRegistry private immutable _JOBS;
-
-    address[] public actors;
-    Job[] private _posted;
-    /// Successful calls by name.
-    mapping(string call => uint256) public successes;
-    /// How often a batch was settled.
-    mapping(bytes32 jobId => mapping(uint32 batch => uint256)) public settledTimes;
-    /// A batch's last submission.
-    mapping(bytes32 jobId => mapping(uint32 batch => Submission)) public submitted;
-    /// Paid to providers for a job, token wei.
-    mapping(bytes32 jobId => uint256) public paid;
-    /// Tokens sent to the Escrow without a call of it.
-    uint256 public donated;
-    /// A call failed in a way that no interface declares: a panic, or the Escrow's own books being short.
-    bytes public broken;
-
-    constructor(
-        IToken token,
-        IEscrow escrow,
-        IProviderRegistry providers,
-        IJobRegistry jobs,
-        address[] memory accounts
-    ) {
-        (_TOKEN, _ESCROW, _PROVIDERS, _JOBS, actors) = (token, escrow, providers, jobs, accounts);
-    }
+    constructor(Parts memory parts, Settings memory settings, address[] memory accounts)
+        Model(parts, settings, accounts)
+    {}
 
     // Jobs
 
     function post(uint256 who, uint256 shape) external {
-        if (_posted.length == MAX_JOBS) return;
+        if (_posted.length == MAX_JOBS || _liveJobs() == MAX_LIVE_JOBS) return;
+        // The fuzzer likes small numbers, of which only small jobs would come.
+        shape = uint256(keccak256(abi.encode(shape)));
         Job memory job = Job({
             requester: _actor(who),
             nonce: uint64(_posted.length),
-            spec: keccak256(abi.encode(_spec())),
+            spec: keccak256(abi.encode(spec())),
             taskCount: uint32(_bound(shape, 1, 11)),
             batchSize: 1,
             fuelLimit: uint64(_bound(shape >> 32, 1, 5e9)),
-            startPrice: uint128(_bound(shape >> 64, 1, 2e18)),
-            maxPrice: 0,
-            rampStart: uint32(block.timestamp + _bound(shape >> 72, 0, 300)),
-            rampSeconds: uint32(_bound(shape >> 80, 1, 2000)),
+            startPrice: 1,
+            // Some take most of a stake for one lease.
+            maxPrice: uint128(_bound(shape >> 64, 1, shape % 4 == 0 ? 60e18 : 4e18)),
+            // Some ramps are over, some are to come.
+            rampStart: uint32(block.timestamp + _bound(shape >> 112, 0, 600) - 300),
+            rampSeconds: shape % 3 == 0 ? 0 : uint32(_bound(shape >> 120, 1, 3000)),
             // Some leases end before a successor would be active.
             leaseSeconds: uint32(_bound(shape >> 128, 5, 900)),
             windowSeconds: uint32(_bound(shape >> 160, 1, 400))
         });
-        job.maxPrice = job.startPrice + uint128(_bound(shape >> 96, 0, 2e18));
         job.batchSize = uint32(_bound(shape >> 192, (job.taskCount + 3) / 4, job.taskCount));
-        Contact memory contact = Contact(bytes32(uint256(1)), "");
-        bytes memory data = abi.encodeCall(IJobRegistry.post, (job, _spec(), contact, _none()));
-        if (_call("post", job.requester, address(_JOBS), data)) _posted.push(job);
+        job.startPrice = job.rampSeconds == 0 ? job.maxPrice : uint128(_bound(shape >> 200, 1, job.maxPrice));
+        _call("post", job.requester, address(_JOBS), _postData(job));
     }
 
     function cancel(uint256 pick, uint256 luck) external {
@@ -92,7 +61,9 @@ contract Handler is Test {
         uint32[] memory batches = new uint32[](two ? 2 : 1);
         batches[0] = batch;
         if (two) batches[1] = (batch + 1) % _batchCount(job);
-        _call("lease", _actor(who), address(_JOBS), abi.encodeCall(IJobRegistry.lease, (job, batches)));
+        // Often one whose stake is held already, up to more than it has.
+        address from = _provider(who, who % 4 < 3);
+        _call("lease", from, address(_JOBS), abi.encodeCall(IJobRegistry.lease, (job, batches)));
     }
 
     /// Somebody tries an overdue or running lease of another.
@@ -100,33 +71,36 @@ contract Handler is Test {
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Leased);
         if (!any) return;
         if (pick % 3 == 0) _passTo(job, batch, 1);
-        _call("succeed", _actor(who), address(_JOBS), abi.encodeCall(IJobRegistry.lease, (job, _one(batch))));
+        _call("succeed", _provider(who, false), address(_JOBS), abi.encodeCall(IJobRegistry.lease, (job, _one(batch))));
     }
 
     function submit(uint256 pick, uint256 who, uint64 fuel) external {
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Leased);
         if (!any) return;
-        Batch memory b = _JOBS.batchState(job, batch);
+        Ghost memory g = _ghostOf(job, batch);
         // Mostly the holder, else its predecessor or anybody.
         address from = _actor(who);
-        if (who % 4 < 2) from = b.provider;
-        else if (who % 4 == 2 && b.former != address(0)) from = b.former;
-        _submit("submit", from, job, batch, fuel);
+        // An open batch that nobody held has none.
+        if (who % 4 < 2 && g.holder != address(0)) from = g.holder;
+        else if (who % 4 == 2 && g.former != address(0)) from = g.former;
+        _call("submit", from, address(_JOBS), abi.encodeCall(IJobRegistry.submit, (job, _results(job, batch, fuel))));
     }
 
     function submitToOpen(uint256 pick, uint64 fuel) external {
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Open);
         if (!any) return;
-        address last = _JOBS.batchState(job, batch).provider;
+        address last = _ghostOf(job, batch).holder;
         if (last == address(0)) return;
-        _submit("submitToOpen", last, job, batch, fuel);
+        bytes memory data = abi.encodeCall(IJobRegistry.submit, (job, _results(job, batch, fuel)));
+        _call("submitToOpen", last, address(_JOBS), data);
     }
 
     function release(uint256 pick, uint256 luck) external {
         if (luck % 3 != 0) return;
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Leased);
         if (!any) return;
-        address from = _JOBS.batchState(job, batch).provider;
+        address from = _ghostOf(job, batch).holder;
+        if (from == address(0)) return;
         _call("release", from, address(_JOBS), abi.encodeCall(IJobRegistry.release, (job, _one(batch))));
     }
 
@@ -140,192 +114,344 @@ contract Handler is Test {
     function accept(uint256 pick, uint8 more) external {
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Submitted);
         if (!any) return;
-        uint32[] memory batches = new uint32[](more % 4 == 0 ? 2 : 1);
-        batches[0] = batch;
-        if (batches.length == 2) batches[1] = (batch + 1) % _batchCount(job);
-        Submission[] memory given = standing(job, batches);
-        // Now and then one that was never submitted.
-        if (more % 7 == 0) given[0].fuel += 1;
-        bytes memory data = abi.encodeCall(IJobRegistry.accept, (job, given));
-        if (_call("accept", job.requester, address(_JOBS), data) && more % 7 == 0) broken = data;
+        Submission[] memory given = _submissions(job, batch, more);
+        _call("accept", job.requester, address(_JOBS), abi.encodeCall(IJobRegistry.accept, (job, given)));
     }
 
-    function finalise(uint256 who, uint256 pick) external {
+    function finalise(uint256 who, uint256 pick, uint8 more) external {
         (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Submitted);
         if (!any) return;
         if (pick % 2 == 0) _passTo(job, batch, 0);
-        _call(
-            "finalise",
-            _actor(who),
-            address(_JOBS),
-            abi.encodeCall(IJobRegistry.finalise, (job, standing(job, _one(batch))))
-        );
+        Submission[] memory given = _submissions(job, batch, more);
+        _call("finalise", _actor(who), address(_JOBS), abi.encodeCall(IJobRegistry.finalise, (job, given)));
     }
 
-    // What is not part of a batch's life: one entry, so that most calls are
-
-    function aside(uint256 kind, uint256 who, uint256 a, uint256 b) external {
-        kind %= 12;
-        if (kind == 0) _settleAgain(a, b % 2 == 0);
-        else if (kind == 1) _register(who, a, b);
-        else if (kind == 2) _addStake(who, a);
-        else if (kind == 3) _setPayout(a, b);
-        else if (kind == 4) _requestExit(who, a);
-        else if (kind == 5) _cancelExit(who);
-        else if (kind == 6) _exit(who, a);
-        else if (kind == 7) _withdrawEarnings(who, a);
-        else if (kind == 8) _deposit(who, a, b);
-        else if (kind == 9) _withdraw(who, a);
-        else if (kind == 10) _burn(who);
-        else _donate(who, a);
-    }
-
-    function _register(uint256 who, uint256 payout, uint256 stake) private {
-        Contact memory contact = Contact(bytes32(uint256(1)), "");
-        bytes memory data = abi.encodeCall(
-            IProviderRegistry.register, (_actor(payout), contact, _bound(stake, 100e18, 300e18), _none())
-        );
-        _call("register", _actor(who), address(_PROVIDERS), data);
-    }
-
-    function _addStake(uint256 who, uint256 amount) private {
-        bytes memory data = abi.encodeCall(IProviderRegistry.addStake, (_bound(amount, 0, 50e18), _none()));
-        _call("addStake", _actor(who), address(_PROVIDERS), data);
-    }
-
-    function _setPayout(uint256 pick, uint256 payout) private {
-        address account = _actor(pick);
-        address from = _PROVIDERS.providerOf(account).payout;
-        bytes memory data = abi.encodeCall(IProviderRegistry.setPayout, (account, _actor(payout)));
-        _call("setPayout", from, address(_PROVIDERS), data);
-    }
-
-    function _requestExit(uint256 who, uint256 luck) private {
-        if (luck % 3 != 0) return;
-        _call("requestExit", _actor(who), address(_PROVIDERS), abi.encodeCall(IProviderRegistry.requestExit, ()));
-    }
-
-    function _cancelExit(uint256 who) private {
-        _call("cancelExit", _actor(who), address(_PROVIDERS), abi.encodeCall(IProviderRegistry.cancelExit, ()));
-    }
-
-    function _exit(uint256 who, uint256 luck) private {
-        uint256 exitAt = _PROVIDERS.providerOf(_actor(who)).exitAt;
-        // Time passes for all: not too often.
-        if (exitAt > block.timestamp && luck % 3 == 0) vm.warp(exitAt);
-        _call("exit", _actor(who), address(_PROVIDERS), abi.encodeCall(IProviderRegistry.exit, ()));
-    }
-
-    function _withdrawEarnings(uint256 who, uint256 pick) private {
-        bytes memory data = abi.encodeCall(IProviderRegistry.withdraw, (_actor(pick)));
-        _call("withdrawEarnings", _actor(who), address(_PROVIDERS), data);
-    }
-
-    function _deposit(uint256 who, uint256 to, uint256 amount) private {
-        bytes memory data = abi.encodeCall(IEscrow.deposit, (_actor(to), _bound(amount, 0, 20e18)));
-        _call("deposit", _actor(who), address(_ESCROW), data);
-    }
-
-    function _withdraw(uint256 who, uint256 amount) private {
-        uint256 available = _ESCROW.balanceOf(_actor(who)).available;
-        bytes memory data = abi.encodeCall(IEscrow.withdraw, (_bound(amount, 0, available + available / 16)));
-        _call("withdraw", _actor(who), address(_ESCROW), data);
-    }
-
-    function _burn(uint256 who) private {
-        _call("burn", _actor(who), address(_ESCROW), abi.encodeCall(IEscrow.burn, ()));
-    }
-
-    function _donate(uint256 who, uint256 amount) private {
-        amount = _bound(amount, 0, 1e15);
-        bytes memory data = abi.encodeCall(_TOKEN.transfer, (address(_ESCROW), amount));
-        if (_call("donate", _actor(who), address(_TOKEN), data)) donated += amount;
-    }
-
-    /// Tries to be paid twice.
-    function _settleAgain(uint256 pick, bool byAccept) private {
-        (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Settled);
-        if (!any) return;
-        bytes memory data = byAccept
-            ? abi.encodeCall(IJobRegistry.accept, (job, standing(job, _one(batch))))
-            : abi.encodeCall(IJobRegistry.finalise, (job, standing(job, _one(batch))));
-        _call("settleAgain", job.requester, address(_JOBS), data);
-    }
-
-    // Time
-
-    function pass(uint16 time) external {
-        uint256 elapsed = _bound(time, 1, 1000);
-        vm.warp(block.timestamp + elapsed);
-        vm.roll(block.number + 1 + elapsed / 12);
-    }
-
-    // What the invariants read
-
-    /// The last submissions of batches, nothing for those that have none.
-    function standing(Job memory job, uint32[] memory batches) public view returns (Submission[] memory list) {
-        bytes32 id = _JOBS.jobIdOf(job);
-        list = new Submission[](batches.length);
-        for (uint256 i = 0; i < batches.length; ++i) {
-            list[i] = submitted[id][batches[i]];
-            list[i].batch = batches[i];
+    /// Other terms for what is open of a job, which may continue another.
+    function amend(uint256 seed) external lucky(seed) {
+        if (_posted.length == 0 || _posted.length >= MAX_JOBS || _dice(3) == 0) return;
+        (Job memory job, uint32 batch,) = _find(_dice(1 << 64), BatchState.Open);
+        // What came last, which is continued mostly, or any.
+        if (_dice(2) == 0) job = _posted[_posted.length - 1];
+        Job memory terms = abi.decode(abi.encode(job), (Job));
+        terms.nonce = uint64(_posted.length);
+        uint256 part = _dice(4);
+        if (part == 0) (terms.maxPrice, terms.startPrice) = (job.maxPrice * 2, job.maxPrice * 2);
+        else if (part == 1) (terms.maxPrice, terms.startPrice) = (job.maxPrice / 2 + 1, job.maxPrice / 2 + 1);
+        else if (part == 2) (terms.leaseSeconds, terms.windowSeconds) = (job.windowSeconds, job.leaseSeconds);
+        if (_dice(8) == 0) {
+            terms.taskCount += 1;
+            bytes memory other = abi.encodeCall(IJobRegistry.amend, (job, terms, _none()));
+            bytes4 refusal = _openBatches(job) == 0 ? bytes4(0) : IJobRegistry.OtherWork.selector;
+            _refused("amend to other work", job.requester, address(_JOBS), other, refusal);
+            return;
+        }
+        bytes memory data = abi.encodeCall(IJobRegistry.amend, (job, terms, _none()));
+        bool again = isContinued[_idOf(job)];
+        if (_call("amend", job.requester, address(_JOBS), data)) {
+            if (again) successes["amend what continues"] += 1;
+            _leaseWhatStayed(job, batch);
         }
     }
 
-    function jobCount() external view returns (uint256) {
-        return _posted.length;
+    /// A job that was amended gives nothing away any more, not even to who held it last.
+    function _leaseWhatStayed(Job memory job, uint32 batch) private {
+        address last = _ghostOf(job, batch).holder;
+        if (_ghostOf(job, batch).state != BatchState.Cancelled) return;
+        if (last == address(0)) last = _provider(0, false);
+        bytes memory data = abi.encodeCall(IJobRegistry.lease, (job, _one(batch)));
+        _refused("lease of what was amended", last, address(_JOBS), data, IJobRegistry.JobIsCancelled.selector);
+        data = abi.encodeCall(IJobRegistry.submit, (job, _results(job, batch, 0)));
+        _refused("submit to what was amended", last, address(_JOBS), data, 0);
     }
 
-    function jobAt(uint256 i) external view returns (Job memory) {
-        return _posted[i];
+    /// A lease and a result, by who can: so that there is something to dispute.
+    function work(uint256 seed) external lucky(seed) {
+        _work();
     }
 
-    function actorCount() external view returns (uint256) {
-        return actors.length;
+    function _work() private {
+        (Job memory job, uint32 batch,) = _find(_dice(1 << 64), BatchState.Open);
+        if (_posted.length == 0 || _stateIn(_idOf(job), batch) != BatchState.Open) return;
+        address who = _actor(_dice(256));
+        for (uint256 i = 0; i < actors.length; ++i) {
+            if (_books[who].stake >= _books[who].held + _JOBS.leaseLock(job, batch) && !_books[who].exiting) break;
+            who = _actor(i);
+        }
+        if (!_call("lease", who, address(_JOBS), abi.encodeCall(IJobRegistry.lease, (job, _one(batch))))) return;
+        bytes memory data = abi.encodeCall(IJobRegistry.submit, (job, _results(job, batch, uint64(_dice(1 << 40)))));
+        _call("submit", who, address(_JOBS), data);
+    }
+
+    function dispute(uint256 seed) external lucky(seed) {
+        BatchState state = _dice(3) == 0 ? BatchState.Frozen : BatchState.Submitted;
+        (Job memory job, uint32 batch,) = _find(_dice(1 << 64), state);
+        if (_posted.length == 0) return;
+        if (_stateIn(_idOf(job), batch) != state) return _work();
+        if (state == BatchState.Frozen && block.timestamp >= _ghostOf(job, batch).time) return;
+        Standing memory about = _standingOf(_idOf(job), batch);
+        _dispute(address(_JOBS), about, abi.encode(job, _ghostOf(job, batch).submission));
+    }
+
+    function resolve(uint256 seed) external lucky(seed) {
+        (Job memory job, uint32 batch,) = _find(_dice(1 << 64), BatchState.Frozen);
+        if (_posted.length == 0 || _ghostOf(job, batch).state != BatchState.Frozen) return;
+        uint256 at = resolvableAt(_idOf(job), batch);
+        if (_dice(2) == 0) _passTo(at);
+        bytes memory data = abi.encodeCall(IJobRegistry.resolve, (job, _ghostOf(job, batch).submission));
+        address from = _actor(_dice(256));
+        if (block.timestamp < at) {
+            _refused("resolve early", from, address(_JOBS), data, IDisputes.TooEarly.selector);
+            return;
+        }
+        uint256 about = _disputeAbout[_idOf(job)][batch] - 1;
+        if (_call("resolve", from, address(_JOBS), data)) _countVerdict(about);
+    }
+
+    function reject(uint256 seed) external lucky(seed) {
+        if (_dice(3) != 0) return;
+        (Job memory job, uint32 batch,) = _find(_dice(1 << 64), BatchState.Submitted);
+        if (_posted.length == 0 || _ghostOf(job, batch).state != BatchState.Submitted) return;
+        bytes memory data = abi.encodeCall(IJobRegistry.reject, (job, _ghostOf(job, batch).submission, _none()));
+        if (_settings.arbiter == address(0)) {
+            _call("reject", job.requester, address(_JOBS), data);
+        } else {
+            _refused("reject", job.requester, address(_JOBS), data, IJobRegistry.HasArbiter.selector);
+        }
+    }
+
+    function _setJobContact(uint256 pick) internal override {
+        if (_posted.length == 0) return;
+        Job memory job = _posted[pick % _posted.length];
+        bytes memory data = abi.encodeCall(IJobRegistry.setContact, (job, Contact(0, "")));
+        _call("setJobContact", job.requester, address(_JOBS), data);
+    }
+
+    // What must be refused
+
+    function attack(uint256 kind, uint256 who, uint256 pick, uint256 change) external {
+        if (_posted.length == 0) return;
+        (Job memory job, uint32 batch,) = _find(pick, BatchState.Submitted);
+        // Where there is a result, mostly at it.
+        kind %= _ghostOf(job, batch).state == BatchState.Submitted && kind & 1 << 100 == 0 ? 5 : 11;
+        if (kind < 2) _settleWithAnotherPreimage(_actor(who), pick, change, kind == 0);
+        else if (kind == 2) _acceptOfAnother(_actor(who), pick);
+        else if (kind == 3) _settleTwiceInOneCall(pick, change % 2 == 0);
+        else if (kind == 4) _settleAsAnotherJob(_actor(who), pick, change);
+        else if (kind == 5) _useAnotherJob(_actor(who), pick, change);
+        else if (kind == 6) _takeTwiceInOneCall(_actor(who), pick, uint64(change));
+        else if (kind == 7) _callAsRegistry(_actor(who), _actor(pick), change);
+        else if (kind == 8) _postAgain(_actor(who), pick);
+        else if (kind == 9) _settleAgain(_actor(who), pick);
+        else _changeOfAnother(_actor(who), _actor(pick));
+    }
+
+    /// One word of what was submitted is another: the attacker's name, more fuel, a higher price.
+    function _settleWithAnotherPreimage(address who, uint256 pick, uint256 change, bool byAccept) private {
+        (Job memory job, uint32 batch, bool any) = _find(pick, BatchState.Submitted);
+        if (!any || _ghostOf(job, batch).state != BatchState.Submitted) return;
+        _passTo(job, batch, 0);
+        Submission[] memory given = new Submission[](1);
+        Submission memory s = _ghostOf(job, batch).submission;
+        uint256 part = change % 5;
+        if (part == 0) s.batch ^= 1;
+        else if (part == 1) s.provider = s.provider == who ? address(uint160(who) ^ 1) : who;
+        else if (part == 2) s.price = job.maxPrice == s.price ? s.price - 1 : job.maxPrice;
+        else if (part == 3) s.root = bytes32(uint256(s.root) ^ 1 << (change >> 8) % 256);
+        else s.fuel = s.fuel == type(uint64).max ? 0 : s.fuel + 1;
+        given[0] = s;
+        bytes memory data = byAccept
+            ? abi.encodeCall(IJobRegistry.accept, (job, given))
+            : abi.encodeCall(IJobRegistry.finalise, (job, given));
+        bytes4 refusal = part == 0 ? bytes4(0) : IJobRegistry.WrongSubmission.selector;
+        _refused("another preimage", byAccept ? job.requester : who, address(_JOBS), data, refusal);
+    }
+
+    function _settleAgain(address who, uint256 pick) private {
+        (Job memory job, uint32 batch,) = _find(pick, BatchState.Settled);
+        if (_ghostOf(job, batch).state != BatchState.Settled) return;
+        Submission[] memory given = new Submission[](1);
+        given[0] = _ghostOf(job, batch).submission;
+        bytes memory data = abi.encodeCall(IJobRegistry.accept, (job, given));
+        _refused("settle again", job.requester, address(_JOBS), data, IJobRegistry.WrongState.selector);
+        data = abi.encodeCall(IJobRegistry.finalise, (job, given));
+        _refused("settle again", who, address(_JOBS), data, IJobRegistry.WrongState.selector);
+    }
+
+    function _acceptOfAnother(address who, uint256 pick) private {
+        (Job memory job, uint32 batch,) = _find(pick, BatchState.Submitted);
+        if (who == job.requester) return;
+        bytes memory data = abi.encodeCall(IJobRegistry.accept, (job, _submissions(job, batch, 0)));
+        _refused("accept of another", who, address(_JOBS), data, IJobRegistry.NotRequester.selector);
+        data = abi.encodeCall(IJobRegistry.cancel, (job));
+        _refused("accept of another", who, address(_JOBS), data, IJobRegistry.NotRequester.selector);
+    }
+
+    function _settleTwiceInOneCall(uint256 pick, bool byAccept) private {
+        (Job memory job, uint32 batch,) = _find(pick, BatchState.Submitted);
+        if (_ghostOf(job, batch).state != BatchState.Submitted) return;
+        _passTo(job, batch, 0);
+        Submission[] memory given = new Submission[](2);
+        given[0] = given[1] = _ghostOf(job, batch).submission;
+        bytes memory data = byAccept
+            ? abi.encodeCall(IJobRegistry.accept, (job, given))
+            : abi.encodeCall(IJobRegistry.finalise, (job, given));
+        _refused("settle twice in a call", job.requester, address(_JOBS), data, IJobRegistry.WrongState.selector);
+    }
+
+    /// What was submitted to one job, given to another.
+    function _settleAsAnotherJob(address who, uint256 pick, uint256 other) private {
+        (Job memory job, uint32 batch,) = _find(pick, BatchState.Submitted);
+        Job memory second = _posted[other % _posted.length];
+        if (_ghostOf(job, batch).state != BatchState.Submitted || job.nonce == second.nonce) return;
+        Submission[] memory given = new Submission[](1);
+        given[0] = _ghostOf(job, batch).submission;
+        // Equal results of equal batches are the same preimage.
+        Submission memory there = _ghostOf(second, batch).submission;
+        if (keccak256(abi.encode(there)) == keccak256(abi.encode(given[0]))) return;
+        bytes memory data = abi.encodeCall(IJobRegistry.finalise, (second, given));
+        _refused("submission of another job", who, address(_JOBS), data, 0);
+        data = abi.encodeCall(IJobRegistry.accept, (second, given));
+        _refused("submission of another job", second.requester, address(_JOBS), data, 0);
+    }
+
+    /// A job with one field changed was never posted.
+    function _useAnotherJob(address who, uint256 pick, uint256 change) private {
+        (Job memory job, uint32 batch,) = _find(pick, BatchState(pick % 6));
+        Submission[] memory given = _submissions(job, batch, 0);
+        uint256 part = change % 12;
+        if (part == 0) job.requester = address(uint160(job.requester) ^ 1);
+        else if (part == 1) job.nonce += 1000;
+        else if (part == 2) job.spec = ~job.spec;
+        else if (part == 3) job.taskCount += 1;
+        else if (part == 4) job.batchSize += 1;
+        else if (part == 5) job.fuelLimit += 1;
+        else if (part == 6) job.startPrice -= 1;
+        else if (part == 7) job.maxPrice += 1;
+        else if (part == 8) job.rampStart += 1;
+        else if (part == 9) job.rampSeconds += 1;
+        else if (part == 10) job.leaseSeconds += 1;
+        else job.windowSeconds += 1;
+        bytes[7] memory calls = [
+            abi.encodeCall(IJobRegistry.cancel, (job)),
+            abi.encodeCall(IJobRegistry.lease, (job, _one(batch))),
+            abi.encodeCall(IJobRegistry.release, (job, _one(batch))),
+            abi.encodeCall(IJobRegistry.expire, (job, _one(batch))),
+            abi.encodeCall(IJobRegistry.submit, (job, _results(job, batch, 0))),
+            abi.encodeCall(IJobRegistry.accept, (job, given)),
+            abi.encodeCall(IJobRegistry.finalise, (job, given))
+        ];
+        for (uint256 i = 0; i < calls.length; ++i) {
+            address from = part != 0 && i % 2 == 0 ? job.requester : who;
+            _refused("another job", from, address(_JOBS), calls[i], IJobRegistry.UnknownJob.selector);
+        }
+    }
+
+    /// A batch twice in one call, for each call that takes several.
+    function _takeTwiceInOneCall(address who, uint256 pick, uint64 fuel) private {
+        (Job memory job, uint32 batch,) = _find(pick, BatchState(pick % 2));
+        uint32[] memory twice = new uint32[](2);
+        twice[0] = twice[1] = batch;
+        address last = _ghostOf(job, batch).holder;
+        if (last == address(0)) last = who;
+        Result[] memory results = new Result[](2);
+        results[0] = results[1] = _results(job, batch, fuel)[0];
+        _refused("twice in a call", who, address(_JOBS), abi.encodeCall(IJobRegistry.lease, (job, twice)), 0);
+        _refused("twice in a call", last, address(_JOBS), abi.encodeCall(IJobRegistry.release, (job, twice)), 0);
+        _refused("twice in a call", last, address(_JOBS), abi.encodeCall(IJobRegistry.submit, (job, results)), 0);
+        _refused("twice in a call", who, address(_JOBS), abi.encodeCall(IJobRegistry.expire, (job, twice)), 0);
+    }
+
+    function _callAsRegistry(address who, address victim, uint256 amount) private {
+        amount = _bound(amount, 0, 1e20);
+        bytes[10] memory calls = [
+            abi.encodeCall(IEscrow.lock, (victim, amount, _none())),
+            abi.encodeCall(IEscrow.stake, (victim, amount, _none())),
+            abi.encodeCall(IEscrow.hold, (victim, amount)),
+            abi.encodeCall(IEscrow.free, (victim, amount)),
+            abi.encodeCall(IEscrow.expire, (victim, amount, amount)),
+            abi.encodeCall(IEscrow.pay, (victim, who, amount, 0, 0, 1, true)),
+            abi.encodeCall(IEscrow.refund, (victim, amount)),
+            abi.encodeCall(IEscrow.setExiting, (victim, true)),
+            abi.encodeCall(IEscrow.leave, (victim, who)),
+            abi.encodeCall(IEscrow.payOut, (victim, who))
+        ];
+        for (uint256 i = 0; i < calls.length; ++i) {
+            _refused("call as registry", who, address(_ESCROW), calls[i], IEscrow.NotRegistry.selector);
+        }
+    }
+
+    function _postAgain(address who, uint256 pick) private {
+        Job memory job = _posted[pick % _posted.length];
+        bytes4 refusal = who == job.requester ? IJobRegistry.JobExists.selector : IJobRegistry.NotRequester.selector;
+        _refused("post again", who, address(_JOBS), _postData(job), refusal);
+    }
+
+    /// A provider's key changes no payout address, and nobody's earnings move by another's word.
+    function _changeOfAnother(address who, address victim) private {
+        address payout = payoutOf(victim);
+        if (who == payout) return;
+        bytes memory data = abi.encodeCall(IProviderRegistry.setPayout, (victim, who));
+        _refused("change of another", who, address(_PROVIDERS), data, IProviderRegistry.NotPayout.selector);
+        if (who == victim || payout == address(0)) return;
+        data = abi.encodeCall(IProviderRegistry.withdraw, (victim));
+        _refused("change of another", who, address(_PROVIDERS), data, IProviderRegistry.NotPayout.selector);
     }
 
     // Inner
 
-    function _submit(string memory name, address from, Job memory j, uint32 batch, uint64 fuel) private {
-        Result[] memory results = new Result[](1);
-        uint256 limit = uint256(j.fuelLimit) * j.batchSize;
+    function _postData(Job memory job) private pure returns (bytes memory) {
+        return abi.encodeCall(IJobRegistry.post, (job, spec(), Contact(bytes32(uint256(1)), ""), _none()));
+    }
+
+    /// Of every four two are right, one is wrong, and one is made up.
+    function _results(Job memory job, uint32 batch, uint64 fuel) private view returns (Result[] memory results) {
+        results = new Result[](1);
+        if (fuel % 4 < 3) {
+            uint32 first = batch * job.batchSize;
+            uint32 tasks = first + job.batchSize > job.taskCount ? job.taskCount - first : job.batchSize;
+            (bytes32 root, uint64 sum) =
+                Results.root(Results.leaves(first, tasks, job.fuelLimit, _OUTPUT_ROOT, fuel % 4 / 2));
+            results[0] = Result(batch, root, sum, 0);
+            return results;
+        }
+        uint256 limit = uint256(job.fuelLimit) * job.batchSize;
         results[0] = Result(batch, keccak256(abi.encode(fuel)), uint64(_bound(fuel, 0, limit + limit / 64)), 0);
-        _call(name, from, address(_JOBS), abi.encodeCall(IJobRegistry.submit, (j, results)));
     }
 
-    function _call(string memory name, address from, address to, bytes memory data) private returns (bool ok) {
-        bytes memory answer;
-        vm.recordLogs();
-        vm.prank(from);
-        (ok, answer) = to.call(data);
-        if (ok) {
-            successes[name] += 1;
-            _readLogs();
-            return true;
+    /// What was submitted for `first`, and for the job's other batches as `more` says, in its order.
+    function _submissions(Job memory job, uint32 first, uint8 more) private view returns (Submission[] memory given) {
+        uint32 count = _batchCount(job);
+        given = new Submission[](count);
+        given[0] = _ghostOf(job, first).submission;
+        uint256 length = 1;
+        for (uint32 i = 1; i < count; ++i) {
+            Ghost memory g = _ghostOf(job, (first + i) % count);
+            if (more >> i & 1 == 0 || g.state != BatchState.Submitted) continue;
+            given[length++] = g.submission;
         }
-        bytes4 selector = bytes4(answer);
-        bool bookkeeping = selector == IEscrow.LockedTooSmall.selector || selector == IEscrow.NotRegistry.selector;
-        if (answer.length < 4 || selector == bytes4(0x4e487b71) || bookkeeping) broken = bytes.concat(data, answer);
-    }
-
-    function _readLogs() private {
-        Vm.Log[] memory logs = vm.getRecordedLogs();
-        for (uint256 i = 0; i < logs.length; ++i) {
-            if (logs[i].topics[0] == IJobRegistry.ResultSubmitted.selector) _remember(logs[i]);
-            if (logs[i].topics[0] != IJobRegistry.BatchSettled.selector) continue;
-            (uint32 batch, uint256 payment,,) = abi.decode(logs[i].data, (uint32, uint256, uint256, bool));
-            settledTimes[logs[i].topics[1]][batch] += 1;
-            paid[logs[i].topics[1]] += payment;
+        assembly {
+            mstore(given, length)
         }
     }
 
-    /// As everybody does who settles: from the log.
-    function _remember(Vm.Log memory log) private {
-        Submission memory given;
-        (given.batch, given.price, given.root, given.fuel,,) =
-            abi.decode(log.data, (uint32, uint128, bytes32, uint64, bytes32, uint32));
-        given.provider = address(uint160(uint256(log.topics[2])));
-        submitted[log.topics[1]][given.batch] = given;
+    /// Jobs with a batch that is not final.
+    function _liveJobs() private view returns (uint256 live) {
+        for (uint256 i = 0; i < _posted.length; ++i) {
+            (bytes32 id, uint32 batches) = (_idOf(_posted[i]), _batchCount(_posted[i]));
+            uint32 batch = 0;
+            while (batch < batches && !_isLive(_stateIn(id, batch))) ++batch;
+            if (batch < batches) ++live;
+        }
+    }
+
+    function _isLive(BatchState state) private pure returns (bool) {
+        return state != BatchState.Settled && state != BatchState.Cancelled;
+    }
+
+    function _openBatches(Job memory job) private view returns (uint256 open) {
+        for (uint32 batch = 0; batch < _batchCount(job); ++batch) {
+            if (_stateIn(_idOf(job), batch) == BatchState.Open) ++open;
+        }
     }
 
     /// A batch in `state`, from a place that `pick` chooses; any batch when there is none.
@@ -334,10 +460,10 @@ contract Handler is Test {
         if (count == 0) return (j, 0, false);
         for (uint256 i = 0; i < count; ++i) {
             j = _posted[(pick % count + i) % count];
-            uint32 batches = _batchCount(j);
+            (bytes32 id, uint32 batches) = (_idOf(j), _batchCount(j));
             for (uint32 k = 0; k < batches; ++k) {
                 batch = uint32((pick >> 8) % batches + k) % batches;
-                if (_JOBS.batchState(j, batch).state == state) return (j, batch, true);
+                if (_stateIn(id, batch) == state) return (j, batch, true);
             }
         }
         return (j, batch, true);
@@ -345,28 +471,14 @@ contract Handler is Test {
 
     /// To `more` seconds after the deadline of the batch's lease or window, if that is still to come.
     function _passTo(Job memory j, uint32 batch, uint256 more) private {
-        uint256 at = _JOBS.batchState(j, batch).time + more;
-        if (at <= block.timestamp) return;
-        vm.roll(block.number + 1 + (at - block.timestamp) / 12);
-        vm.warp(at);
+        _passTo(_JOBS.batchState(j, batch).time + more);
     }
 
-    function _batchCount(Job memory j) private pure returns (uint32) {
-        return (j.taskCount + j.batchSize - 1) / j.batchSize;
+    /// Mostly one that is registered, and one whose stake is held if `busy`, looked for from `pick` on.
+    function _provider(uint256 pick, bool busy) private view returns (address provider) {
+        for (uint256 i = 0; i < actors.length; ++i) {
+            provider = _actor(pick % actors.length + i);
+            if (busy ? bookOf(provider).held != 0 : payoutOf(provider) != address(0)) break;
+        }
     }
-
-    function _actor(uint256 pick) private view returns (address) {
-        return actors[pick % actors.length];
-    }
-
-    function _spec() private pure returns (Spec memory) {
-        return Spec(bytes32(uint256(1)), bytes32(uint256(2)), bytes32(uint256(3)), bytes32(uint256(4)), 1 << 20, 0);
-    }
-
-    function _one(uint32 batch) private pure returns (uint32[] memory batches) {
-        batches = new uint32[](1);
-        batches[0] = batch;
-    }
-
-    function _none() private pure returns (Permit memory permit) {}
 }

@@ -18,7 +18,7 @@ use conun_bindings::{
 
 use crate::net::PeerContact;
 
-/// Where a batch stands.
+/// Where a batch stands, in the order of the contract's `BatchState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum BatchStage {
@@ -32,6 +32,8 @@ pub enum BatchStage {
     Settled,
     /// Cancelled while open; final.
     Cancelled,
+    /// The result is disputed: nobody is paid until that is over.
+    Frozen,
 }
 
 /// A batch as the logs tell it.
@@ -242,9 +244,7 @@ impl Index {
                 }
             }
             E::LeaseExpired(event) => {
-                if let Some(entry) = self.providers.get_mut(&event.provider) {
-                    entry.stake = entry.stake.saturating_sub(event.bond);
-                }
+                self.slash(event.provider, event.bond);
                 self.reopen(event.jobId, event.batch, (hash, "expire"), Some((event.provider, block)));
             }
             E::LeaseReleased(event) => self.reopen(event.jobId, event.batch, (hash, "release"), None),
@@ -255,6 +255,58 @@ impl Index {
                 let open = entry.batches.iter_mut().filter(|batch| batch.stage == BatchStage::Open);
                 open.for_each(|batch| batch.stage = BatchStage::Cancelled);
             }
+            E::JobAmended(event) => self.amend(event, hash, block),
+            E::BatchFrozen(event) => {
+                if let Some(batch) = self.batch(event.jobId, event.batch, hash, "dispute") {
+                    batch.stage = BatchStage::Frozen;
+                }
+            }
+            E::BatchResolved(event) => {
+                self.slash(event.provider, event.slashed);
+                // The result stands: it can be paid.
+                if event.verdict == 0 {
+                    let Some(batch) = self.batch(event.jobId, event.batch, hash, "resolve") else { return };
+                    batch.stage = BatchStage::Submitted;
+                    return;
+                }
+                let Some(batch) = self.batch(event.jobId, event.batch, hash, "resolve") else { return };
+                (batch.expiries, batch.root, batch.fuel) = (0, B256::ZERO, 0);
+                self.reopen(event.jobId, event.batch, (hash, "resolve"), None);
+            }
+            E::BatchRejected(event) => {
+                self.slash(event.provider, event.bond);
+                let Some(batch) = self.batch(event.jobId, event.batch, hash, "reject") else { return };
+                batch.stage = BatchStage::Settled;
+                if let Some(entry) = self.jobs.get_mut(&event.jobId) {
+                    entry.refunded += event.refund;
+                }
+            }
+        }
+    }
+
+    /// The batches that are open go on under another id; the old job's cancellation is the next log.
+    fn amend(&mut self, event: JobRegistry::JobAmended, hash: TxHash, block: u64) {
+        let Some(old) = self.touch(event.from, hash, "amend") else { return };
+        let moved = |batch: &BatchEntry| match batch.stage {
+            BatchStage::Open => BatchEntry::NEW,
+            _ => BatchEntry { stage: BatchStage::Cancelled, ..BatchEntry::NEW },
+        };
+        let entry = JobEntry {
+            job: event.terms,
+            deposit: event.deposit,
+            block,
+            batches: old.batches.iter().map(moved).collect(),
+            refunded: U256::ZERO,
+            transactions: BTreeMap::from([(hash, "amend")]),
+            ..old.clone()
+        };
+        self.order.push(event.jobId);
+        self.jobs.insert(event.jobId, entry);
+    }
+
+    fn slash(&mut self, provider: Address, amount: U256) {
+        if let Some(entry) = self.providers.get_mut(&provider) {
+            entry.stake = entry.stake.saturating_sub(amount);
         }
     }
 
@@ -330,7 +382,9 @@ impl Index {
         let mut locked = U256::ZERO;
         for entry in self.jobs.values() {
             for (number, batch) in (0..).zip(&entry.batches) {
-                if batch.provider == provider && matches!(batch.stage, BatchStage::Leased | BatchStage::Submitted) {
+                if batch.provider == provider
+                    && matches!(batch.stage, BatchStage::Leased | BatchStage::Submitted | BatchStage::Frozen)
+                {
                     locked += job::lease_lock(&entry.job, number, audit_floor_bps);
                 }
             }

@@ -77,7 +77,7 @@ pub async fn register(
     let account = signer.address();
     let registry = ProviderRegistry::new(contracts.providers, &provider);
     let known = registry.providerOf(account).call().await?;
-    let registered = !known.registeredBlock.is_zero();
+    let registered = known.payout != Address::ZERO;
     if ProviderConfig::file(folder).exists() {
         let taken = Error::FolderTaken(folder.to_owned());
         return Err(if registered { Error::AlreadyRegistered(account) } else { taken });
@@ -122,7 +122,7 @@ pub async fn register(
 /// If the chain fails.
 pub async fn is_registered(provider: &DynProvider, contracts: &Contracts, account: Address) -> Result<bool, Error> {
     let registry = ProviderRegistry::new(contracts.providers, provider);
-    Ok(!registry.providerOf(account).call().await?.registeredBlock.is_zero())
+    Ok(registry.providerOf(account).call().await?.payout != Address::ZERO)
 }
 
 /// Block time.

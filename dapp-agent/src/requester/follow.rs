@@ -60,7 +60,7 @@ struct Following {
 }
 
 fn has_result(batch: &BatchEntry) -> bool {
-    matches!(batch.stage, BatchStage::Submitted | BatchStage::Settled)
+    matches!(batch.stage, BatchStage::Submitted | BatchStage::Frozen | BatchStage::Settled)
 }
 
 impl Following {
@@ -279,7 +279,7 @@ fn report(entry: &JobEntry, told: &mut Vec<Option<(BatchStage, Address)>>, tell:
         let provider = batch.provider;
         match batch.stage {
             BatchStage::Open if before.is_some() => tell(Progress::Reopened { batch: number }, entry),
-            BatchStage::Open | BatchStage::Cancelled => {}
+            BatchStage::Open | BatchStage::Frozen | BatchStage::Cancelled => {}
             BatchStage::Leased => tell(Progress::Leased { batch: number, provider }, entry),
             BatchStage::Submitted => tell(Progress::Submitted { batch: number, provider, fuel: batch.fuel }, entry),
             BatchStage::Settled => {

@@ -137,9 +137,9 @@ impl World {
         for (number, batch) in (0..).zip(&entry.batches) {
             let stored = registry.batchState(entry.job.clone(), number).call().await.unwrap();
             assert_eq!(stored.state, batch.stage as u8, "{batch:?}");
-            let hash = U256::from_be_bytes(keccak256(batch.submission(number).abi_encode()).0) % (U256::from(1) << 190);
+            let hash = U256::from_be_bytes(keccak256(batch.submission(number).abi_encode()).0) % (U256::from(1) << 189);
             match batch.stage {
-                BatchStage::Submitted | BatchStage::Settled => {
+                BatchStage::Submitted | BatchStage::Frozen | BatchStage::Settled => {
                     assert_eq!(U256::from(stored.submission), hash, "{batch:?}")
                 }
                 BatchStage::Open | BatchStage::Cancelled => assert_eq!(stored.provider, batch.previous, "{batch:?}"),
@@ -148,7 +148,7 @@ impl World {
                     assert_eq!((stored.price, u64::from(stored.time)), (batch.price, batch.deadline), "{batch:?}");
                 }
             }
-            if !matches!(batch.stage, BatchStage::Submitted | BatchStage::Settled) {
+            if !matches!(batch.stage, BatchStage::Submitted | BatchStage::Frozen | BatchStage::Settled) {
                 assert_eq!(u32::from(stored.expiries), batch.expiries, "{batch:?}");
             }
         }

@@ -49,7 +49,7 @@ async fn a_revert_carries_its_data() {
     let contracts = deployed(&provider).await;
     let registry = JobRegistry::new(contracts.jobs, &provider);
     let job = JobRegistry::Job { requester: STRANGER, ..empty_job() };
-    let error = registry.leaseLock(job.clone(), 7).call().await.unwrap_err();
+    let error = registry.batchState(job.clone(), 7).call().await.unwrap_err();
     assert!(error.as_revert_data().is_some(), "{error}");
     let unknown = registry.finalise(job, Vec::new()).call().await.map(drop).unwrap_err();
     let unknown = conun_bindings::revert::describe(&unknown.as_revert_data().unwrap());

@@ -14,7 +14,17 @@ fn artifact(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
 }
 
-const CONTRACTS: [&str; 6] = ["ConunToken", "Deployment", "Escrow", "JobRegistry", "ProviderRegistry", "Reputation"];
+const CONTRACTS: [&str; 9] = [
+    "ConunToken",
+    "Deployment",
+    "Disputes",
+    "Escrow",
+    "JobRegistry",
+    "JobRules",
+    "ProviderRegistry",
+    "ReplicaRegistry",
+    "Reputation",
+];
 
 #[test]
 fn artifacts_were_compiled_from_the_sources_on_disk() {
