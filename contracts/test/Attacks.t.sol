@@ -27,7 +27,7 @@ import {RegionTree} from "./RegionTree.sol";
 /// | rule 6, cheap checks | ReplicaRegistryVote: aCheck_needsTheCheckFee |
 /// | rule 7, post until the lot suits | ReplicaRegistryPost: cancel_refundsOpenBatchesAndBurnsTheFee, theLot_widensWithinALeaseAndBeforeTheRamp, theRamp_isSoonEnoughForTheSeedToBeRead |
 /// | rule 7, fresh accounts, lost seed | ReplicaRegistryLease: whoRegistersAtOrAfterThePost_comesLast, theSeed_isStoredByTheFirstLease_ofAnyBatch |
-/// | rule 8, accept decides a vote | ReplicaRegistryVote: accept_waitsForTheWindow_whereSomebodyDissents, accept_doesNotMakeAVoteThatWasNone |
+/// | rule 8, accept decides a vote | ReplicaRegistryAccept: accept_waitsForTheWindow_whereSomebodyDissents, accept_doesNotMakeAVoteThatWasNone |
 /// | rule 9, withheld inputs | JobRegistryLease: release_inTheFirstQuarterReturnsStakeWithoutAMark, expire_doublesTheBond.. |
 /// | rule 10, moved deadlines | ReplicaRegistryLease: theCommitDeadline_neverMoves; Amend: leasedBatch_isFinishedAndPaidUnderTheOldTerms |
 /// | rule 10, exit before the end | Deployment: constructor_refusesBadSettings; Disputes: provider_cannotExitWhileItsResultIsFrozen |
@@ -36,15 +36,15 @@ import {RegionTree} from "./RegionTree.sol";
 /// | rule 11, no court | Reject: reject_costsTheRequesterMoreThanAccepting |
 /// | rule 12, fuel in padding | Disputes: challenge_takesEveryLeafOfTheTreePaddingIncluded |
 /// | A1, garbage | Arithmetic: leaseLock_coversWorstCaseTimesOddsOfNoAudit; ReplicaRegistryVote: dissent_losesTheStakeAndTheRecord |
-/// | A2, copies | ReplicaRegistryVote: aCopiedCommitment_doesNotReveal_andLosesTheStake |
+/// | A2, copies | ReplicaRegistryReveal: aCopiedCommitment_doesNotReveal_andLosesTheStake |
 /// | A3, front-run claim, permit, cancel | JobRegistryLease: lease_refusesWhatIsNotOpen; JobRegistryPost: post_worksByPermitEvenWhenItWasFrontRun, cancel_leavesLeased.. |
 /// | A4, squatting | JobRegistryLease: expire_doublesTheBondOfABatchUpToTheLock, lease_expiresAnotherLeaseThatIsOver |
 /// | A5, colluding majority | DisputesVote: wrongResult_costsAllThatAgreedAndFreesWhoDissented |
 /// | A6, fresh identity | ProviderRegistry: registration_afterAnExitStartsAfresh |
 /// | A8, silent requester | JobRegistryResult: finalise_byAnyoneAfterTheWindowPays |
-/// | A13, odd token | Escrow: lock_refusesATokenThatMovesLess, lock_refusesATokenThatMovesLessForStakeToo |
+/// | A13, odd token | OddTokens: feeOnTransfer_isRefusedWhereAnExactAmountIsLocked, tokenThatTakesOnTheWay_isRefused |
 /// | A14, re-entrant arbiter | Disputes: arbiterThatRulesWhileItIsAsked_isHeard, arbiterThatReverts_leavesNoChallenge |
-/// | A15, replay | JobRegistryPost: jobIdOf_coversChainContractAndEveryField; ReplicaRegistryVote: aCommitmentForAnotherBatch_doesNotOpenThisOne |
+/// | A15, replay | JobRegistryPost: jobIdOf_coversChainContractAndEveryField; ReplicaRegistryReveal: aCommitmentForAnotherBatch_doesNotOpenThisOne |
 contract AttacksTest is DisputeFixture {
     // Rules
 
