@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-import {IDeployment, Part, Settings} from "./interfaces/IDeployment.sol";
-import {IDisputes, Standing, Verdict} from "./interfaces/IDisputes.sol";
-import {Balance, IEscrow, Mark, Permit, Share, Voter} from "./interfaces/IEscrow.sol";
+import {ReplicaLeases} from "./ReplicaLeases.sol";
+import {Standing, Verdict} from "./interfaces/IDisputes.sol";
+import {Mark, Permit, Share} from "./interfaces/IEscrow.sol";
 import {Contact, Job, Spec} from "./interfaces/IJobRegistry.sol";
-import {IJobRules} from "./interfaces/IJobRules.sol";
 import {
     BallotState,
     Commitment,
@@ -21,39 +19,16 @@ import {
     Vote
 } from "./interfaces/IReplicaRegistry.sol";
 import {Ballot, Ballots, Replica} from "./libraries/Ballots.sol";
-import {BlockHash} from "./libraries/BlockHash.sol";
 import {Jobs} from "./libraries/Jobs.sol";
 import {Openings} from "./libraries/Openings.sol";
 import {Votes} from "./libraries/Votes.sol";
 
 /// @title Jobs whose batches several providers execute: commit, reveal, vote; audits by lot
-/// @dev Like JobRegistry it stores no job, and of each provider's work on a batch one slot.
-contract ReplicaRegistry is IReplicaRegistry {
+/// @dev Like JobRegistry it stores no job, and of each provider's work on a batch one slot. Leases are in {ReplicaLeases}.
+contract ReplicaRegistry is ReplicaLeases {
     using Votes for ReplicatedJob;
     using Jobs for Job;
     using SafeCast for uint256;
-
-    uint256 private constant BPS = 10_000;
-    /// Even where every batch is audited a lease locks what it may earn.
-    uint256 private constant MOST_AUDIT_BPS = 5000;
-    /// Words of a ReplicatedJob.
-    uint256 private constant JOB_WORDS = 19;
-
-    /// Of the deployment: a chain that takes another id keeps its jobs.
-    uint256 private immutable _CHAIN_ID = block.chainid;
-    IEscrow private immutable _ESCROW;
-    IJobRules private immutable _RULES;
-    IDisputes private immutable _DISPUTES;
-    uint256 private immutable _BACKUP_DELAY;
-    uint256 private immutable _EXPIRY_BOND_BPS;
-    uint256 private immutable _AUDIT_FLOOR_BPS;
-    uint256 private immutable _FAULTY_BPS;
-    uint256 private immutable _FEE_BPS;
-    uint256 private immutable _CHECK_FEE;
-    uint256 private immutable _MIN_STAKE;
-
-    mapping(bytes32 jobId => mapping(uint32 batch => Ballot)) private _ballots;
-    mapping(bytes32 jobId => mapping(uint32 batch => mapping(address provider => Replica))) private _replicas;
 
     /// What the votes of a batch come to.
     struct Count {
@@ -69,21 +44,6 @@ contract ReplicaRegistry is IReplicaRegistry {
         /// Token wei: what its votes are paid, and what else the requester pays.
         uint256 paid;
         uint256 burned;
-    }
-
-    constructor() {
-        IDeployment deployment = IDeployment(msg.sender);
-        Settings memory settings = deployment.settings();
-        _ESCROW = IEscrow(deployment.addressOf(Part.Escrow));
-        _DISPUTES = IDisputes(deployment.addressOf(Part.Disputes));
-        _RULES = IJobRules(deployment.addressOf(Part.JobRules));
-        _BACKUP_DELAY = settings.successorDelayBlocks;
-        _EXPIRY_BOND_BPS = settings.expiryBondBps;
-        _AUDIT_FLOOR_BPS = settings.auditFloorBps;
-        _FAULTY_BPS = settings.faultyBps;
-        _FEE_BPS = settings.feeBps;
-        _CHECK_FEE = settings.checkFee;
-        _MIN_STAKE = settings.minStake;
     }
 
     /// @inheritdoc IReplicaRegistry
@@ -121,90 +81,6 @@ contract ReplicaRegistry is IReplicaRegistry {
         _ballots[jobId][0] = head.cancelled();
         emit JobCancelled(jobId, open, refund - burned, burned);
         if (refund != 0) _ESCROW.settle(msg.sender, refund - burned, burned, 0, new Share[](0));
-    }
-
-    /// @inheritdoc IReplicaRegistry
-    function lease(ReplicatedJob calldata job, uint32[] calldata batches) external {
-        (bytes32 jobId,) = _posted();
-        if (batches.length == 0) revert NothingGiven();
-        Voter memory voter = _enter(job, batches);
-        uint16 step = job.job.step();
-        uint32 deadline = (block.timestamp + job.job.leaseSeconds).toUint32();
-        Replica replica = Ballots.leased(step, voter.checks, deadline, false, address(0));
-        for (uint256 i = 0; i < batches.length; ++i) {
-            uint32 number = batches[i];
-            Ballot ballot = _checkTurn(job, jobId, number, _ballots[jobId][number], voter);
-            if (ballot.state() == BallotState.Open) {
-                Ballot head = _ballots[jobId][0];
-                if (head.isCancelled()) revert JobIsCancelled(jobId);
-                _ballots[jobId][0] = head.withOpenCount(head.openCount() - 1);
-                ballot = ballot.withState(BallotState.Committing).withWanted(job.assurance.replicas)
-                    .withTime((block.timestamp + 2 * uint256(job.job.leaseSeconds)).toUint32());
-            }
-            _checkRound(number, ballot);
-            if (ballot.leased() + ballot.committed() >= ballot.wanted()) revert NoFreeSlot(number);
-            _replicaIn(jobId, number, msg.sender, ReplicaState.None);
-            _replicas[jobId][number][msg.sender] = replica;
-            _set(jobId, number, ballot.withLeased(ballot.leased() + 1));
-        }
-        emit ReplicasLeased(jobId, msg.sender, batches, job.job.priceAt(step), deadline);
-    }
-
-    /// @inheritdoc IReplicaRegistry
-    function backUp(ReplicatedJob calldata job, uint32 number, address straggler) external {
-        (bytes32 jobId,) = _posted();
-        Replica late = _lateReplica(job, jobId, number, straggler);
-        _replicaIn(jobId, number, msg.sender, ReplicaState.None);
-        uint32[] memory batches = new uint32[](1);
-        batches[0] = number;
-        Voter memory voter = _enter(job, batches);
-        _checkTurn(job, jobId, number, _ballots[jobId][number], voter);
-        uint16 step = job.job.step();
-        uint256 activeBlock = block.number + _BACKUP_DELAY;
-        _replicas[jobId][number][straggler] = late.withRival(msg.sender);
-        _replicas[jobId][number][msg.sender] = Ballots.leased(step, voter.checks, activeBlock, true, straggler);
-        emit BackupLeased(jobId, msg.sender, number, straggler, job.job.priceAt(step), activeBlock);
-    }
-
-    /// @inheritdoc IReplicaRegistry
-    function release(ReplicatedJob calldata job, uint32[] calldata batches) external {
-        (bytes32 jobId,) = _posted();
-        if (batches.length == 0) revert NothingGiven();
-        uint256 freed;
-        for (uint256 i = 0; i < batches.length; ++i) {
-            uint32 number = batches[i];
-            Ballot ballot = _ballotAt(job, jobId, number);
-            Replica replica = _replicaIn(jobId, number, msg.sender, ReplicaState.Leased);
-            freed += leaseLock(job, number);
-            emit LeaseReleased(jobId, msg.sender, number);
-            if (_isBeaten(jobId, number, replica)) {
-                _replicas[jobId][number][msg.sender] = Replica.wrap(uint256(ReplicaState.Done));
-                continue;
-            }
-            uint256 until =
-                replica.isBackup() ? replica.activeBlock() : replica.deadline() - job.job.leaseSeconds * 3 / 4;
-            if ((replica.isBackup() ? block.number : block.timestamp) > until) revert TooLate(number, until);
-            _replicas[jobId][number][msg.sender] = Replica.wrap(0);
-            _leave(job, jobId, number, ballot, replica);
-        }
-        _ESCROW.free(msg.sender, freed);
-    }
-
-    /// @inheritdoc IReplicaRegistry
-    function expire(ReplicatedJob calldata job, uint32 number, address provider) external {
-        (bytes32 jobId,) = _posted();
-        Ballot ballot = _ballotAt(job, jobId, number);
-        Replica replica = _replicaIn(jobId, number, provider, ReplicaState.Leased);
-        if (_isBeaten(jobId, number, replica)) revert SlotTaken(number);
-        uint256 deadline = replica.isBackup() ? ballot.time() : Math.min(replica.deadline(), ballot.time());
-        if (block.timestamp <= deadline) revert TooEarly(number, deadline);
-        uint256 expiries = ballot.expiries();
-        uint256 stake = leaseLock(job, number);
-        uint256 bond = Math.min((job.job.worst(number) * _EXPIRY_BOND_BPS / BPS) << expiries, stake);
-        _replicas[jobId][number][provider] = Replica.wrap(uint256(ReplicaState.Done));
-        _leave(job, jobId, number, ballot.withExpiries(Math.min(expiries + 1, 15)), replica);
-        emit LeaseExpired(jobId, provider, number, bond);
-        _ESCROW.expire(provider, stake, bond);
     }
 
     /// @inheritdoc IReplicaRegistry
@@ -335,189 +211,6 @@ contract ReplicaRegistry is IReplicaRegistry {
         } else {
             _end(job, count, BallotState.Overturned, verdict);
         }
-    }
-
-    /// @inheritdoc IReplicaRegistry
-    function jobIdOf(ReplicatedJob calldata) external view returns (bytes32) {
-        return _jobId();
-    }
-
-    /// @inheritdoc IReplicaRegistry
-    function ballotOf(bytes32 jobId, uint32 batch) external view returns (Ballot) {
-        return _ballots[jobId][batch];
-    }
-
-    /// @inheritdoc IReplicaRegistry
-    function replicaOf(bytes32 jobId, uint32 batch, address provider) external view returns (Replica) {
-        return _replicas[jobId][batch][provider];
-    }
-
-    /// @inheritdoc IReplicaRegistry
-    function opensAt(ReplicatedJob calldata job, uint32 batch, address provider) external view returns (uint256 at) {
-        (bytes32 jobId,) = _posted();
-        Balance memory entry = _ESCROW.balanceOf(provider);
-        Voter memory voter = Voter(entry.stake, entry.stakedBlock, 0);
-        (at,) = _turn(job, jobId, batch, _ballotAt(job, jobId, batch), provider, voter);
-    }
-
-    /// @inheritdoc IReplicaRegistry
-    function leaseLock(ReplicatedJob calldata job, uint32 batch) public view returns (uint256) {
-        uint256 share = Math.min(Math.max(job.assurance.auditBps, _AUDIT_FLOOR_BPS), MOST_AUDIT_BPS);
-        // A worst case is below 2^192.
-        unchecked {
-            return (job.job.worst(batch) * (BPS - share) + share - 1) / share;
-        }
-    }
-
-    /// The job is the first argument of every call, nineteen words without a pointer: these bytes are abi.encode(job).
-    function _jobId() private view returns (bytes32) {
-        return keccak256(abi.encode(_CHAIN_ID, address(this), keccak256(msg.data[4:4 + 32 * JOB_WORDS])));
-    }
-
-    function _posted() private view returns (bytes32 jobId, Ballot head) {
-        jobId = _jobId();
-        head = _ballots[jobId][0];
-        if (!head.isPosted()) revert UnknownJob(jobId);
-    }
-
-    function _asRequester(ReplicatedJob calldata job) private view returns (bytes32 jobId, Ballot head) {
-        (jobId, head) = _posted();
-        if (msg.sender != job.job.requester) revert NotRequester(msg.sender, job.job.requester);
-    }
-
-    function _ballotAt(ReplicatedJob calldata job, bytes32 jobId, uint32 batch) private view returns (Ballot) {
-        uint32 count = job.job.batchCount();
-        if (batch >= count) revert NoSuchBatch(batch, count);
-        return _ballots[jobId][batch];
-    }
-
-    function _replicaIn(bytes32 jobId, uint32 batch, address provider, ReplicaState state)
-        private
-        view
-        returns (Replica replica)
-    {
-        replica = _replicas[jobId][batch][provider];
-        if (replica.state() != state) revert WrongReplicaState(batch, provider, replica.state());
-    }
-
-    /// Stores a batch; the slot of batch 0 keeps the job's state.
-    function _set(bytes32 jobId, uint32 number, Ballot ballot) private {
-        _ballots[jobId][number] = number == 0 ? ballot.withJob(_ballots[jobId][0]) : ballot;
-    }
-
-    /// Whether the other of straggler and backup has taken the slot of a lease.
-    function _isBeaten(bytes32 jobId, uint32 number, Replica replica) private view returns (bool) {
-        address rival = replica.rival();
-        return rival != address(0) && _replicas[jobId][number][rival].state() != ReplicaState.Leased;
-    }
-
-    /// Reverts unless leases of the batch may be taken and served.
-    function _checkRound(uint32 number, Ballot ballot) private view {
-        if (ballot.state() != BallotState.Committing) revert WrongState(number, ballot.state());
-        if (block.timestamp > ballot.time()) revert TooLate(number, ballot.time());
-    }
-
-    /// The lease of a straggler. Reverts unless a backup of it may be taken.
-    function _lateReplica(ReplicatedJob calldata job, bytes32 jobId, uint32 number, address straggler)
-        private
-        view
-        returns (Replica late)
-    {
-        Ballot ballot = _ballotAt(job, jobId, number);
-        _checkRound(number, ballot);
-        late = _replicaIn(jobId, number, straggler, ReplicaState.Leased);
-        if (
-            _ballots[jobId][0].openCount() != 0 || ballot.leased() + ballot.committed() < ballot.wanted()
-                || late.isBackup() || late.rival() != address(0)
-                || block.timestamp + job.job.leaseSeconds / 2 < late.deadline()
-        ) revert NoBackupNeeded(number);
-    }
-
-    /// Holds the caller's stake for leases of the batches, and reads what else they depend on.
-    function _enter(ReplicatedJob calldata job, uint32[] memory batches) private returns (Voter memory voter) {
-        uint256 lock;
-        for (uint256 i = 0; i < batches.length; ++i) {
-            uint32 count = job.job.batchCount();
-            if (batches[i] >= count) revert NoSuchBatch(batches[i], count);
-            lock += leaseLock(job, batches[i]);
-        }
-        voter = _ESCROW.holdVoter(msg.sender, lock);
-        if (voter.checks < job.assurance.minChecks) revert RecordTooSmall(voter.checks, job.assurance.minChecks);
-    }
-
-    /// Reverts unless the lot lets the caller lease the batch. Stores the seed when it is first needed, and returns the
-    /// batch as it is then.
-    function _checkTurn(ReplicatedJob calldata job, bytes32 jobId, uint32 number, Ballot ballot, Voter memory voter)
-        private
-        returns (Ballot)
-    {
-        if (!job.isSorted()) return ballot;
-        (uint256 at, uint64 seed) = _turn(job, jobId, number, ballot, msg.sender, voter);
-        if (block.timestamp < at) revert NotDrawnYet(number, at);
-        Ballot head = _ballots[jobId][0];
-        if (ballot.openedBlock() == 0 && head.seed() == 0 && seed != 0) {
-            _ballots[jobId][0] = head.withSeed(seed);
-            if (number == 0) return ballot.withSeed(seed);
-        }
-        return ballot;
-    }
-
-    /// When the lot lets `provider` lease a slot of the batch's round, and the seed of that lot. Those whose stake was there before the
-    /// round opened come in an order in which each one's chance to be before another is as its stake; all others at its end.
-    function _turn(
-        ReplicatedJob calldata job,
-        bytes32 jobId,
-        uint32 number,
-        Ballot ballot,
-        address provider,
-        Voter memory voter
-    ) private view returns (uint256 at, uint64 seed) {
-        uint256 widen = job.assurance.widenSeconds;
-        if (widen == 0) return (0, 0);
-        uint256 opened = ballot.openedBlock();
-        uint256 from;
-        if (opened == 0) {
-            Ballot head = _ballots[jobId][0];
-            (opened, seed, from) = (head.postBlock(), head.seed(), job.job.rampStart - widen);
-        } else {
-            from = ballot.time() - 2 * uint256(job.job.leaseSeconds);
-        }
-        if (seed == 0) {
-            bytes32 hash = _hashAfter(opened);
-            // Past reading: nobody is before others.
-            if (hash == 0) return (from + widen, 0);
-            // forge-lint: disable-next-line(unsafe-typecast) 64 bits are plenty: nobody can choose among them.
-            seed = uint64(uint256(hash)) | 1;
-        }
-        if (voter.stakedBlock == 0 || voter.stakedBlock >= opened) return (from + widen, seed);
-        uint256 lot = uint64(uint256(keccak256(abi.encode(seed, jobId, number, opened, provider))));
-        return (from + Math.min(widen, widen * lot * _MIN_STAKE / (Math.max(voter.stake, 1) << 64)), seed);
-    }
-
-    /// A lease ends without a commit. Its slot is free, unless straggler or backup holds it still; the batch is open again if that was
-    /// the last trace of work on it.
-    function _leave(ReplicatedJob calldata job, bytes32 jobId, uint32 number, Ballot ballot, Replica replica) private {
-        address rival = replica.rival();
-        if (rival != address(0)) {
-            _replicas[jobId][number][rival] = _replicas[jobId][number][rival].withRival(address(0));
-        } else {
-            ballot = ballot.withLeased(ballot.leased() - 1);
-        }
-        if (ballot.leased() == 0 && ballot.committed() == 0) _reopen(job, jobId, number, ballot);
-        else _set(jobId, number, ballot);
-    }
-
-    function _reopen(ReplicatedJob calldata job, bytes32 jobId, uint32 number, Ballot ballot) private {
-        _set(jobId, number, ballot.reopened());
-        Ballot head = _ballots[jobId][0];
-        if (head.isCancelled()) _ESCROW.refund(job.job.requester, job.costOf(number, _FEE_BPS));
-        else _ballots[jobId][0] = head.withOpenCount(head.openCount() + 1);
-    }
-
-    /// Hash of the block after `number`; 0 if it is past reading.
-    function _hashAfter(uint256 number) private view returns (bytes32) {
-        if (block.number <= number + 1) revert BlockToCome(number + 1);
-        return BlockHash.read(number + 1);
     }
 
     function _isAudited(ReplicatedJob calldata job, bytes32 jobId, uint32 number, Replica replica)
