@@ -33,6 +33,13 @@ contract Deployment is IDeployment {
         if (chosen.faultyBps == 0 || chosen.faultyBps >= 5000) {
             revert InvalidSettings("faultyBps must be from 1 to 4999: a newcomer is right more often than not");
         }
+        if (chosen.minStake == 0 || chosen.checkFee == 0 || chosen.challengeBond == 0) {
+            // Else lots, records and challenges can be had for nothing.
+            revert InvalidSettings("minStake, checkFee and challengeBond must be at least 1");
+        }
+        if (chosen.successorDelayBlocks == 0 || chosen.successorDelayBlocks > 1_000_000) {
+            revert InvalidSettings("successorDelayBlocks must be from 1 to 1000000");
+        }
         if (chosen.feeBps > 10_000) revert InvalidSettings("feeBps must be at most 10000");
         if (chosen.rulingSeconds == 0 || chosen.rulingSeconds > 365 days) {
             revert InvalidSettings("rulingSeconds must be from 1 to a year");

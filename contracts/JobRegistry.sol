@@ -153,7 +153,7 @@ contract JobRegistry is IJobRegistry {
                 _formers[jobId][number] = Former({provider: slot.provider(), activeBlock: activeBlocks[i]});
             }
             uint16 fixedStep = slot.isPriced() ? slot.step() : step;
-            _set(jobId, number, Slots.leased(msg.sender, deadline, fixedStep, slot.expiries(), contested));
+            _set(jobId, number, slot.leased(msg.sender, deadline, fixedStep, contested));
             stake += leaseLock(job, number);
         }
         head = _slots[jobId][0];
@@ -175,12 +175,13 @@ contract JobRegistry is IJobRegistry {
             if (slot.provider() != msg.sender) revert NotHolder(number, msg.sender);
             uint256 leasedAt = slot.time() - job.leaseSeconds;
             if (block.timestamp > leasedAt + job.leaseSeconds / 4) revert TooLateToRelease(number);
+            if (slot.wasReleased()) revert ReleasedBefore(number);
             freed += leaseLock(job, number);
             address last = slot.isContested() ? _formers[jobId][number].provider : address(0);
             // What was never held to the end has no price yet: else whoever leases and gives back could hold a ramp down.
             bool untouched = slot.expiries() == 0;
             Slot opened = untouched ? Slot.wrap(0) : Slots.open(last, slot.step(), slot.expiries());
-            refund += _reopen(job, jobId, number, opened);
+            refund += _reopen(job, jobId, number, opened.released());
             emit LeaseReleased(jobId, msg.sender, number);
         }
         _ESCROW.free(msg.sender, freed);
@@ -324,7 +325,7 @@ contract JobRegistry is IJobRegistry {
             batch.submission = slot.submission();
             return batch;
         }
-        (batch.provider, batch.expiries) = (slot.provider(), slot.expiries());
+        (batch.provider, batch.expiries, batch.released) = (slot.provider(), slot.expiries(), slot.wasReleased());
         if (slot.isPriced()) batch.price = job.priceAt(slot.step());
         if (slot.isContested()) {
             Former storage former = _formers[jobId][number];

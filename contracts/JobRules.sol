@@ -109,8 +109,9 @@ contract JobRules is IJobRules {
         if (assurance.minChecks > Ballots.MOST_CHECKS) revert InvalidJob("minChecks must be below 2^20");
         if (assurance.revealSeconds < LEAST_REVEAL) revert InvalidJob("revealSeconds must be at least 60");
         uint256 round = 2 * uint256(job.job.leaseSeconds) + assurance.revealSeconds;
-        if ((limit - assurance.replicas + 1) * round + job.job.windowSeconds > _MAX_COMMITMENT) {
-            revert InvalidJob("all rounds (limit - replicas + 1) of 2 leaseSeconds and revealSeconds, and windowSeconds, exceed the deployment's cap");
+        // Each round may end with one commit more than the one before.
+        if (limit * round + job.job.windowSeconds > _MAX_COMMITMENT) {
+            revert InvalidJob("limit rounds of 2 leaseSeconds and revealSeconds, and windowSeconds, exceed the deployment's cap");
         }
     }
 

@@ -28,7 +28,7 @@ abstract contract ReplicaLeases is ReplicaStore {
         Replica replica = Ballots.leased(step, voter.checks, deadline, false, address(0));
         for (uint256 i = 0; i < batches.length; ++i) {
             uint32 number = batches[i];
-            Ballot ballot = _checkTurn(job, jobId, number, _ballots[jobId][number], voter);
+            Ballot ballot = _checkTurn(job, jobId, number, _ballots[jobId][number], voter, 0);
             if (ballot.state() == BallotState.Open) {
                 Ballot head = _ballots[jobId][0];
                 if (head.isCancelled()) revert JobIsCancelled(jobId);
@@ -53,7 +53,8 @@ abstract contract ReplicaLeases is ReplicaStore {
         uint32[] memory batches = new uint32[](1);
         batches[0] = number;
         Voter memory voter = _enter(job, batches);
-        _checkTurn(job, jobId, number, _ballots[jobId][number], voter);
+        // A lot of its own: else a ring's fresh accounts would wait beside every slot that went to somebody else.
+        _checkTurn(job, jobId, number, _ballots[jobId][number], voter, late.deadline() - job.job.leaseSeconds / 2);
         uint16 step = job.job.step();
         uint256 activeBlock = block.number + _BACKUP_DELAY;
         _replicas[jobId][number][straggler] = late.withRival(msg.sender);
@@ -72,14 +73,11 @@ abstract contract ReplicaLeases is ReplicaStore {
             Replica replica = _replicaIn(jobId, number, msg.sender, ReplicaState.Leased);
             freed += leaseLock(job, number);
             emit LeaseReleased(jobId, msg.sender, number);
-            if (_isBeaten(jobId, number, replica)) {
-                _replicas[jobId][number][msg.sender] = Replica.wrap(uint256(ReplicaState.Done));
-                continue;
-            }
+            _replicas[jobId][number][msg.sender] = Replica.wrap(uint256(ReplicaState.Done));
+            if (_isBeaten(jobId, number, replica)) continue;
             uint256 until =
                 replica.isBackup() ? replica.activeBlock() : replica.deadline() - job.job.leaseSeconds * 3 / 4;
             if ((replica.isBackup() ? block.number : block.timestamp) > until) revert TooLate(number, until);
-            _replicas[jobId][number][msg.sender] = Replica.wrap(0);
             _leave(job, jobId, number, ballot, replica);
         }
         _ESCROW.free(msg.sender, freed);
@@ -138,14 +136,19 @@ abstract contract ReplicaLeases is ReplicaStore {
         if (voter.checks < job.assurance.minChecks) revert RecordTooSmall(voter.checks, job.assurance.minChecks);
     }
 
-    /// Reverts unless the lot lets the caller lease the batch. Stores the seed when it is first needed, and returns the
+    /// Reverts unless the lot, which is from `start` on if that is not 0, lets the caller lease the batch. Stores the seed when it is first needed, and returns the
     /// batch as it is then.
-    function _checkTurn(ReplicatedJob calldata job, bytes32 jobId, uint32 number, Ballot ballot, Voter memory voter)
-        private
-        returns (Ballot)
-    {
+    function _checkTurn(
+        ReplicatedJob calldata job,
+        bytes32 jobId,
+        uint32 number,
+        Ballot ballot,
+        Voter memory voter,
+        uint256 start
+    ) private returns (Ballot) {
         if (!job.isSorted()) return ballot;
         (uint256 at, uint64 seed) = _turn(job, jobId, number, ballot, msg.sender, voter);
+        if (start != 0) at = at - _lotStart(job, ballot) + start;
         if (block.timestamp < at) revert NotDrawnYet(number, at);
         Ballot head = _ballots[jobId][0];
         if (ballot.openedBlock() == 0 && head.seed() == 0 && seed != 0) {
@@ -168,12 +171,10 @@ abstract contract ReplicaLeases is ReplicaStore {
         uint256 widen = job.assurance.widenSeconds;
         if (widen == 0) return (0, 0);
         uint256 opened = ballot.openedBlock();
-        uint256 from;
+        uint256 from = _lotStart(job, ballot);
         if (opened == 0) {
             Ballot head = _ballots[jobId][0];
-            (opened, seed, from) = (head.postBlock(), head.seed(), job.job.rampStart - widen);
-        } else {
-            from = ballot.time() - 2 * uint256(job.job.leaseSeconds);
+            (opened, seed) = (head.postBlock(), head.seed());
         }
         if (seed == 0) {
             bytes32 hash = _hashAfter(opened);
@@ -185,6 +186,13 @@ abstract contract ReplicaLeases is ReplicaStore {
         if (voter.stakedBlock == 0 || voter.stakedBlock >= opened) return (from + widen, seed);
         uint256 lot = uint64(uint256(keccak256(abi.encode(seed, jobId, number, opened, provider))));
         return (from + Math.min(widen, widen * lot * _MIN_STAKE / (Math.max(voter.stake, 1) << 64)), seed);
+    }
+
+    /// Block time at which the lot of the batch's round begins.
+    function _lotStart(ReplicatedJob calldata job, Ballot ballot) private pure returns (uint256) {
+        return ballot.openedBlock() == 0
+            ? job.job.rampStart - job.assurance.widenSeconds
+            : ballot.time() - 2 * uint256(job.job.leaseSeconds);
     }
 
     /// A lease ends without a commit. Its slot is free, unless straggler or backup holds it still; the batch is open again if that was

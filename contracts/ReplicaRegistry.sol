@@ -77,8 +77,8 @@ contract ReplicaRegistry is ReplicaLeases {
             bool withLast = _ballots[jobId][last].state() == BallotState.Open;
             refund = job.costOf(open, withLast, _FEE_BPS);
         }
-        uint256 burned = job.isSorted() ? refund * _FEE_BPS / BPS : 0;
         _ballots[jobId][0] = head.cancelled();
+        uint256 burned = _cancelFee(job, refund);
         emit JobCancelled(jobId, open, refund - burned, burned);
         if (refund != 0) _ESCROW.settle(msg.sender, refund - burned, burned, 0, new Share[](0));
     }
@@ -246,8 +246,9 @@ contract ReplicaRegistry is ReplicaLeases {
         uint256 limit = job.job.fuelIn(number);
         if (given.fuel > limit) revert FuelAboveLimit(number, given.fuel, limit);
         if (given.root == 0) revert EmptyRoot(number);
-        bytes32 commitment =
-            keccak256(abi.encode(jobId, number, given.provider, given.root, given.fuel, given.bound, given.salt));
+        bytes32 commitment = keccak256(
+            abi.encode(jobId, number, given.provider, given.root, given.fuel, given.outputs, given.bound, given.salt)
+        );
         if (replica.hash() != Ballots.shortened(commitment)) revert WrongCommitment(number);
         _replicas[jobId][number][given.provider] = replica.revealed(_voteHash(given.root, given.fuel));
         emit Revealed(jobId, given.provider, number, given.root, given.fuel, given.outputs);

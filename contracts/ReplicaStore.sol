@@ -5,7 +5,7 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {IDeployment, Part, Settings} from "./interfaces/IDeployment.sol";
 import {IDisputes} from "./interfaces/IDisputes.sol";
-import {IEscrow} from "./interfaces/IEscrow.sol";
+import {IEscrow, Share} from "./interfaces/IEscrow.sol";
 import {Job} from "./interfaces/IJobRegistry.sol";
 import {IJobRules} from "./interfaces/IJobRules.sol";
 import {BallotState, IReplicaRegistry, ReplicaState, ReplicatedJob} from "./interfaces/IReplicaRegistry.sol";
@@ -131,8 +131,19 @@ abstract contract ReplicaStore is IReplicaRegistry {
     function _reopen(ReplicatedJob calldata job, bytes32 jobId, uint32 number, Ballot ballot) internal {
         _set(jobId, number, ballot.reopened());
         Ballot head = _ballots[jobId][0];
-        if (head.isCancelled()) _ESCROW.refund(job.job.requester, job.costOf(number, _FEE_BPS));
-        else _ballots[jobId][0] = head.withOpenCount(head.openCount() + 1);
+        if (!head.isCancelled()) {
+            _ballots[jobId][0] = head.withOpenCount(head.openCount() + 1);
+            return;
+        }
+        uint256 refund = job.costOf(number, _FEE_BPS);
+        uint256 burned = _cancelFee(job, refund);
+        emit BatchCancelled(jobId, number, refund - burned, burned);
+        _ESCROW.settle(job.job.requester, refund - burned, burned, 0, new Share[](0));
+    }
+
+    /// What the requester does not get back of what open batches cost: posting a sorted job again until the lot suits has its price.
+    function _cancelFee(ReplicatedJob calldata job, uint256 refund) internal view returns (uint256) {
+        return job.isSorted() ? refund * _FEE_BPS / BPS : 0;
     }
 
     /// Hash of the block after `number`; 0 if it is past reading.

@@ -104,6 +104,8 @@ struct Batch {
     uint40 activeBlock;
     /// Open or leased: how many leases of this batch ran out.
     uint8 expiries;
+    /// Open or leased: the last lease that ended was released, so that the next cannot be.
+    bool released;
     /// Leased, or once expired: token wei for 10^9 fuel. Else 0.
     uint128 price;
     /// Submitted, frozen, settled: last 189 bits of keccak256(abi.encode(Submission)).
@@ -190,6 +192,8 @@ interface IJobRegistry {
     error LeaseRunning(uint32 batch, uint32 deadline);
     /// The first quarter of the lease is over: too late to release it without a mark.
     error TooLateToRelease(uint32 batch);
+    /// The lease before was released: this one ends by a result, or by its deadline.
+    error ReleasedBefore(uint32 batch);
     /// Only the requester may have it paid before `finalAt`, block time.
     error WindowOpen(uint32 batch, uint32 finalAt);
     /// More fuel than all tasks of the batch may burn together.
@@ -224,7 +228,8 @@ interface IJobRegistry {
     /// @notice Provider: takes open batches at the price of the moment (a batch whose lease once expired keeps its price), locking
     /// {leaseLock} of stake for each. A batch whose lease has expired but was not reopened is expired on the way.
     function lease(Job calldata job, uint32[] calldata batches) external;
-    /// @notice Holder, within the first quarter of the lease time: gives batches back, without a mark (inputs cannot be had).
+    /// @notice Holder, within the first quarter of the lease time: gives batches back, without a mark (inputs cannot be had). Not if the
+    /// lease before was released as well: else whoever leases and releases without end keeps a batch from others for nothing.
     function release(Job calldata job, uint32[] calldata batches) external;
     /// @notice Holder: submits results. Late is allowed until a successor's lease is active.
     function submit(Job calldata job, Result[] calldata results) external;

@@ -37,7 +37,7 @@ struct ReplicatedJob {
 /// @notice What a provider commits to for one batch.
 struct Commitment {
     uint32 batch;
-    /// keccak256(abi.encode(jobId, batch, provider, root, fuel, bound, salt)), see {Reveal}.
+    /// keccak256(abi.encode(jobId, batch, provider, root, fuel, outputs, bound, salt)), see {Reveal}.
     bytes32 hash;
 }
 
@@ -50,7 +50,7 @@ struct Reveal {
     bytes32 root;
     /// Total fuel of the batch.
     uint64 fuel;
-    /// BLAKE3 hash of the result manifest; not part of the commitment.
+    /// BLAKE3 hash of the result manifest: how anyone fetches leaves and outputs.
     bytes32 outputs;
     /// 0, but in a round that opened when roots were public: root of the Merkle tree, of the result tree's depth and padded with zeros,
     /// over keccak256(abi.encode(provider, ResultLeaf)), node = keccak256(left . right). Who only copied the root cannot make it.
@@ -106,7 +106,7 @@ enum ReplicaState {
     Leased,
     Committed,
     Revealed,
-    /// Its lease ran out, or it never revealed: no second try at this batch.
+    /// It released its lease, let it run out, lost the slot, or never revealed: no second try at this batch.
     Done
 }
 
@@ -121,9 +121,11 @@ interface IReplicaRegistry {
     );
     /// The requester can now be reached there.
     event JobContactChanged(bytes32 indexed jobId, Contact contact);
-    /// `burned` is the fee of a sorted job: posting again until the lot suits has its price.
+    /// That many open batches are final. `burned` is the fee of a sorted job: posting again until the lot suits has its price.
     event JobCancelled(bytes32 indexed jobId, uint32 batches, uint256 refund, uint256 burned);
-    /// `provider` holds a slot of each batch until `deadline`, block time, at `price` token wei for 10^9 fuel.
+    /// A batch of a cancelled job was open again, and is final. `burned`: as for those that were open at once.
+    event BatchCancelled(bytes32 indexed jobId, uint32 batch, uint256 refund, uint256 burned);
+    /// `provider` holds a slot of each batch until `deadline`, block time, or the end of the round if that is earlier, at `price` token wei for 10^9 fuel.
     event ReplicasLeased(
         bytes32 indexed jobId, address indexed provider, uint32[] batches, uint128 price, uint32 deadline
     );
@@ -233,14 +235,17 @@ interface IReplicaRegistry {
         returns (bytes32 jobId);
     /// @notice Requester: tells providers where it can be reached now.
     function setContact(ReplicatedJob calldata job, Contact calldata contact) external;
-    /// @notice Requester: ends all open batches; a sorted job's fee is burned.
+    /// @notice Requester: ends all open batches, and others once they are open again. Of what a sorted job is refunded then, the fee is
+    /// burned.
     function cancel(ReplicatedJob calldata job) external;
     /// @notice Provider: takes a free slot of each batch, from {opensAt} on, locking {leaseLock} for each.
     function lease(ReplicatedJob calldata job, uint32[] calldata batches) external;
     /// @notice Provider: takes a backup of the straggler's lease, until the end of the round, when no batch is open and half of that lease
-    /// is over. The first of the two to commit has the slot, the other's stake is free ({release}).
+    /// is over. Its turn comes as long after that as {opensAt} is after the begin of the lot. The first of the two to commit has the slot,
+    /// the other's stake is free ({release}).
     function backUp(ReplicatedJob calldata job, uint32 batch, address straggler) external;
-    /// @notice Holder: gives leases back in their first quarter, backups until they are active, either when the other has committed.
+    /// @notice Holder: gives leases back in their first quarter, backups until they are active, either when the other has committed. It
+    /// leases these batches no more: else whoever leases and releases without end keeps a slot from others for nothing.
     function release(ReplicatedJob calldata job, uint32[] calldata batches) external;
     /// @notice Anyone: ends a lease that ran out; its holder loses a bond that doubles with each expiry of the batch.
     function expire(ReplicatedJob calldata job, uint32 batch, address provider) external;

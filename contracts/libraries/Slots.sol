@@ -15,6 +15,7 @@ import {BatchState, Submission} from "../interfaces/IJobRegistry.sol";
 /// | 216..224 | leases that ran out | leases that ran out | |
 /// | 224 | whether the step is fixed | 1 | |
 /// | 225 | 0 | whether a former holder may still submit | |
+/// | 226 | whether the last lease was released | same: this one cannot be | |
 ///
 /// | bits | batch 0 only: the job |
 /// |---|---|
@@ -58,6 +59,11 @@ library Slots {
 
     function isContested(Slot slot) internal pure returns (bool) {
         return Slot.unwrap(slot) & 1 << 225 != 0;
+    }
+
+    /// Whether a lease of the batch was released, and none has run out since.
+    function wasReleased(Slot slot) internal pure returns (bool) {
+        return Slot.unwrap(slot) & 1 << 226 != 0;
     }
 
     function submission(Slot slot) internal pure returns (uint192) {
@@ -125,14 +131,20 @@ library Slots {
             );
     }
 
-    function leased(address holder, uint32 deadline, uint16 step_, uint8 expiries_, bool contested)
+    /// The same open batch after a lease of it was released.
+    function released(Slot slot) internal pure returns (Slot) {
+        return Slot.wrap(Slot.unwrap(slot) | 1 << 226);
+    }
+
+    /// A lease of the open batch `slot`.
+    function leased(Slot slot, address holder, uint32 deadline, uint16 step_, bool contested)
         internal
         pure
         returns (Slot)
     {
         return Slot.wrap(
-            uint256(BatchState.Leased) | uint256(deadline) << 8 | Slot.unwrap(open(holder, step_, expiries_))
-                | uint256(contested ? 1 : 0) << 225
+            uint256(BatchState.Leased) | uint256(deadline) << 8 | Slot.unwrap(open(holder, step_, slot.expiries()))
+                | uint256(contested ? 1 : 0) << 225 | Slot.unwrap(slot) & 1 << 226
         );
     }
 

@@ -288,6 +288,30 @@ contract DemandTest is DisputeFixture {
         assertEq(_earned(bob), _price(job, 1e9));
     }
 
+    /// The same result, given again: its cases are its own, and what became of the first does not decide it.
+    function test_unanswered_andSubmittedAgain_isAnotherResult() public conserved {
+        bytes32 first = _demand(job, given, 7, 1);
+        vm.warp(deadline + 1);
+        _resolve(job, given);
+        _lease(alice, job, _list(1));
+        assertEq(
+            abi.encode(_submitResult(alice, job, Result(1, given.root, given.fuel, keccak256("outputs")))),
+            abi.encode(given)
+        );
+        about = _describe(job, given);
+        bytes32 second = _demand(job, given, 7, 1);
+        assertTrue(second != first);
+        _answer(alice, second, _right(7, 1));
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.NotConcluded.selector, second));
+        _claim(second);
+        assertEq(_claim(first), DEMAND_BOND);
+        vm.warp(about.finalAt);
+        _resolve(job, given);
+        jobs.finalise(job, _one(given));
+        assertEq(_earned(alice), _price(job, given.fuel));
+        assertEq(_worth(address(disputes)), 0);
+    }
+
     /// A withheld output keeps a provider's checks: it was not shown to be wrong.
     function test_unanswered_keepsTheRecordOfChecks() public conserved {
         _passChecks(alice, 1);

@@ -84,6 +84,20 @@ contract DeploymentTest is Fixture {
         s.faultyBps = 5000;
         _expectInvalid(s, "faultyBps must be from 1 to 4999: a newcomer is right more often than not");
 
+        for (uint256 i = 0; i < 3; ++i) {
+            s = _settings();
+            if (i == 0) s.minStake = 0;
+            if (i == 1) s.checkFee = 0;
+            if (i == 2) s.challengeBond = 0;
+            _expectInvalid(s, "minStake, checkFee and challengeBond must be at least 1");
+        }
+
+        s = _settings();
+        s.successorDelayBlocks = 0;
+        _expectInvalid(s, "successorDelayBlocks must be from 1 to 1000000");
+        s.successorDelayBlocks = 1_000_001;
+        _expectInvalid(s, "successorDelayBlocks must be from 1 to 1000000");
+
         s = _settings();
         s.feeBps = 10_001;
         _expectInvalid(s, "feeBps must be at most 10000");
@@ -111,11 +125,13 @@ contract DeploymentTest is Fixture {
         s.faultyBps = 4999;
         s.feeBps = 10_000;
         (s.rulingSeconds, s.demandSeconds) = (365 days, 365 days);
+        s.successorDelayBlocks = 1_000_000;
         _create(_deploymentCode(s));
         s.tokenSupply = 1;
         s.exitDelaySeconds = 3;
         (s.expiryBondBps, s.auditFloorBps, s.faultyBps, s.feeBps) = (0, 1, 1, 0);
         (s.rulingSeconds, s.demandSeconds) = (1, 1);
+        (s.minStake, s.checkFee, s.challengeBond, s.successorDelayBlocks) = (1, 1, 1, 1);
         _create(_deploymentCode(s));
     }
 

@@ -496,6 +496,30 @@ contract DisputesTest is DisputeFixture {
         assertEq(_worth(address(disputes)), 0);
     }
 
+    /// A payout address that is Disputes itself: what comes there is nobody's, and no case is paid of it.
+    function test_earningsOfAProviderThatNamesDisputes_areNobodys() public conserved {
+        _fund(erin, STAKE);
+        vm.prank(erin);
+        providers.register(address(disputes), _contact(), STAKE, _noPermit());
+        vm.prank(erin);
+        providers.requestExit();
+        vm.warp(block.timestamp + EXIT_DELAY);
+        vm.prank(erin);
+        providers.exit();
+        assertEq(_available(address(disputes)), STAKE);
+        Job memory later = _job();
+        later.nonce = 2;
+        _post(later);
+        Submission memory wrong = _submitted(bob, later, 0, 1e9);
+        Standing memory its = _describe(later, wrong);
+        bytes32 caseId = _challenge(dave, later, wrong, 0);
+        _rule(caseId, true);
+        vm.warp(its.finalAt);
+        _resolve(later, wrong);
+        assertEq(_claim(caseId), CHALLENGE_BOND + _lockOf(later, 4) / 2);
+        assertEq(_available(address(disputes)), STAKE);
+    }
+
     // Access
 
     function test_conclude_isForTheRegistriesOnly() public conserved {

@@ -25,7 +25,8 @@ contract JobRegistryLeaseTest is Fixture {
         assertEq(_lockedStake(alice), 3 * (_worst(job, 4) + _worst(job, 2)));
         Batch memory batch = jobs.batchState(job, 0);
         assertEq(
-            abi.encode(batch), abi.encode(Batch(BatchState.Leased, deadline, alice, address(0), 0, 0, job.maxPrice, 0))
+            abi.encode(batch),
+            abi.encode(Batch(BatchState.Leased, deadline, alice, address(0), 0, 0, false, job.maxPrice, 0))
         );
         assertEq(jobs.jobState(id).open, 1);
     }
@@ -123,11 +124,30 @@ contract JobRegistryLeaseTest is Fixture {
         assertEq(reputation.providerRecord(alice).expired, 0);
         assertEq(
             abi.encode(jobs.batchState(job, 0)),
-            abi.encode(Batch(BatchState.Open, 0, address(0), address(0), 0, 0, 0, 0))
+            abi.encode(Batch(BatchState.Open, 0, address(0), address(0), 0, 0, true, 0, 0))
         );
         assertEq(jobs.jobState(id).open, 3);
         _lease(bob, job, _list(0));
         _submit(bob, job, 0, 1);
+    }
+
+    /// A4: whoever leases and releases in turn would keep a batch for nothing.
+    function test_release_isNotTwiceInARow() public {
+        _lease(alice, job, _list(0));
+        vm.prank(alice);
+        jobs.release(job, _list(0));
+        _lease(alice, job, _list(0));
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.ReleasedBefore.selector, 0));
+        vm.prank(alice);
+        jobs.release(job, _list(0));
+        _passLease();
+        // A bond was lost meanwhile.
+        _lease(bob, job, _list(0));
+        assertFalse(jobs.batchState(job, 0).released);
+        vm.prank(bob);
+        jobs.release(job, _list(0));
+        assertTrue(jobs.batchState(job, 0).released);
+        assertEq(jobs.batchState(job, 0).expiries, 1);
     }
 
     function test_release_refusesAfterTheFirstQuarter() public {

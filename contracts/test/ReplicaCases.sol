@@ -120,7 +120,9 @@ abstract contract ReplicaCases is ReplicaFixture {
     /// Commits to any reveal.
     function _commitTo(address who, ReplicatedJob memory job, Reveal memory given) internal {
         bytes32 jobId = replicas.jobIdOf(job);
-        bytes32 hash = keccak256(abi.encode(jobId, given.batch, who, given.root, given.fuel, given.bound, given.salt));
+        bytes32 hash = keccak256(
+            abi.encode(jobId, given.batch, who, given.root, given.fuel, given.outputs, given.bound, given.salt)
+        );
         _commitHash(who, job, given.batch, hash);
     }
 

@@ -20,6 +20,7 @@ abstract contract ReplicaFixture is Fixture {
     uint64 internal constant RIGHT = 2e9;
     uint64 internal constant WRONG = 1e9;
     bytes32 internal constant SALT = keccak256("salt");
+    bytes32 internal constant OUTPUTS = keccak256("outputs");
     uint32 internal constant WIDEN = 500;
     uint32 internal constant REVEAL = 300;
 
@@ -97,7 +98,7 @@ abstract contract ReplicaFixture is Fixture {
             provider: who,
             root: _result(batch, fuel).root,
             fuel: fuel,
-            outputs: keccak256("outputs"),
+            outputs: OUTPUTS,
             bound: 0,
             salt: SALT
         });
@@ -126,6 +127,7 @@ abstract contract ReplicaFixture is Fixture {
                 bytes32(uint256(uint160(who))),
                 _result(batch, fuel).root,
                 bytes32(uint256(fuel)),
+                OUTPUTS,
                 bytes32(0),
                 SALT
             )

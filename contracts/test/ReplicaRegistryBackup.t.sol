@@ -21,7 +21,7 @@ contract ReplicaRegistryBackupTest is ReplicaCases {
         vm.warp(half - 1);
         vm.expectRevert(refused);
         _backUp(dave, job, 0, alice);
-        vm.warp(half);
+        vm.warp(half + WIDEN);
         uint256 active = block.number + SUCCESSOR_DELAY;
         vm.expectEmit(address(replicas));
         emit IReplicaRegistry.BackupLeased(replicas.jobIdOf(job), dave, 0, alice, job.job.maxPrice, active);
@@ -78,7 +78,8 @@ contract ReplicaRegistryBackupTest is ReplicaCases {
         _backUp(dave, job, 0, alice);
     }
 
-    /// Backups are in the lot as well: else the ring's backup would be everywhere.
+    /// Rule 3, A5: backups have a lot of their own, from half of the straggler's lease on. Else a ring's fresh accounts would take the slots
+    /// of all who need more time than that: the auditor's, or two of three.
     function test_aBackup_hasItsTurn() public {
         ReplicatedJob memory job = _replicated();
         (job.job.taskCount, job.job.leaseSeconds, job.assurance.widenSeconds) = (4, 20, 20);
@@ -90,8 +91,9 @@ contract ReplicaRegistryBackupTest is ReplicaCases {
         for (uint256 i = 0; i < 3; ++i) {
             _lease(three[i], job, 0);
         }
-        vm.warp(job.job.rampStart - 1);
-        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.NotDrawnYet.selector, 0, job.job.rampStart));
+        uint256 half = block.timestamp + 10;
+        vm.warp(half + 19);
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.NotDrawnYet.selector, 0, half + 20));
         _backUp(makeAddr("late"), job, 0, alice);
         _backUp(dave, job, 0, alice);
     }
@@ -162,7 +164,7 @@ contract ReplicaRegistryBackupTest is ReplicaCases {
         for (uint256 i = 0; i < 2; ++i) {
             uint256 before = vm.snapshotState();
             ReplicatedJob memory job = _stragglers();
-            vm.warp(block.timestamp + LEASE / 2);
+            vm.warp(block.timestamp + LEASE / 2 + WIDEN);
             _backUp(dave, job, 0, alice);
             vm.roll(block.number + SUCCESSOR_DELAY);
             (address first, address second) = i == 0 ? (alice, dave) : (dave, alice);
@@ -210,6 +212,42 @@ contract ReplicaRegistryBackupTest is ReplicaCases {
         assertEq(_replica(job, 0, alice).rival(), address(0));
         assertEq(_lockedStake(dave), 0);
         assertEq(_ballot(job, 0).leased(), 3);
+    }
+
+    /// Of a lease of a second or two the first quarter is not over when half of it is: what is given back then is its backup's alone.
+    function test_aStragglerThatGivesBack_inTheSecondOfItsBackup_leavesItTheSlot() public solvent {
+        for (uint32 lease = 1; lease <= 2; ++lease) {
+            ReplicatedJob memory job = _replicated();
+            (job.job.nonce, job.job.taskCount) = (lease, 4);
+            (job.job.leaseSeconds, job.assurance.widenSeconds) = (lease, 1);
+            job.job.rampStart = uint32(block.timestamp) + 1;
+            _open(job);
+            for (uint256 i = 0; i < 3; ++i) {
+                _lease(three[i], job, 0);
+            }
+            vm.warp(_replica(job, 0, alice).deadline() - lease / 2);
+            _backUp(dave, job, 0, alice);
+            _release(alice, job, 0);
+            assertEq(_ballot(job, 0).leased(), 3);
+            vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.NoFreeSlot.selector, 0));
+            _lease(erin, job, 0);
+            vm.roll(block.number + SUCCESSOR_DELAY);
+            address[] memory who = new address[](3);
+            uint64[] memory given = new uint64[](3);
+            (who[0], who[1], who[2]) = (dave, bob, carol);
+            for (uint256 i = 0; i < 3; ++i) {
+                _commit(who[i], job, 0, RIGHT);
+                given[i] = RIGHT;
+            }
+            for (uint256 i = 0; i < 3; ++i) {
+                _reveal(who[i], job, 0, RIGHT);
+            }
+            vm.warp(block.timestamp + WINDOW);
+            _finalise(job, _tally(0, who, given));
+            assertEq(_lockedStake(alice) + _lockedStake(dave), 0);
+            assertEq(_earned(dave), lease * _price(job.job, RIGHT));
+            assertEq(_earned(alice), 0);
+        }
     }
 
     function test_aBackupStays_whenItsStragglerIsExpired() public solvent {
@@ -277,7 +315,7 @@ contract ReplicaRegistryBackupTest is ReplicaCases {
         job = _stragglers();
         _commit(bob, job, 0, 1e9);
         _commit(carol, job, 0, 1e9);
-        vm.warp(block.timestamp + LEASE / 2);
+        vm.warp(block.timestamp + LEASE / 2 + WIDEN);
         _backUp(dave, job, 0, alice);
     }
 }

@@ -298,8 +298,8 @@ contract ReplicaRegistryLeaseTest is ReplicaCases {
 
     // Release
 
-    /// Rule 9: inputs that do not come cost nothing.
-    function test_release_inTheFirstQuarter_leavesNoTrace() public solvent {
+    /// Rule 9: inputs that do not come cost nothing, but no second try at this batch.
+    function test_release_inTheFirstQuarter_costsNothing_once() public solvent {
         ReplicatedJob memory job = _replicated();
         bytes32 jobId = _open(job);
         _lease(alice, job, 0);
@@ -312,7 +312,11 @@ contract ReplicaRegistryLeaseTest is ReplicaCases {
         assertEq(_stake(alice), STAKE);
         assertEq(reputation.providerRecord(alice).expired, 0);
         assertEq(_ballot(job, 0).leased(), 1);
+        vm.expectRevert(
+            abi.encodeWithSelector(IReplicaRegistry.WrongReplicaState.selector, 0, alice, ReplicaState.Done)
+        );
         _lease(alice, job, 0);
+        _lease(carol, job, 0);
         assertEq(_ballot(job, 0).leased(), 2);
     }
 

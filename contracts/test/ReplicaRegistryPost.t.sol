@@ -179,16 +179,15 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         _refused(job, "revealSeconds must be at least 60");
     }
 
-    /// Rule 10: three rounds of two leases and a reveal, and a window, are what stake may be held for.
+    /// Rule 10: rounds of two leases and a reveal, as many as votes, and a window, are what stake may be held for.
     function test_allRoundsTogether_areWithinTheCap() public view {
         ReplicatedJob memory job = _replicated();
-        uint256 rounds = 3 * (2 * uint256(LEASE) + REVEAL);
+        uint256 rounds = 5 * (2 * uint256(LEASE) + REVEAL);
         job.job.windowSeconds = uint32(CAP - rounds);
         _taken(job);
         job.job.windowSeconds += 1;
         _refused(
-            job,
-            "all rounds (limit - replicas + 1) of 2 leaseSeconds and revealSeconds, and windowSeconds, exceed the deployment's cap"
+            job, "limit rounds of 2 leaseSeconds and revealSeconds, and windowSeconds, exceed the deployment's cap"
         );
     }
 
@@ -292,8 +291,11 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         uint256 before = _available(requester);
         _release(alice, job, 0);
         assertEq(_available(requester), before);
+        uint256 burned = _cost(job, 4) * FEE_BPS / 10_000;
+        vm.expectEmit(address(replicas));
+        emit IReplicaRegistry.BatchCancelled(replicas.jobIdOf(job), 0, _cost(job, 4) - burned, burned);
         _release(bob, job, 0);
-        assertEq(_available(requester), before + _cost(job, 4));
+        assertEq(_available(requester), before + _cost(job, 4) - burned);
         assertEq(_locked(requester), 0);
         vm.expectPartialRevert(IReplicaRegistry.JobIsCancelled.selector);
         _lease(alice, job, 0);
@@ -308,7 +310,7 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         uint256 before = _available(requester);
         vm.warp(block.timestamp + REVEAL + WINDOW + 1);
         _finalise(job, _tally(2, 0, 0, 0));
-        assertEq(_available(requester), before + _cost(job, 2));
+        assertEq(_available(requester), before + _cost(job, 2) - _cost(job, 2) * FEE_BPS / 10_000);
         assertEq(_locked(requester), 0);
     }
 

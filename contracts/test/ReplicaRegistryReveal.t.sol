@@ -101,8 +101,11 @@ contract ReplicaRegistryRevealTest is ReplicaCases {
         vm.expectRevert(wrong);
         _revealTo(alice, job, given);
         given = _revealed(alice, 0, RIGHT);
-        // Where the outputs are is told now, not then.
+        // Else whoever copies the call could name outputs that nobody can fetch.
         given.outputs = keccak256("elsewhere");
+        vm.expectRevert(wrong);
+        _revealTo(alice, job, given);
+        given = _revealed(alice, 0, RIGHT);
         vm.expectEmit(address(replicas));
         emit IReplicaRegistry.Revealed(replicas.jobIdOf(job), alice, 0, given.root, RIGHT, given.outputs);
         _revealTo(alice, job, given);

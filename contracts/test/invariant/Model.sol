@@ -21,6 +21,7 @@ struct Ghost {
     address former;
     uint40 activeBlock;
     uint8 expiries;
+    bool released;
     bool priced;
     uint128 price;
     Submission submission;
@@ -258,7 +259,7 @@ abstract contract Model is Calls {
         burnable += bond;
         _books[provider].expired += 1;
         if (g.former != address(0) && block.number < g.activeBlock) g.holder = g.former;
-        g.expiries += 1;
+        (g.expiries, g.released) = (g.expiries + 1, false);
         _reopen(id, job, batch);
     }
 
@@ -268,6 +269,8 @@ abstract contract Model is Calls {
         Ghost storage g = _ghosts[id][batch];
         _check(g.state == BatchState.Leased && from == g.holder, "the holder gives it back");
         _check(block.timestamp <= g.time - job.leaseSeconds + job.leaseSeconds / 4, "early");
+        _check(!g.released, "once in a row");
+        g.released = true;
         _free(from, job, batch);
         // Never held to the end: it has no price yet.
         if (g.expiries == 0) (g.priced, g.price) = (false, 0);

@@ -39,6 +39,7 @@ abstract contract ReplicaAgreement is ReplicaModel {
         assertEq(cases, unclaimed(), "Disputes holds bonds and shares that nobody has claimed");
         assertEq(_TOKEN.balanceOf(address(_ESCROW)), sum + cases, "conservation");
         assertEq(_ESCROW.burnable(), burnable, "burnable");
+        assertEq(reopenedCancelled, batchesCancelled, "late refunds are told");
         assertEq(string(broken), "", "what must be refused is, with declared errors");
         // I5: accounts that only pay each other have what they brought less what was burned, and no record without its fee.
         assertEq(_wealth() + burned + burnable + donated + cases, _BROUGHT, "a ring has no more than it brought");

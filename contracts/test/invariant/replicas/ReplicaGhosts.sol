@@ -51,6 +51,9 @@ abstract contract ReplicaGhosts is Calls {
     ReplicatedJob[] internal _posted;
     mapping(bytes32 jobId => uint256) internal _numbers;
     mapping(bytes32 jobId => bool) public isCancelled;
+    /// Batches of cancelled jobs that were open again, and events that told so.
+    uint256 public reopenedCancelled;
+    uint256 public batchesCancelled;
     mapping(bytes32 jobId => uint256) public postBlockOf;
     mapping(bytes32 jobId => uint64) public seedOf;
     mapping(bytes32 jobId => mapping(uint32 batch => GhostBallot)) internal _ballots;

@@ -391,7 +391,7 @@ contract ReplicaHandler is ReplicaAgreement {
     }
 
     function _commitmentOf(bytes32 id, Reveal memory g) internal pure returns (bytes32) {
-        return keccak256(abi.encode(id, g.batch, g.provider, g.root, g.fuel, g.bound, g.salt));
+        return keccak256(abi.encode(id, g.batch, g.provider, g.root, g.fuel, g.outputs, g.bound, g.salt));
     }
 
     function _draw(Spot memory s) private {

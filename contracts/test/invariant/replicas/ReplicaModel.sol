@@ -36,6 +36,8 @@ abstract contract ReplicaModel is ReplicaGhosts {
             _check(from == _requesterOf(id), "by its requester");
         } else if (topic == IReplicaRegistry.JobCancelled.selector) {
             _onCancelled(id, from, log);
+        } else if (topic == IReplicaRegistry.BatchCancelled.selector) {
+            _onBatchCancelled(id, log);
         } else if (topic == IReplicaRegistry.ReplicasLeased.selector) {
             _onLeased(id, from, log);
         } else if (topic == IReplicaRegistry.BackupLeased.selector) {
@@ -95,10 +97,26 @@ abstract contract ReplicaModel is ReplicaGhosts {
             worth += _costOf(job, b);
         }
         _check(batches == 0 && refund + fee == worth, "open batches and what they may cost");
-        uint256 need = job.assurance.widenSeconds == 0 ? 0 : worth * _settings.feeBps / 10_000;
-        _check(fee == need, "the fee of a sorted job");
-        _refund(from, worth);
-        _books[from].available -= uint96(fee);
+        _check(fee == _refundCancelled(job, worth), "the fee of a sorted job");
+    }
+
+    /// Told beside what opened the batch again, before or after it: {_reopen} has the refund.
+    function _onBatchCancelled(bytes32 id, Vm.Log memory log) private {
+        (uint32 batch, uint256 refund, uint256 fee) = abi.decode(log.data, (uint32, uint256, uint256));
+        ReplicatedJob memory job = _jobOf(id);
+        uint256 worth = _costOf(job, batch);
+        _check(isCancelled[id] && refund + fee == worth && fee == _cancelFeeOf(job, worth), "a late batch's refund");
+        batchesCancelled += 1;
+    }
+
+    function _cancelFeeOf(ReplicatedJob memory job, uint256 worth) private view returns (uint256) {
+        return job.assurance.widenSeconds == 0 ? 0 : worth * _settings.feeBps / 10_000;
+    }
+
+    function _refundCancelled(ReplicatedJob memory job, uint256 worth) private returns (uint256 fee) {
+        fee = _cancelFeeOf(job, worth);
+        _refund(job.job.requester, worth);
+        _books[job.job.requester].available -= uint96(fee);
         burnable += fee;
     }
 
@@ -171,7 +189,7 @@ abstract contract ReplicaModel is ReplicaGhosts {
         bool early = r.backup ? block.number <= r.until : block.timestamp + lease * 3 / 4 <= r.until;
         _check(early, "early");
         address rival = r.rival;
-        _reset(id, batch, from, ReplicaState.None);
+        _reset(id, batch, from, ReplicaState.Done);
         _left(job, id, batch, rival);
     }
 
@@ -206,7 +224,9 @@ abstract contract ReplicaModel is ReplicaGhosts {
         uint8 expiries = _ballots[id][batch].expiries;
         delete _ballots[id][batch];
         _ballots[id][batch].expiries = expiries;
-        if (isCancelled[id]) _refund(job.job.requester, _costOf(job, batch));
+        if (!isCancelled[id]) return;
+        _refundCancelled(job, _costOf(job, batch));
+        reopenedCancelled += 1;
     }
 
     function _onCommitted(bytes32 id, address from, Vm.Log memory log) private {
