@@ -146,6 +146,7 @@ contract JobRegistry is IJobRegistry {
                 (slot,) = _expire(job, jobId, slot, number);
             }
             if (slot.state() != BatchState.Open) revert WrongState(number, slot.state());
+            if (slot.time() == block.timestamp) revert JustReleased(number);
             if (head.isContinued() && !_isInherited(jobId, number)) revert WrongState(number, BatchState.Cancelled);
             bool contested = slot.provider() != address(0) && slot.provider() != msg.sender;
             if (contested) {
@@ -153,7 +154,7 @@ contract JobRegistry is IJobRegistry {
                 _formers[jobId][number] = Former({provider: slot.provider(), activeBlock: activeBlocks[i]});
             }
             uint16 fixedStep = slot.isPriced() ? slot.step() : step;
-            _set(jobId, number, slot.leased(msg.sender, deadline, fixedStep, contested));
+            _set(jobId, number, Slots.leased(msg.sender, deadline, fixedStep, slot.expiries(), contested));
             stake += leaseLock(job, number);
         }
         head = _slots[jobId][0];
@@ -175,7 +176,6 @@ contract JobRegistry is IJobRegistry {
             if (slot.provider() != msg.sender) revert NotHolder(number, msg.sender);
             uint256 leasedAt = slot.time() - job.leaseSeconds;
             if (block.timestamp > leasedAt + job.leaseSeconds / 4) revert TooLateToRelease(number);
-            if (slot.wasReleased()) revert ReleasedBefore(number);
             freed += leaseLock(job, number);
             address last = slot.isContested() ? _formers[jobId][number].provider : address(0);
             // What was never held to the end has no price yet: else whoever leases and gives back could hold a ramp down.
@@ -325,7 +325,7 @@ contract JobRegistry is IJobRegistry {
             batch.submission = slot.submission();
             return batch;
         }
-        (batch.provider, batch.expiries, batch.released) = (slot.provider(), slot.expiries(), slot.wasReleased());
+        (batch.provider, batch.expiries) = (slot.provider(), slot.expiries());
         if (slot.isPriced()) batch.price = job.priceAt(slot.step());
         if (slot.isContested()) {
             Former storage former = _formers[jobId][number];

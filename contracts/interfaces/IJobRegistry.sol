@@ -94,7 +94,8 @@ enum BatchState {
 /// @notice A batch, as far as the registry's storage tells.
 struct Batch {
     BatchState state;
-    /// Leased: block time at which the lease expires. Submitted, frozen, settled: block time from which anyone may finalise. Else 0.
+    /// Leased: block time at which the lease expires. Submitted, frozen, settled: block time from which anyone may finalise.
+    /// Open: when a lease of it was released, if that is how the last one ended. Else 0.
     uint32 time;
     /// Leased: the holder. Open: whose lease ran out last, who may still submit; 0 for none.
     address provider;
@@ -104,8 +105,6 @@ struct Batch {
     uint40 activeBlock;
     /// Open or leased: how many leases of this batch ran out.
     uint8 expiries;
-    /// Open or leased: the last lease that ended was released, so that the next cannot be.
-    bool released;
     /// Leased, or once expired: token wei for 10^9 fuel. Else 0.
     uint128 price;
     /// Submitted, frozen, settled: last 189 bits of keccak256(abi.encode(Submission)).
@@ -190,10 +189,10 @@ interface IJobRegistry {
     error NotYetActive(uint32 batch, uint40 activeBlock);
     /// The lease's deadline has not passed.
     error LeaseRunning(uint32 batch, uint32 deadline);
+    /// The batch was released in this very second: others have a chance before it is leased again.
+    error JustReleased(uint32 batch);
     /// The first quarter of the lease is over: too late to release it without a mark.
     error TooLateToRelease(uint32 batch);
-    /// The lease before was released: this one ends by a result, or by its deadline.
-    error ReleasedBefore(uint32 batch);
     /// Only the requester may have it paid before `finalAt`, block time.
     error WindowOpen(uint32 batch, uint32 finalAt);
     /// More fuel than all tasks of the batch may burn together.
@@ -226,10 +225,10 @@ interface IJobRegistry {
     /// deposits is refunded, or taken as {post} does.
     function amend(Job calldata job, Job calldata terms, Permit calldata permit) external returns (bytes32 jobId);
     /// @notice Provider: takes open batches at the price of the moment (a batch whose lease once expired keeps its price), locking
-    /// {leaseLock} of stake for each. A batch whose lease has expired but was not reopened is expired on the way.
+    /// {leaseLock} of stake for each. A batch whose lease has expired but was not reopened is expired on the way. One that was released can
+    /// be leased a second later: else whoever releases and leases in one transaction keeps it from others for nothing.
     function lease(Job calldata job, uint32[] calldata batches) external;
-    /// @notice Holder, within the first quarter of the lease time: gives batches back, without a mark (inputs cannot be had). Not if the
-    /// lease before was released as well: else whoever leases and releases without end keeps a batch from others for nothing.
+    /// @notice Holder, within the first quarter of the lease time: gives batches back, without a mark (inputs cannot be had).
     function release(Job calldata job, uint32[] calldata batches) external;
     /// @notice Holder: submits results. Late is allowed until a successor's lease is active.
     function submit(Job calldata job, Result[] calldata results) external;

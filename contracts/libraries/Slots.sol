@@ -9,13 +9,12 @@ import {BatchState, Submission} from "../interfaces/IJobRegistry.sol";
 /// | bits | open | leased | submitted, frozen, settled |
 /// |---|---|---|---|
 /// | 0..8 | state | state | state |
-/// | 8..40 | 0 | deadline, block time | end of the window, block time |
+/// | 8..40 | when it was released, block time, or 0 | deadline, block time | end of the window, block time |
 /// | 40..200 | whose lease ran out last, or 0 | holder | hash of the {Submission}, 189 bits |
 /// | 200..216 | step of the price | step of the price | |
 /// | 216..224 | leases that ran out | leases that ran out | |
 /// | 224 | whether the step is fixed | 1 | |
 /// | 225 | 0 | whether a former holder may still submit | |
-/// | 226 | whether the last lease was released | same: this one cannot be | |
 ///
 /// | bits | batch 0 only: the job |
 /// |---|---|
@@ -59,11 +58,6 @@ library Slots {
 
     function isContested(Slot slot) internal pure returns (bool) {
         return Slot.unwrap(slot) & 1 << 225 != 0;
-    }
-
-    /// Whether a lease of the batch was released, and none has run out since.
-    function wasReleased(Slot slot) internal pure returns (bool) {
-        return Slot.unwrap(slot) & 1 << 226 != 0;
     }
 
     function submission(Slot slot) internal pure returns (uint192) {
@@ -131,20 +125,19 @@ library Slots {
             );
     }
 
-    /// The same open batch after a lease of it was released.
-    function released(Slot slot) internal pure returns (Slot) {
-        return Slot.wrap(Slot.unwrap(slot) | 1 << 226);
+    /// The same open batch, after a lease of it was released now.
+    function released(Slot slot) internal view returns (Slot) {
+        return Slot.wrap(Slot.unwrap(slot) | uint256(uint32(block.timestamp)) << 8);
     }
 
-    /// A lease of the open batch `slot`.
-    function leased(Slot slot, address holder, uint32 deadline, uint16 step_, bool contested)
+    function leased(address holder, uint32 deadline, uint16 step_, uint8 expiries_, bool contested)
         internal
         pure
         returns (Slot)
     {
         return Slot.wrap(
-            uint256(BatchState.Leased) | uint256(deadline) << 8 | Slot.unwrap(open(holder, step_, slot.expiries()))
-                | uint256(contested ? 1 : 0) << 225 | Slot.unwrap(slot) & 1 << 226
+            uint256(BatchState.Leased) | uint256(deadline) << 8 | Slot.unwrap(open(holder, step_, expiries_))
+                | uint256(contested ? 1 : 0) << 225
         );
     }
 

@@ -96,7 +96,8 @@ fn the_picture_is_the_same_however_it_is_cut() {
     let report = demo(&Home::new(), &["--tasks", "21", "--providers", "2", "--no-fault"]);
     assert_eq!(report["ledger"]["tasks"], 21);
     assert_eq!(report["killed"], Value::Null);
-    assert_eq!(report["books"]["burned"], "0x0");
+    // On a busy machine a lease may run out.
+    assert_eq!(report["books"]["burned"] == "0x0", report["ledger"]["expiredLeases"] == 0);
 }
 
 #[test]

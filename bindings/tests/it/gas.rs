@@ -142,7 +142,7 @@ impl Market {
             maxPrice: TOKEN,
             rampStart: self.now().await + WIDEN + 60,
             rampSeconds: 0,
-            leaseSeconds: 600,
+            leaseSeconds: 400,
             windowSeconds: WINDOW,
         };
         let assurance = ReplicaRegistry::Assurance {
@@ -152,7 +152,7 @@ impl Market {
             auditBps: 0,
             minChecks: 0,
             widenSeconds: WIDEN,
-            revealSeconds: 300,
+            revealSeconds: 100,
         };
         let job = ReplicaRegistry::ReplicatedJob { job: terms, assurance };
         let id = (U256::from(31337), replicas, keccak256(job.abi_encode())).abi_encode();
@@ -168,7 +168,7 @@ impl Market {
         }
         for provider in self.providers {
             let salt = keccak256(provider);
-            let hash = keccak256((id, 0u32, provider, ROOT, FUEL, B256::ZERO, salt).abi_encode());
+            let hash = keccak256((id, 0u32, provider, ROOT, FUEL, ROOT, B256::ZERO, salt).abi_encode());
             let commitments = vec![ReplicaRegistry::Commitment { batch: 0, hash }];
             self.send(provider, replicas, ReplicaRegistry::commitCall { job: job.clone(), commitments }).await;
             let (root, fuel, outputs, bound) = (ROOT, FUEL, ROOT, B256::ZERO);

@@ -105,8 +105,7 @@ abstract contract Invariants is Fixture {
             need.time = g.state == BatchState.Settled ? have.time : g.time;
         } else {
             (need.time, need.provider, need.former) = (g.time, g.holder, g.former);
-            (need.activeBlock, need.expiries, need.released) = (g.activeBlock, g.expiries, g.released);
-            need.price = g.price;
+            (need.activeBlock, need.expiries, need.price) = (g.activeBlock, g.expiries, g.price);
         }
         // `assertEq` costs a call into the machine: only for its message.
         if (keccak256(abi.encode(have)) != keccak256(abi.encode(need))) {

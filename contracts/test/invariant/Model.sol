@@ -21,7 +21,6 @@ struct Ghost {
     address former;
     uint40 activeBlock;
     uint8 expiries;
-    bool released;
     bool priced;
     uint128 price;
     Submission submission;
@@ -194,6 +193,7 @@ abstract contract Model is Calls {
         for (uint256 i = 0; i < batches.length; ++i) {
             Ghost storage g = _ghosts[id][batches[i]];
             _check(g.state == BatchState.Open, "only open batches are leased");
+            _check(g.time < block.timestamp, "not in the second of a release");
             (g.state, g.time, g.former, g.activeBlock) = (BatchState.Leased, deadline, address(0), activeBlocks[i]);
             if (g.holder != address(0) && g.holder != from) g.former = g.holder;
             uint256 active = g.former == address(0) ? 0 : block.number + _settings.successorDelayBlocks;
@@ -259,7 +259,7 @@ abstract contract Model is Calls {
         burnable += bond;
         _books[provider].expired += 1;
         if (g.former != address(0) && block.number < g.activeBlock) g.holder = g.former;
-        (g.expiries, g.released) = (g.expiries + 1, false);
+        g.expiries += 1;
         _reopen(id, job, batch);
     }
 
@@ -269,13 +269,12 @@ abstract contract Model is Calls {
         Ghost storage g = _ghosts[id][batch];
         _check(g.state == BatchState.Leased && from == g.holder, "the holder gives it back");
         _check(block.timestamp <= g.time - job.leaseSeconds + job.leaseSeconds / 4, "early");
-        _check(!g.released, "once in a row");
-        g.released = true;
         _free(from, job, batch);
         // Never held to the end: it has no price yet.
         if (g.expiries == 0) (g.priced, g.price) = (false, 0);
         g.holder = g.former;
         _reopen(id, job, batch);
+        g.time = uint32(block.timestamp);
     }
 
     function _onCancelled(bytes32 id, address from, Vm.Log memory log) private {

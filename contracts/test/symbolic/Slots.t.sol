@@ -124,7 +124,7 @@ contract SlotsSymbolicTest is Symbolic {
         public
         pure
     {
-        Slot slot = Slots.open(address(0), 0, expiries).leased(holder, deadline, step, contested);
+        Slot slot = Slots.leased(holder, deadline, step, expiries, contested);
         assert(slot.state() == BatchState.Leased && slot.time() == deadline && slot.provider() == holder);
         assert(slot.step() == step && slot.expiries() == expiries && slot.isContested() == contested);
         assert(slot.isPriced() && Slot.unwrap(slot) >> 226 == 0);

@@ -51,8 +51,6 @@ pub struct BatchEntry {
     pub active_block: u64,
     /// How many leases expired.
     pub expiries: u32,
-    /// Whether the last lease that ended was released: then the next cannot be.
-    pub released: bool,
     /// Price, token wei for 10^9 fuel; 0 before its first lease.
     pub price: u128,
     /// Result root.
@@ -75,7 +73,6 @@ impl BatchEntry {
         deadline: 0,
         active_block: 0,
         expiries: 0,
-        released: false,
         price: 0,
         root: B256::ZERO,
         fuel: 0,
@@ -340,7 +337,6 @@ impl Index {
                 batch.previous = provider;
             }
         }
-        batch.released = kind == "release";
         // What was given back without ever running out has no price yet.
         if batch.expiries == 0 {
             batch.price = 0;

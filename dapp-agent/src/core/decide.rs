@@ -60,7 +60,7 @@ impl Core {
     /// Whether a failed batch can still be given back without a mark.
     fn may_release(&self, entry: &JobEntry, batch: &BatchEntry) -> bool {
         let leased_at = batch.deadline.saturating_sub(entry.job.leaseSeconds.into());
-        !batch.released && self.now <= leased_at + u64::from(entry.job.leaseSeconds / 4)
+        self.now <= leased_at + u64::from(entry.job.leaseSeconds / 4)
     }
 
     /// Whether program or inputs of a job cannot be had, or are refused: after a restart there may be leases of such a job.

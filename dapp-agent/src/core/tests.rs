@@ -58,7 +58,6 @@ fn open() -> BatchEntry {
         deadline: 0,
         active_block: 0,
         expiries: 0,
-        released: false,
         price: 0,
         root: B256::ZERO,
         fuel: 0,
@@ -214,7 +213,6 @@ impl World {
                     let batch = &self.index.jobs[job].batches[*number as usize];
                     let leased_at = batch.deadline - u64::from(LEASE);
                     assert!(batch.provider == ME && self.now <= leased_at + u64::from(LEASE / 4), "released too late");
-                    assert!(!batch.released, "released twice in a row");
                 }
             }
             Action::Finalise(job, numbers) => {
@@ -284,10 +282,9 @@ impl World {
             Action::Release(job, numbers) => numbers.into_iter().all(|number| {
                 let batch = self.batch((job, number)).clone();
                 let early = self.now + u64::from(LEASE) <= batch.deadline + u64::from(LEASE / 4);
-                let held = batch.stage == BatchStage::Leased && batch.provider == ME && early && !batch.released;
+                let held = batch.stage == BatchStage::Leased && batch.provider == ME && early;
                 if held {
                     self.reopen((job, number), batch.previous, batch.expiries);
-                    self.batch((job, number)).released = true;
                 }
                 held
             }),
