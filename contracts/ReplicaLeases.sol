@@ -183,7 +183,7 @@ abstract contract ReplicaLeases is ReplicaStore {
             // forge-lint: disable-next-line(unsafe-typecast) 64 bits are plenty: nobody can choose among them.
             seed = uint64(uint256(hash)) | 1;
         }
-        if (voter.stakedBlock == 0 || voter.stakedBlock >= opened) return (from + widen, seed);
+        if (voter.stakedBlock >= opened) return (from + widen, seed);
         uint256 lot = uint64(uint256(keccak256(abi.encode(seed, jobId, number, opened, provider))));
         return (from + Math.min(widen, widen * lot * _MIN_STAKE / (Math.max(voter.stake, 1) << 64)), seed);
     }

@@ -276,7 +276,7 @@ interface IReplicaRegistry {
     function ballotOf(bytes32 jobId, uint32 batch) external view returns (Ballot);
     /// @notice What `provider` does for a batch, as the table in `libraries/Ballots.sol` tells.
     function replicaOf(bytes32 jobId, uint32 batch, address provider) external view returns (Replica);
-    /// @notice Block time from which `provider` may lease the batch: the later the more stake the others have that the lot puts before it.
+    /// @notice Block time from which `provider`, who is registered, may lease the batch: the later the more stake the others have that the lot puts before it.
     function opensAt(ReplicatedJob calldata job, uint32 batch, address provider) external view returns (uint256);
     /// @notice Stake that a lease of `batch` locks, token wei: worst-case price of one execution x (1 - a) / a, a the audit share, at
     /// least the one that the deployment assumes, at most a half.

@@ -366,6 +366,7 @@ contract ProviderRegistryTest is Fixture {
         vm.prank(alice);
         providers.exit();
         assertEq(_available(_payout(alice)), STAKE - bond + _price(job, 1e9));
+        assertEq(escrow.balanceOf(alice).stakedBlock, 0);
 
         _fund(alice, MIN_STAKE);
         vm.prank(alice);

@@ -421,6 +421,10 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         _draw(job, 3, alice);
         vm.expectRevert(none);
         _expire(job, 3, alice);
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.NoSuchBatch.selector, 4, 3));
+        _reveal(alice, job, 4, 1);
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.NoSuchBatch.selector, 4, 3));
+        _lease(alice, job, 4);
     }
 
     /// A job that asks for one execution and nothing else.

@@ -97,6 +97,14 @@ contract ResultTreeTest is Test {
         uint64[] memory sf = new uint64[](1);
         sf[0] = type(uint64).max;
         assertFalse(ResultTree.verify(bytes32(0), 0, 2, 0, bytes32(uint256(1)), 1, sh, sf));
+        // It reaches its end.
+        bytes32[] memory hashes = new bytes32[](2);
+        uint64[] memory fuels = new uint64[](2);
+        (fuels[0], fuels[1]) = (1, type(uint64).max - 1);
+        (bytes32 root, uint64 fuel) = ResultTree.root(hashes, fuels);
+        assertEq(fuel, type(uint64).max);
+        sf[0] = fuels[1];
+        assertTrue(ResultTree.verify(root, fuel, 2, 0, hashes[0], 1, sh, sf));
     }
 
     function test_root_refusesNoLeavesDifferentLengthsAndOverflow() public {
