@@ -2,6 +2,7 @@
 
 mod blocks;
 mod contracts;
+mod model;
 mod server;
 mod time;
 mod transactions;
