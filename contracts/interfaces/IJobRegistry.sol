@@ -97,13 +97,13 @@ struct Batch {
     /// Leased: block time at which the lease expires. Submitted, frozen, settled: block time from which anyone may finalise.
     /// Open: when a lease of it was released, if that is how the last one ended. Else 0.
     uint32 time;
-    /// Leased: the holder. Open: whose lease ran out last, who may still submit; 0 for none.
+    /// Leased: the holder. Open: whose lease ran out last and who has not released the batch since, who may still submit; 0 for none.
     address provider;
     /// Leased: whose lease ran out before, who may still submit before `activeBlock`; 0 for none.
     address former;
     /// Leased: block number from which the holder may submit, 0 for at once.
     uint40 activeBlock;
-    /// Open or leased: how many leases of this batch ran out.
+    /// Open or leased: how many leases of this batch ran out, since it was posted or a result of it fell.
     uint8 expiries;
     /// Leased, or once expired: token wei for 10^9 fuel. Else 0.
     uint128 price;
