@@ -218,6 +218,12 @@ contract ReplicaRegistryVoteTest is ReplicaCases {
         _wrongVotes(job, bad);
         _wrongVotes(job, _tally(0, RIGHT, RIGHT, WRONG));
         _wrongVotes(job, _tally(0, RIGHT, 0, 0));
+        // Fuel for who was silent: half of it would be burned were the vote undecided.
+        bad = _copy(good);
+        for (uint256 i = 0; i < 3; ++i) {
+            if (bad.votes[i].provider == carol) bad.votes[i].fuel = RIGHT;
+        }
+        _wrongVotes(job, bad);
         _finalise(job, good);
     }
 

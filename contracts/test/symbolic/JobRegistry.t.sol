@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {Part} from "../../interfaces/IDeployment.sol";
 import {Verdict} from "../../interfaces/IDisputes.sol";
 import {Permit, Voter} from "../../interfaces/IEscrow.sol";
-import {BatchState, Contact, IJobRegistry, Job, Result, Spec, Submission} from "../../interfaces/IJobRegistry.sol";
+import {BatchState, Contact, IJobRegistry, Job, Result, Submission} from "../../interfaces/IJobRegistry.sol";
 import {Parts} from "./Parts.sol";
 import {Symbolic} from "./Symbolic.sol";
 
@@ -128,14 +128,6 @@ contract JobRegistrySymbolicTest is Symbolic {
         registry.setContact(_job(), _contact());
     }
 
-    function check_post_leavesSettled(uint8 about, address caller, uint32 time, uint32 number)
-        public
-        leavesSettled(about, time, number)
-    {
-        vm.prank(caller);
-        registry.post(_job(), _spec(), _contact(), _noPermit());
-    }
-
     function check_amend_leavesSettled(uint8 about, bool away, address caller, uint32 time, uint32 number)
         public
         leavesSettled(about, time, number)
@@ -220,6 +212,4 @@ contract JobRegistrySymbolicTest is Symbolic {
     function _noPermit() private pure returns (Permit memory permit) {}
 
     function _contact() private pure returns (Contact memory contact) {}
-
-    function _spec() private pure returns (Spec memory spec) {}
 }
