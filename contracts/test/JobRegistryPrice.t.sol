@@ -138,7 +138,7 @@ contract JobRegistrySlotTest is Fixture {
                 jobs.release(job, _list(batch));
                 skip(1);
             } else if (seed % 4 == 1) {
-                vm.warp(uint256(now_.time) + 1);
+                _waitUntil(uint256(now_.time) + 1);
                 vm.roll(block.number + seed % 40);
                 _expire(job, _list(batch));
             } else if (now_.activeBlock <= block.number) {
@@ -151,10 +151,14 @@ contract JobRegistrySlotTest is Fixture {
                 vm.prank(requester);
                 jobs.accept(job, _standing(job, _list(batch)));
             } else {
-                vm.warp(uint256(jobs.batchState(job, batch).time));
+                _waitUntil(jobs.batchState(job, batch).time);
                 jobs.finalise(job, _standing(job, _list(batch)));
             }
         }
+    }
+
+    function _waitUntil(uint256 time) private {
+        if (block.timestamp < time) vm.warp(time);
     }
 
     /// Calldata whose unused upper bits are set names no job, and posts none.
