@@ -317,7 +317,9 @@ contract Handler is Model {
     /// A job with one field changed was never posted.
     function _useAnotherJob(address who, uint256 pick, uint256 change) private {
         (Job memory job, uint32 batch,) = _find(pick, BatchState(pick % 6));
+        // Of the job as it was: the other may not have this batch.
         Submission[] memory given = _submissions(job, batch, 0);
+        Result[] memory results = _results(job, batch, 0);
         uint256 part = change % 12;
         if (part == 0) job.requester = address(uint160(job.requester) ^ 1);
         else if (part == 1) job.nonce += 1000;
@@ -336,7 +338,7 @@ contract Handler is Model {
             abi.encodeCall(IJobRegistry.lease, (job, _one(batch))),
             abi.encodeCall(IJobRegistry.release, (job, _one(batch))),
             abi.encodeCall(IJobRegistry.expire, (job, _one(batch))),
-            abi.encodeCall(IJobRegistry.submit, (job, _results(job, batch, 0))),
+            abi.encodeCall(IJobRegistry.submit, (job, results)),
             abi.encodeCall(IJobRegistry.accept, (job, given)),
             abi.encodeCall(IJobRegistry.finalise, (job, given))
         ];

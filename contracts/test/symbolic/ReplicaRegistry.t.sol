@@ -3,14 +3,31 @@ pragma solidity 0.8.37;
 
 import {Part} from "../../interfaces/IDeployment.sol";
 import {Verdict} from "../../interfaces/IDisputes.sol";
-import {Voter} from "../../interfaces/IEscrow.sol";
-import {BallotState, IReplicaRegistry, ReplicatedJob, Tally, Vote} from "../../interfaces/IReplicaRegistry.sol";
+import {Permit, Voter} from "../../interfaces/IEscrow.sol";
+import {Contact, Job} from "../../interfaces/IJobRegistry.sol";
+import {
+    Assurance,
+    BallotState,
+    Commitment,
+    IReplicaRegistry,
+    Opening,
+    ReplicatedJob,
+    Reveal,
+    Tally,
+    Vote
+} from "../../interfaces/IReplicaRegistry.sol";
+import {Ballot} from "../../libraries/Ballots.sol";
 import {Parts} from "./Parts.sol";
 import {Symbolic} from "./Symbolic.sol";
 
-/// @notice I2, paid at most once, by induction, as {JobRegistrySymbolicTest} for jobs of several executions: what is final stays so through
-/// every call, and what pays makes its batch final.
+/// @notice I2, paid at most once, by induction, as {JobRegistrySymbolicTest} for jobs of several executions: whatever is stored, a batch that is
+/// final stays as it is through every call, and a call that pays anybody makes the batch final that it was about. A final batch has
+/// commits and no leases: what is assumed of that before a call holds after it.
+/// @dev Of a job of two batches and three executions, the first batch of which keeps the job's state, too; a call names one of them, a tally two
+/// votes. Accounts, times, states, roots and fuels are any.
 contract ReplicaRegistrySymbolicTest is Symbolic {
+    address private constant REQUESTER = address(0xa1);
+
     IReplicaRegistry private registry;
     Parts private parts;
 
@@ -22,11 +39,158 @@ contract ReplicaRegistrySymbolicTest is Symbolic {
         registry = IReplicaRegistry(_create("ReplicaRegistry"));
     }
 
-    function _anyState(uint32 time, uint32 number, Verdict verdict, Voter calldata voter) private {
+    /// What follows is about the batch `given`.
+    modifier paysOnce(uint8 given, uint32 time, uint32 number) {
         svm.enableSymbolicStorage(address(registry));
         vm.warp(time);
         vm.roll(number);
-        parts.answer(verdict, voter);
+        bytes32 jobId = registry.jobIdOf(_job());
+        BallotState[2] memory before;
+        for (uint32 i = 0; i < 2; ++i) {
+            before[i] = _state(jobId, i);
+            vm.assume(_isWhole(registry.ballotOf(jobId, i)));
+        }
+        _;
+        for (uint32 i = 0; i < 2; ++i) {
+            BallotState state = _state(jobId, i);
+            if (_isFinal(before[i])) assert(state == before[i]);
+            else if (i == _pick(given) && parts.paid() != 0) assert(_isFinal(state));
+            assert(_isWhole(registry.ballotOf(jobId, i)));
+        }
+        if (_isFinal(before[_pick(given)])) assert(parts.paid() == 0);
+    }
+
+    function check_lease_paysOnce(uint8 given, address caller, uint32 time, uint32 number, Voter calldata voter)
+        public
+        paysOnce(given, time, number)
+    {
+        parts.answer(Verdict.Stands, voter);
+        vm.prank(caller);
+        registry.lease(_job(), _list(given));
+    }
+
+    function check_backUp_paysOnce(
+        uint8 given,
+        address straggler,
+        address caller,
+        uint32 time,
+        uint32 number,
+        Voter calldata voter
+    ) public paysOnce(given, time, number) {
+        parts.answer(Verdict.Stands, voter);
+        vm.prank(caller);
+        registry.backUp(_job(), _pick(given), straggler);
+    }
+
+    function check_release_paysOnce(uint8 given, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        vm.prank(caller);
+        registry.release(_job(), _list(given));
+    }
+
+    function check_expire_paysOnce(uint8 given, address provider, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        vm.prank(caller);
+        registry.expire(_job(), _pick(given), provider);
+    }
+
+    function check_commit_paysOnce(uint8 given, bytes32 hash, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        Commitment[] memory list = new Commitment[](1);
+        list[0] = Commitment(_pick(given), hash);
+        vm.prank(caller);
+        registry.commit(_job(), list);
+    }
+
+    function check_draw_paysOnce(uint8 given, address provider, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        vm.prank(caller);
+        registry.draw(_job(), _pick(given), provider);
+    }
+
+    function check_reveal_paysOnce(uint8 given, Reveal calldata like, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        vm.prank(caller);
+        registry.reveal(_job(), _reveals(given, like));
+    }
+
+    function check_revealAndAccept_paysOnce(
+        uint8 given,
+        Reveal calldata like,
+        address caller,
+        uint32 time,
+        uint32 number
+    ) public paysOnce(given, time, number) {
+        vm.prank(caller);
+        registry.revealAndAccept(_job(), _reveals(given, like));
+    }
+
+    function check_accept_paysOnce(uint8 given, Vote[2] calldata votes, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        Tally[] memory tallies = new Tally[](1);
+        tallies[0] = _tally(given, votes);
+        vm.prank(caller);
+        registry.accept(_job(), tallies);
+    }
+
+    function check_finalise_paysOnce(uint8 given, Vote[2] calldata votes, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        Tally[] memory tallies = new Tally[](1);
+        tallies[0] = _tally(given, votes);
+        vm.prank(caller);
+        registry.finalise(_job(), tallies);
+    }
+
+    function check_freeze_paysOnce(uint8 given, Vote[2] calldata votes, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        vm.prank(caller);
+        registry.freeze(_job(), _tally(given, votes));
+    }
+
+    function check_resolve_paysOnce(
+        uint8 given,
+        Vote[2] calldata votes,
+        Verdict verdict,
+        address caller,
+        uint32 time,
+        uint32 number
+    ) public paysOnce(given, time, number) {
+        parts.answer(verdict, Voter(0, 0, 0));
+        vm.prank(caller);
+        registry.resolve(_job(), _tally(given, votes));
+    }
+
+    function check_cancel_paysOnce(uint8 given, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        vm.prank(caller);
+        registry.cancel(_job());
+    }
+
+    function check_setContact_paysOnce(uint8 given, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        Contact memory contact;
+        vm.prank(caller);
+        registry.setContact(_job(), contact);
     }
 
     function _state(bytes32 jobId, uint32 batch) private view returns (BallotState) {
@@ -37,68 +201,34 @@ contract ReplicaRegistrySymbolicTest is Symbolic {
         return state == BallotState.Settled || state == BallotState.Undecided || state == BallotState.Overturned;
     }
 
-    /// Of a job that was posted: others have no batches.
-    function check_anyCall_leavesFinalBatches(
-        bytes32 jobId,
-        uint32 batch,
-        address caller,
-        uint32 time,
-        uint32 number,
-        Verdict verdict,
-        Voter calldata voter
-    ) public {
-        _anyState(time, number, verdict, voter);
-        vm.assume(registry.ballotOf(jobId, 0).isPosted());
-        BallotState state = _state(jobId, batch);
-        vm.assume(_isFinal(state));
-        _anyCall(caller);
-        assert(_state(jobId, batch) == state);
+    /// What is final was committed to, and nobody holds a lease of it.
+    function _isWhole(Ballot ballot) private pure returns (bool) {
+        return !_isFinal(ballot.state()) || (ballot.leased() == 0 && ballot.committed() != 0);
     }
 
-    function check_anyCall_paysByAcceptAndFinaliseOnly(
-        address caller,
-        uint32 time,
-        uint32 number,
-        Verdict verdict,
-        Voter calldata voter
-    ) public {
-        _anyState(time, number, verdict, voter);
-        bytes4 selector = _anyCall(caller);
-        if (selector == registry.accept.selector || selector == registry.finalise.selector) return;
-        if (selector == registry.revealAndAccept.selector) return;
-        assert(parts.paid() == 0);
+    function _job() private pure returns (ReplicatedJob memory) {
+        Job memory job = Job(REQUESTER, 1, keccak256("spec"), 8, 4, 1e9, 1e15, 1e18, 1000, 1000, 100, 60);
+        return ReplicatedJob(job, Assurance(3, 5, 980_000_000, 0, 0, 50, 60));
     }
 
-    function check_settling_paysVotesOfAnOpenBallotOnce(
-        ReplicatedJob calldata job,
-        uint32 batch,
-        Vote[2] calldata given,
-        bool accepted,
-        uint32 time
-    ) public {
-        svm.enableSymbolicStorage(address(registry));
-        vm.warp(time);
-        bytes32 jobId = registry.jobIdOf(job);
-        Tally[] memory tallies = new Tally[](1);
-        tallies[0] = Tally(batch, new Vote[](2));
-        (tallies[0].votes[0], tallies[0].votes[1]) = (given[0], given[1]);
-        BallotState before = _state(jobId, batch);
-        vm.prank(job.job.requester);
-        if (accepted) registry.accept(job, tallies);
-        else registry.finalise(job, tallies);
-        if (parts.paid() == 0) return;
-        assert(parts.paid() <= 2);
-        assert(given[0].provider != given[1].provider);
-        assert(before == BallotState.Revealing || before == BallotState.Committing);
-        assert(_state(jobId, batch) == BallotState.Settled);
+    /// By numbers, of which Halmos has paths of their own.
+    function _pick(uint8 batch) private pure returns (uint32) {
+        return batch == 0 ? 0 : 1;
     }
 
-    /// With any job, batch and all else, in lists of one.
-    function _anyCall(address caller) private returns (bytes4) {
-        bytes memory data = svm.createCalldata("ReplicaRegistry.sol", "ReplicaRegistry");
-        vm.prank(caller);
-        (bool ok,) = address(registry).call(data);
-        vm.assume(ok);
-        return bytes4(data);
+    function _list(uint8 given) private pure returns (uint32[] memory list) {
+        list = new uint32[](1);
+        list[0] = _pick(given);
+    }
+
+    function _reveals(uint8 given, Reveal calldata like) private pure returns (Reveal[] memory list) {
+        list = new Reveal[](1);
+        list[0] = Reveal(_pick(given), like.provider, like.root, like.fuel, like.outputs, like.bound, like.salt);
+    }
+
+    function _tally(uint8 given, Vote[2] calldata votes) private pure returns (Tally memory tally) {
+        tally = Tally(_pick(given), new Vote[](2));
+        (tally.votes[0], tally.votes[1]) = (votes[0], votes[1]);
     }
 }
+

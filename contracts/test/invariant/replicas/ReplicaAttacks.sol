@@ -189,6 +189,8 @@ contract ReplicaAttacks is ReplicaHandler {
             else if (way == 2) given[0].salt = ~given[0].salt;
             else if (way == 3) given[0].bound = ~given[0].bound;
             else given[0].provider = _other(maker);
+            // What a copier made up is what it copied, under the other's name.
+            if (_commitmentOf(s.id, given[0]) == _replicas[s.id][s.batch][given[0].provider].hash) continue;
             bytes memory data = abi.encodeCall(IReplicaRegistry.reveal, (s.job, given));
             // Of some, root or fuel are refused before.
             _never("reveal what was not", maker, data, 0);
