@@ -12,7 +12,7 @@ const MAX_FILES: u64 = 64;
 /// Gives up what a task does not need.
 #[cfg(unix)]
 pub(super) fn confine() -> io::Result<()> {
-    use rustix::process::{Resource, Rlimit, nice, setrlimit, setsid};
+    use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit, setsid};
 
     #[cfg(target_os = "linux")]
     {
@@ -29,7 +29,7 @@ pub(super) fn confine() -> io::Result<()> {
     limit(Resource::Fsize, 0)?;
     limit(Resource::Nofile, MAX_FILES)?;
     // A guest on somebody's computer: whatever the owner does comes first.
-    nice(19)?;
+    setpriority_process(None, 19)?;
     Ok(())
 }
 
