@@ -108,6 +108,18 @@ contract JobRegistryResultTest is Fixture {
         assertEq(_earned(alice), _price(job, 5));
     }
 
+    function test_lateSubmit_ofSeveralOpenBatchesCountsEach() public {
+        _lease(alice, job, _list(0, 1));
+        _passLease();
+        _expire(job, _list(0, 1));
+        assertEq(jobs.jobState(id).open, 3);
+        Result[] memory results = new Result[](2);
+        (results[0], results[1]) = (_results(0, 5)[0], _results(1, 6)[0]);
+        vm.prank(alice);
+        jobs.submit(job, results);
+        assertEq(jobs.jobState(id).open, 1);
+    }
+
     function test_lateSubmit_beforeTheSuccessorIsActivePaysTheFormerHolder() public {
         _lease(alice, job, _list(0));
         _passLease();

@@ -366,7 +366,9 @@ contract ProviderRegistryTest is Fixture {
         vm.prank(alice);
         providers.exit();
         assertEq(_available(_payout(alice)), STAKE - bond + _price(job, 1e9));
-        assertEq(escrow.balanceOf(alice).stakedBlock, 0);
+        Balance memory left = escrow.balanceOf(alice);
+        assertEq(left.stakedBlock, 0);
+        assertEq(uint256(left.checks) + left.expired + left.failed + left.withheld, 0, "its record");
 
         _fund(alice, MIN_STAKE);
         vm.prank(alice);

@@ -264,6 +264,16 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         assertEq(_available(requester), deposit);
     }
 
+    function test_cancel_leavesTheDepositOfTheSmallerLastBatch() public solvent {
+        ReplicatedJob memory job = _replicated();
+        job.job.taskCount = 6;
+        _open(job);
+        _lease(alice, job, 1);
+        vm.prank(requester);
+        replicas.cancel(job);
+        assertEq(_locked(requester), _cost(job, 2));
+    }
+
     function testFuzz_cancel_leavesTheDepositOfLeasedBatches(uint8 leased) public solvent {
         ReplicatedJob memory job = _replicated();
         _open(job);

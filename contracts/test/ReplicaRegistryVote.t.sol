@@ -343,6 +343,22 @@ contract ReplicaRegistryVoteTest is ReplicaCases {
     }
 
     /// Rule 3: the lot starts anew, over those registered before the round opened.
+    function test_aSingleVote_whereThreeWereWanted_needsItsOddsAsAnyGroup() public solvent {
+        ReplicatedJob memory job = _replicated();
+        _open(job);
+        _lease(alice, job, 0);
+        _commit(alice, job, 0, RIGHT);
+        vm.warp(_ballot(job, 0).time() + 1);
+        _reveal(alice, job, 0, RIGHT);
+        vm.warp(block.timestamp + REVEAL + WINDOW + 1);
+        address[] memory who = new address[](1);
+        uint64[] memory fuels = new uint64[](1);
+        (who[0], fuels[0]) = (alice, RIGHT);
+        _finalise(job, _tally(0, who, fuels));
+        assertEq(_earned(alice), 0);
+        assertTrue(_ballot(job, 0).state() == BallotState.Committing);
+    }
+
     function test_anExtraSlot_hasALotOfItsOwn() public solvent {
         ReplicatedJob memory job = _replicated();
         _open(job);
