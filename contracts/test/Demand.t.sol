@@ -349,7 +349,7 @@ contract DemandTest is DisputeFixture {
 
     /// With a window longer than the time to answer, what was not shown costs the batch only once the window is over: challenges
     /// may come until then, and a wrong result must not get away as a withheld one.
-    function test_BUG_unansweredDemand_endsTheWindowEarly() public conserved {
+    function test_unansweredDemand_doesNotEndTheWindowEarly() public conserved {
         Job memory long = _job();
         (long.nonce, long.windowSeconds) = (2, uint32(DEMAND) * 24);
         _post(long);

@@ -6,14 +6,18 @@ import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.so
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {stdError} from "forge-std/Test.sol";
 
-import {Settings} from "../interfaces/IDeployment.sol";
-import {Balance, IEscrow, Permit} from "../interfaces/IEscrow.sol";
+import {Part, Settings} from "../interfaces/IDeployment.sol";
+import {Balance, IEscrow, Mark, Permit, Share} from "../interfaces/IEscrow.sol";
 import {Fixture} from "./Fixture.sol";
 
 contract EscrowTest is Fixture {
     function _settings() internal view override returns (Settings memory s) {
         s = super._settings();
         s.tokenSupply = type(uint88).max;
+    }
+
+    function test_token_isTheDeployments() public view {
+        assertEq(escrow.token(), deployment.addressOf(Part.Token));
     }
 
     // Deposits and withdrawals
@@ -333,6 +337,21 @@ contract EscrowTest is Fixture {
         vm.prank(bob);
         escrow.withdraw(rest + STAKE);
         assertEq(token.balanceOf(bob), rest + STAKE);
+    }
+
+    /// An award is taken from what would be burned, to the last token wei.
+    function test_settle_givesAwardsOfAnySize() public {
+        Share[] memory shares = new Share[](1);
+        shares[0] = Share(alice, 0, 0, 2, Mark.Failed);
+        vm.startPrank(address(replicas));
+        escrow.hold(alice, 6);
+        for (uint256 award = 0; award <= 2; ++award) {
+            uint256 had = _available(address(disputes));
+            uint256 burnable = escrow.burnable();
+            escrow.settle(requester, 0, 0, award, shares);
+            assertEq(_available(address(disputes)), had + award);
+            assertEq(escrow.burnable(), burnable + 2 - award);
+        }
     }
 
     function test_refund_givesLockedTokensBackAndNoMore() public {

@@ -373,6 +373,18 @@ contract JobRegistryResultTest is Fixture {
         assertEq(_available(requester), rules.depositOf(job, _spec()) - _earned(alice) - _earned(bob));
     }
 
+    /// What a further batch costs rests on it.
+    function test_accept_paysBatchesInARowAtOnce() public {
+        _lease(alice, job, _list(0, 1, 2));
+        for (uint32 batch = 0; batch < 3; ++batch) {
+            _submit(alice, job, batch, 1e9);
+        }
+        vm.expectCall(address(escrow), abi.encodeWithSelector(IEscrow.pay.selector), 1);
+        vm.prank(requester);
+        jobs.accept(job, _standing(job, _list(0, 1, 2)));
+        assertEq(_earned(alice), 3 * _price(job, 1e9));
+    }
+
     function test_finalise_refusesTheSameBatchTwiceInOneCall() public {
         _lease(alice, job, _list(0));
         _submit(alice, job, 0, 10);

@@ -49,6 +49,7 @@ contract BallotsTest is Test {
         assertTrue(head.isPosted());
         assertFalse(head.isCancelled());
         assertEq(head.openCount(), count);
+        assertFalse(head.isDrawn());
         assertEq(head.postBlock(), block_);
         assertEq(head.seed(), 0);
         assertEq(uint128(Ballot.unwrap(head)), 0);

@@ -182,6 +182,23 @@ contract ReplicaRegistryLeaseTest is ReplicaCases {
         assertEq(replicas.ballotOf(jobId, 0).seed(), 0);
     }
 
+    /// An extra round has a seed of its own. It is not the job's, whose batches nobody may lease before others.
+    function test_aLostSeed_staysLost_whateverLaterRoundsAreDrawnBy() public solvent {
+        ReplicatedJob memory job = _replicated();
+        bytes32 jobId = _postJob(job);
+        vm.roll(block.number + 300);
+        vm.warp(job.job.rampStart);
+        _voted(job, 1, RIGHT, RIGHT, WRONG);
+        _finalise(job, _tally(1, RIGHT, RIGHT, WRONG));
+        assertEq(_ballot(job, 1).openedBlock(), block.number);
+        _nextBlocks();
+        vm.warp(block.timestamp + WIDEN);
+        _lease(dave, job, 1);
+        assertEq(replicas.ballotOf(jobId, 0).seed(), 0);
+        assertEq(replicas.ballotOf(jobId, 1).seed(), 0);
+        assertEq(replicas.opensAt(job, 0, erin), job.job.rampStart);
+    }
+
     // Leases
 
     function test_lease_holdsTheStakeOfAllItsBatches() public solvent {
@@ -213,6 +230,16 @@ contract ReplicaRegistryLeaseTest is ReplicaCases {
         assertEq(replicas.leaseLock(job, 0), 3 * worst);
         job.assurance.auditBps = 4000;
         assertEq(replicas.leaseLock(job, 0), (3 * worst + 1) / 2);
+    }
+
+    function test_leaseLock_isRoundedUp() public view {
+        ReplicatedJob memory job = _audited();
+        (job.job.taskCount, job.job.batchSize, job.job.fuelLimit) = (1, 1, 1);
+        (job.job.startPrice, job.job.maxPrice) = (1, 1);
+        job.assurance.auditBps = 3333;
+        assertEq(_worst(job.job, 1), 1);
+        // 6667 / 3333
+        assertEq(replicas.leaseLock(job, 0), 3);
     }
 
     /// A lease that locks nothing can be left to expire for nothing (A4), and an audit that nobody takes up pays a liar.
