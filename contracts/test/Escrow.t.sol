@@ -354,6 +354,21 @@ contract EscrowTest is Fixture {
         }
     }
 
+    function test_give_takesFromDisputesWhatItGivesAndBurns() public {
+        vm.startPrank(address(disputes));
+        escrow.collect(requester, 9, _noPermit());
+        assertEq(_available(address(disputes)), 9);
+        escrow.give(bob, 2, 0);
+        escrow.give(bob, 3, 1);
+        escrow.give(carol, 0, 2);
+        assertEq(_available(address(disputes)), 1);
+        assertEq(_available(bob), 5);
+        assertEq(_available(carol), 0);
+        assertEq(escrow.burnable(), 3);
+        vm.expectRevert(stdError.arithmeticError);
+        escrow.give(bob, 1, 1);
+    }
+
     function test_refund_givesLockedTokensBackAndNoMore() public {
         vm.startPrank(address(jobs));
         escrow.lock(requester, 100, _noPermit());

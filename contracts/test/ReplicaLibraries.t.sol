@@ -353,6 +353,17 @@ contract VotesTest is Test {
         assertFalse(accepted);
     }
 
+    /// Mostly all agree: they are counted in one pass, and nothing else.
+    function test_tally_ofVotesThatAgree_takesOnePass() public view {
+        Vote[] memory votes = new Vote[](15);
+        for (uint256 i = 0; i < 15; ++i) {
+            votes[i] = Vote(address(uint160(i + 1)), bytes32(uint256(1)), 1);
+        }
+        uint256 agreeing = _gasOf(votes);
+        votes[14].fuel = 2;
+        assertGt(2 * _gasOf(votes), 3 * agreeing);
+    }
+
     /// From a half on no more than one group can be believed.
     function testFuzz_tally_isOfAMajority_fromATargetOfAHalfOn(uint8 for_, uint8 against, uint32 target) public view {
         uint256 a = bound(for_, 0, 7);
@@ -372,6 +383,12 @@ contract VotesTest is Test {
         returns (uint256, uint256, bool)
     {
         return Votes.tally(votes, checks, target, faultyBps);
+    }
+
+    function _gasOf(Vote[] memory votes) private view returns (uint256 gas) {
+        gas = gasleft();
+        Votes.tally(votes, new uint256[](votes.length), 900_000_000, 2000);
+        return gas - gasleft();
     }
 
     /// A number from 0 to 3 for each root and fuel that the test makes.

@@ -153,6 +153,17 @@ contract ReplicaRegistryLeaseTest is ReplicaCases {
         }
     }
 
+    /// 0 stands for none.
+    function test_theSeed_isAtLeastOne() public {
+        ReplicatedJob memory job = _replicated();
+        bytes32 jobId = _postJob(job);
+        _nextBlocks();
+        vm.setBlockhash(block.number - 1, bytes32(uint256(1) << 64));
+        vm.warp(job.job.rampStart);
+        _lease(alice, job, 0);
+        assertEq(replicas.ballotOf(jobId, 0).seed(), 1);
+    }
+
     function test_theSeed_isReadFromHistory_forTheLast8191Blocks() public {
         ReplicatedJob memory job = _replicated();
         _postJob(job);
