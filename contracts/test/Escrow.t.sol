@@ -354,6 +354,21 @@ contract EscrowTest is Fixture {
         }
     }
 
+    function test_settle_countsWhatItMarks() public {
+        Share[] memory shares = new Share[](1);
+        vm.startPrank(address(replicas));
+        for (uint8 mark = 0; mark < 4; ++mark) {
+            shares[0] = Share(alice, 0, 0, 0, Mark(mark));
+            uint256 before = vm.snapshotState();
+            escrow.settle(requester, 0, 0, 0, shares);
+            Balance memory entry = escrow.balanceOf(alice);
+            assertEq(entry.checks, Mark(mark) == Mark.Checked ? 1 : 0);
+            assertEq(entry.failed, Mark(mark) == Mark.Failed ? 1 : 0);
+            assertEq(entry.withheld, Mark(mark) == Mark.Withheld ? 1 : 0);
+            assertTrue(vm.revertToState(before));
+        }
+    }
+
     function test_give_takesFromDisputesWhatItGivesAndBurns() public {
         vm.startPrank(address(disputes));
         escrow.collect(requester, 9, _noPermit());

@@ -142,6 +142,19 @@ contract JobRegistryResultTest is Fixture {
         assertEq(reputation.providerRecord(bob).expired, 0);
     }
 
+    /// Until its successor is active the batch is the former holder's, and nobody else's.
+    function test_lateSubmit_isForTheFormerHolderAlone() public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        _lease(bob, job, _list(0));
+        for (uint256 i = 0; i < 2; ++i) {
+            address other = [carol, stranger][i];
+            vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, other));
+            _submit(other, job, 0, 5);
+        }
+        _submit(alice, job, 0, 5);
+    }
+
     function test_lateSubmit_isRefusedOnceTheSuccessorIsActive() public {
         _lease(alice, job, _list(0));
         _passLease();

@@ -301,6 +301,19 @@ contract ReplicaRegistryBackupTest is ReplicaCases {
         assertEq(_ballot(job, 0).committed(), 3);
     }
 
+    /// Nor of one that has the slot to itself.
+    function test_noBackup_ofABackup() public {
+        ReplicatedJob memory job = _backedUp();
+        bytes memory refused = abi.encodeWithSelector(IReplicaRegistry.NoBackupNeeded.selector, 0);
+        vm.expectRevert(refused);
+        _backUp(erin, job, 0, dave);
+        vm.warp(_replica(job, 0, alice).deadline() + 1);
+        _expire(job, 0, alice);
+        assertEq(_replica(job, 0, dave).rival(), address(0));
+        vm.expectRevert(refused);
+        _backUp(erin, job, 0, dave);
+    }
+
     /// A backup is for one straggler's slot: who holds another, well within its lease, is not to lose it to both of them.
     function test_aBackup_takesNobodyElsesSlot() public {
         ReplicatedJob memory job = _stragglers();
