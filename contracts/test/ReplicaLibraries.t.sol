@@ -353,6 +353,18 @@ contract VotesTest is Test {
         assertFalse(accepted);
     }
 
+    /// Nobody is believed; whose result events name does not depend on who was last.
+    function test_tally_ofATie_namesTheFirst() public view {
+        Vote[] memory votes = new Vote[](4);
+        for (uint256 i = 0; i < 4; ++i) {
+            votes[i] = Vote(address(uint160(i + 1)), bytes32(uint256(i == 0 || i == 3 ? 1 : 2)), 1);
+        }
+        (uint256 best, uint256 agreed, bool accepted) = this.tally(votes, new uint256[](4), 500_000_000, 2000);
+        assertEq(best, 0);
+        assertEq(agreed, 2);
+        assertFalse(accepted);
+    }
+
     /// Mostly all agree: they are counted in one pass, and nothing else.
     function test_tally_ofVotesThatAgree_takesOnePass() public view {
         Vote[] memory votes = new Vote[](15);
