@@ -337,7 +337,6 @@ contract AmendTest is DisputeFixture {
 
     /// At each step the requester's lock is the worst case of what is not final under the terms that it has, each batch goes on in
     /// at most one job, and none is paid twice; in the end nothing is left locked.
-    /// forge-config: default.fuzz.runs = 128
     function testFuzz_anyHistory_paysEachBatchAtMostOnce(uint256[40] calldata seeds) public conserved {
         Job[] memory chain = new Job[](seeds.length + 1);
         chain[0] = job;

@@ -4,9 +4,16 @@ pragma solidity 0.8.37;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
 import {Answer, IDisputes, Standing} from "../interfaces/IDisputes.sol";
-import {IEscrow} from "../interfaces/IEscrow.sol";
-import {BatchState, IJobRegistry, Job, Result, Submission} from "../interfaces/IJobRegistry.sol";
-import {BallotState, IReplicaRegistry, ReplicatedJob, Tally} from "../interfaces/IReplicaRegistry.sol";
+import {IEscrow, Permit} from "../interfaces/IEscrow.sol";
+import {Batch, BatchState, IJobRegistry, Job, Result, Submission} from "../interfaces/IJobRegistry.sol";
+import {
+    BallotState,
+    Commitment,
+    IReplicaRegistry,
+    ReplicatedJob,
+    Reveal,
+    Tally
+} from "../interfaces/IReplicaRegistry.sol";
 import {ResultLeaf, ResultTree} from "../libraries/ResultTree.sol";
 import {DisputeFixture} from "./DisputeFixture.sol";
 import {RegionTree} from "./RegionTree.sol";
@@ -36,8 +43,8 @@ import {RegionTree} from "./RegionTree.sol";
 /// | rule 11, no court | Reject: reject_costsTheRequesterMoreThanAccepting |
 /// | rule 12, fuel in padding | Disputes: challenge_takesEveryLeafOfTheTreePaddingIncluded |
 /// | A1, garbage | Arithmetic: leaseLock_coversWorstCaseTimesOddsOfNoAudit; ReplicaRegistryVote: dissent_losesTheStakeAndTheRecord |
-/// | A2, copies | ReplicaRegistryReveal: aCopiedCommitment_doesNotReveal_andLosesTheStake |
-/// | A3, front-run claim, permit, cancel | JobRegistryLease: lease_refusesWhatIsNotOpen; JobRegistryPost: post_worksByPermitEvenWhenItWasFrontRun, cancel_leavesLeased.. |
+/// | A2, copies | also: ReplicaRegistryReveal: aCopiedCommitment_doesNotReveal_andLosesTheStake |
+/// | A3, front-run claim, permit, cancel | also: JobRegistryLease: lease_refusesWhatIsNotOpen; JobRegistryPost: post_worksByPermitEvenWhenItWasFrontRun, cancel_leavesLeased.. |
 /// | A4, squatting | JobRegistryLease: expire_doublesTheBondOfABatchUpToTheLock, lease_expiresAnotherLeaseThatIsOver |
 /// | A5, colluding majority | DisputesVote: wrongResult_costsAllThatAgreedAndFreesWhoDissented |
 /// | A6, fresh identity | ProviderRegistry: registration_afterAnExitStartsAfresh |
@@ -169,6 +176,95 @@ contract AttacksTest is DisputeFixture {
     }
 
     // Attacks by kind
+
+    /// Whoever copies a commitment, before or after its maker's is in a block, can reveal nothing with it, and pays for trying.
+    function testFuzz_A2_copiedCommitment_isNeverPaid(uint64 fuel, bytes32 salt, bool isFirst) public conserved {
+        ReplicatedJob memory job = _lenient();
+        fuel = uint64(bound(fuel, 1, 4 * uint256(job.job.fuelLimit)));
+        for (uint256 i = 0; i < 3; ++i) {
+            _lease(three[i], job, 0);
+        }
+        Reveal[] memory reveals = new Reveal[](1);
+        reveals[0] = _revealed(alice, 0, fuel);
+        reveals[0].salt = salt;
+        bytes32 copied = keccak256(
+            abi.encode(
+                replicas.jobIdOf(job), 0, alice, reveals[0].root, fuel, reveals[0].outputs, reveals[0].bound, salt
+            )
+        );
+        _commitHash(isFirst ? bob : alice, job, copied);
+        _commitHash(isFirst ? alice : bob, job, copied);
+        _commit(carol, job, 0, fuel);
+        replicas.reveal(job, reveals);
+        // What he copied is public now.
+        reveals[0].provider = bob;
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.WrongCommitment.selector, 0));
+        vm.prank(bob);
+        replicas.reveal(job, reveals);
+        _reveal(carol, job, 0, fuel);
+        vm.warp(block.timestamp + REVEAL + WINDOW);
+        _finalise(job, _tally(0, fuel, 0, fuel));
+        assertEq(uint8(_stateOf(job, 0)), uint8(BallotState.Settled));
+        assertEq(_earned(alice), _price(job.job, fuel));
+        assertEq(_earned(bob), 0);
+        assertEq(escrow.balanceOf(bob).stake, STAKE - replicas.leaseLock(job, 0));
+    }
+
+    /// One block, in any order: a lease that was taken is served and paid, whatever was cancelled after it; who came too late, or whose
+    /// permit another used, has lost nothing.
+    function testFuzz_A3_anyOrderOfABlock_servesWhoCameFirst(uint256 order) public conserved {
+        (Job memory job, Job memory next) = (_job(), _job());
+        next.nonce = 2;
+        _post(job);
+        uint256 deposit = _locked(requester);
+        vm.prank(requester);
+        token.approve(address(escrow), 0);
+        Permit memory permit = _permit(requester, requesterKey, deposit, block.timestamp);
+        address[9] memory from = [alice, bob, carol, carol, requester, requester, alice, requester, stranger];
+        bytes[9] memory data = [
+            abi.encodeCall(IJobRegistry.lease, (job, _list(0))),
+            abi.encodeCall(IJobRegistry.lease, (job, _list(0, 1))),
+            abi.encodeCall(IJobRegistry.lease, (job, _list(1))),
+            abi.encodeCall(IJobRegistry.lease, (job, _list(2))),
+            abi.encodeCall(IJobRegistry.cancel, (job)),
+            abi.encodeCall(IJobRegistry.post, (next, _spec(), _contact(), permit)),
+            abi.encodeCall(IJobRegistry.submit, (job, _results(0, RIGHT))),
+            abi.encodeCall(IJobRegistry.accept, (job, _submissions(alice, job, 0, RIGHT))),
+            abi.encodeCall(
+                token.permit, (requester, address(escrow), deposit, permit.deadline, permit.v, permit.r, permit.s)
+            )
+        ];
+        uint256[9] memory left = [uint256(0), 1, 2, 3, 4, 5, 6, 7, 8];
+        bool[9] memory done;
+        for (uint256 count = 9; count > 0; --count) {
+            uint256 pick = order % count;
+            order /= count;
+            uint256 call = left[pick];
+            left[pick] = left[count - 1];
+            vm.prank(from[call]);
+            (done[call],) = (call == 8 ? address(token) : address(jobs)).call(data[call]);
+        }
+        assertTrue(done[4], "cancelled");
+        assertTrue(done[5], "posted");
+        assertFalse(done[0] && done[1]);
+        assertFalse(done[1] && done[2]);
+        for (uint32 batch = 0; batch < 3; ++batch) {
+            Batch memory found = jobs.batchState(job, batch);
+            if (found.state == BatchState.Leased) _submit(found.provider, job, batch, RIGHT);
+        }
+        vm.warp(block.timestamp + WINDOW);
+        for (uint32 batch = 0; batch < 3; ++batch) {
+            if (_state(job, batch) != BatchState.Submitted) continue;
+            address by = batch == 2 ? carol : done[1] ? bob : batch == 1 ? carol : alice;
+            jobs.finalise(job, _submissions(by, job, batch, RIGHT));
+        }
+        uint256 price = _price(job, RIGHT);
+        assertEq(_earned(alice), done[0] ? price : 0);
+        assertEq(_earned(bob), done[1] ? 2 * price : 0);
+        assertEq(_earned(carol), (done[2] ? price : 0) + (done[3] ? price : 0));
+        assertEq(_locked(requester), deposit, "the other job's");
+        assertEq(_lockedStake(alice) + _lockedStake(bob) + _lockedStake(carol), 0);
+    }
 
     /// Who copies an answer from the mempool has its bond, and the provider its result: only the gas of the second is lost.
     function test_A3_copiedAnswer_savesTheProvidersResult() public conserved {
@@ -397,5 +493,12 @@ contract AttacksTest is DisputeFixture {
         _lease(alice, job, _list(0));
         leaf = ResultLeaf(0, true, 0, RegionTree.root("output"), 6, RIGHT);
         given = _submitResult(alice, job, Result(0, ResultTree.leafHash(leaf), RIGHT, keccak256("outputs")));
+    }
+
+    function _commitHash(address who, ReplicatedJob memory job, bytes32 hash) private {
+        Commitment[] memory list = new Commitment[](1);
+        list[0] = Commitment(0, hash);
+        vm.prank(who);
+        replicas.commit(job, list);
     }
 }

@@ -312,6 +312,28 @@ contract DemandTest is DisputeFixture {
         assertEq(_worth(address(disputes)), 0);
     }
 
+    /// Whoever held the batch before has no turn any more, however soon it is open again.
+    function test_unanswered_forgetsTheFormerHolder() public conserved {
+        Job memory quick = _job();
+        (quick.nonce, quick.windowSeconds) = (3, 1);
+        _post(quick);
+        _lease(alice, quick, _list(0));
+        _passLease();
+        _lease(bob, quick, _list(0));
+        _submit(alice, quick, 0, 5);
+        Submission memory late = _submission(alice, quick, 0, 5);
+        _demand(quick, late, 0, 0);
+        vm.warp(block.timestamp + DEMAND + 1);
+        _resolve(quick, late);
+        _lease(carol, quick, _list(0));
+        _passLease();
+        _expire(quick, _list(0));
+        assertEq(jobs.batchState(quick, 0).provider, carol);
+        vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, alice));
+        _submit(alice, quick, 0, 6);
+        _submit(carol, quick, 0, 6);
+    }
+
     /// A withheld output keeps a provider's checks: it was not shown to be wrong.
     function test_unanswered_keepsTheRecordOfChecks() public conserved {
         _passChecks(alice, 1);
@@ -349,7 +371,7 @@ contract DemandTest is DisputeFixture {
 
     /// With a window longer than the time to answer, what was not shown costs the batch only once the window is over: challenges
     /// may come until then, and a wrong result must not get away as a withheld one.
-    function test_BUG_unansweredDemand_endsTheWindowEarly() public conserved {
+    function test_unansweredDemand_doesNotEndTheWindowEarly() public conserved {
         Job memory long = _job();
         (long.nonce, long.windowSeconds) = (2, uint32(DEMAND) * 24);
         _post(long);

@@ -6,14 +6,18 @@ import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.so
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {stdError} from "forge-std/Test.sol";
 
-import {Settings} from "../interfaces/IDeployment.sol";
-import {Balance, IEscrow, Permit} from "../interfaces/IEscrow.sol";
+import {Part, Settings} from "../interfaces/IDeployment.sol";
+import {Balance, IEscrow, Mark, Permit, Share} from "../interfaces/IEscrow.sol";
 import {Fixture} from "./Fixture.sol";
 
 contract EscrowTest is Fixture {
     function _settings() internal view override returns (Settings memory s) {
         s = super._settings();
         s.tokenSupply = type(uint88).max;
+    }
+
+    function test_token_isTheDeployments() public view {
+        assertEq(escrow.token(), deployment.addressOf(Part.Token));
     }
 
     // Deposits and withdrawals
@@ -333,6 +337,51 @@ contract EscrowTest is Fixture {
         vm.prank(bob);
         escrow.withdraw(rest + STAKE);
         assertEq(token.balanceOf(bob), rest + STAKE);
+    }
+
+    /// An award is taken from what would be burned, to the last token wei.
+    function test_settle_givesAwardsOfAnySize() public {
+        Share[] memory shares = new Share[](1);
+        shares[0] = Share(alice, 0, 0, 2, Mark.Failed);
+        vm.startPrank(address(replicas));
+        escrow.hold(alice, 6);
+        for (uint256 award = 0; award <= 2; ++award) {
+            uint256 had = _available(address(disputes));
+            uint256 burnable = escrow.burnable();
+            escrow.settle(requester, 0, 0, award, shares);
+            assertEq(_available(address(disputes)), had + award);
+            assertEq(escrow.burnable(), burnable + 2 - award);
+        }
+    }
+
+    function test_settle_countsWhatItMarks() public {
+        Share[] memory shares = new Share[](1);
+        vm.startPrank(address(replicas));
+        for (uint8 mark = 0; mark < 4; ++mark) {
+            shares[0] = Share(alice, 0, 0, 0, Mark(mark));
+            uint256 before = vm.snapshotState();
+            escrow.settle(requester, 0, 0, 0, shares);
+            Balance memory entry = escrow.balanceOf(alice);
+            assertEq(entry.checks, Mark(mark) == Mark.Checked ? 1 : 0);
+            assertEq(entry.failed, Mark(mark) == Mark.Failed ? 1 : 0);
+            assertEq(entry.withheld, Mark(mark) == Mark.Withheld ? 1 : 0);
+            assertTrue(vm.revertToState(before));
+        }
+    }
+
+    function test_give_takesFromDisputesWhatItGivesAndBurns() public {
+        vm.startPrank(address(disputes));
+        escrow.collect(requester, 9, _noPermit());
+        assertEq(_available(address(disputes)), 9);
+        escrow.give(bob, 2, 0);
+        escrow.give(bob, 3, 1);
+        escrow.give(carol, 0, 2);
+        assertEq(_available(address(disputes)), 1);
+        assertEq(_available(bob), 5);
+        assertEq(_available(carol), 0);
+        assertEq(escrow.burnable(), 3);
+        vm.expectRevert(stdError.arithmeticError);
+        escrow.give(bob, 1, 1);
     }
 
     function test_refund_givesLockedTokensBackAndNoMore() public {

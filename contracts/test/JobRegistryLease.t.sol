@@ -107,6 +107,21 @@ contract JobRegistryLeaseTest is Fixture {
         _submit(alice, job, 0, 5);
     }
 
+    /// Whoever it took over from is no longer its former holder.
+    function test_aSecondLeaseOfASuccessor_isActiveAtOnce() public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        _lease(bob, job, _list(0));
+        vm.roll(block.number + SUCCESSOR_DELAY);
+        _passLease();
+        _lease(bob, job, _list(0));
+        Batch memory batch = jobs.batchState(job, 0);
+        assertEq(batch.provider, bob);
+        assertEq(batch.former, address(0));
+        assertEq(batch.activeBlock, 0);
+        _submit(bob, job, 0, 5);
+    }
+
     // Release
 
     function test_release_inTheFirstQuarterReturnsStakeWithoutAMark() public {

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
+import {Settings} from "../interfaces/IDeployment.sol";
 import {Permit} from "../interfaces/IEscrow.sol";
 import {
     BatchState,
@@ -43,6 +44,35 @@ contract JobRegistryPostTest is Fixture {
         assertEq(rules.depositOf(job, _spec()), 50);
         assertEq(jobs.leaseLock(job, 0), 60);
         assertEq(jobs.leaseLock(job, 2), 30);
+    }
+
+    /// No lease is free, whatever the deployment's share of audits.
+    function test_leaseLock_isRoundedUp() public {
+        Settings memory settings = _settings();
+        settings.auditFloorBps = 9999;
+        _deploy(settings);
+        Job memory job = _job();
+        (job.taskCount, job.batchSize, job.fuelLimit) = (1, 1, 1);
+        (job.startPrice, job.maxPrice) = (1, 1);
+        assertEq(jobs.leaseLock(job, 0), 1);
+        (job.fuelLimit, job.startPrice, job.maxPrice) = (1e9, 9999, 9999);
+        assertEq(jobs.leaseLock(job, 0), 1);
+        job.maxPrice = 10_000;
+        assertEq(jobs.leaseLock(job, 0), 2);
+    }
+
+    function test_depositOf_isBelow2Power96() public {
+        Job memory job = _job();
+        (job.taskCount, job.batchSize, job.fuelLimit) = (1, 1, 1e9);
+        job.maxPrice = type(uint96).max;
+        job.startPrice = job.maxPrice;
+        assertEq(rules.depositOf(job, _spec()), type(uint96).max);
+        job.maxPrice += 1;
+        job.startPrice = job.maxPrice;
+        vm.expectRevert(
+            abi.encodeWithSelector(IJobRules.InvalidJob.selector, "the deposit must be below 2^96 token wei")
+        );
+        rules.depositOf(job, _spec());
     }
 
     function test_post_spendsTheEscrowBalanceBeforeTokens() public {

@@ -142,6 +142,19 @@ contract JobRegistryResultTest is Fixture {
         assertEq(reputation.providerRecord(bob).expired, 0);
     }
 
+    /// Until its successor is active the batch is the former holder's, and nobody else's.
+    function test_lateSubmit_isForTheFormerHolderAlone() public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        _lease(bob, job, _list(0));
+        for (uint256 i = 0; i < 2; ++i) {
+            address other = [carol, stranger][i];
+            vm.expectRevert(abi.encodeWithSelector(IJobRegistry.NotHolder.selector, 0, other));
+            _submit(other, job, 0, 5);
+        }
+        _submit(alice, job, 0, 5);
+    }
+
     function test_lateSubmit_isRefusedOnceTheSuccessorIsActive() public {
         _lease(alice, job, _list(0));
         _passLease();
@@ -371,6 +384,18 @@ contract JobRegistryResultTest is Fixture {
         assertEq(_lockedStake(alice) + _lockedStake(bob), 0);
         assertEq(_locked(requester), 0);
         assertEq(_available(requester), rules.depositOf(job, _spec()) - _earned(alice) - _earned(bob));
+    }
+
+    /// What a further batch costs rests on it.
+    function test_accept_paysBatchesInARowAtOnce() public {
+        _lease(alice, job, _list(0, 1, 2));
+        for (uint32 batch = 0; batch < 3; ++batch) {
+            _submit(alice, job, batch, 1e9);
+        }
+        vm.expectCall(address(escrow), abi.encodeWithSelector(IEscrow.pay.selector), 1);
+        vm.prank(requester);
+        jobs.accept(job, _standing(job, _list(0, 1, 2)));
+        assertEq(_earned(alice), 3 * _price(job, 1e9));
     }
 
     function test_finalise_refusesTheSameBatchTwiceInOneCall() public {

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
+import {IDisputes} from "../interfaces/IDisputes.sol";
 import {IEscrow} from "../interfaces/IEscrow.sol";
 import {BatchState, IJobRegistry, Job, Submission} from "../interfaces/IJobRegistry.sol";
 import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
@@ -147,6 +148,25 @@ contract ReentrancyTest is OddTokenFixture, IHooked {
         assertTrue(ok && !innerOk);
         assertEq(answer, abi.encodeWithSelector(IProviderRegistry.AlreadyRegistered.selector, address(this)));
         _assertConserved();
+    }
+
+    function test_whileDemanding() public {
+        providers.register(address(this), _contact(), 4 * STAKE, _noPermit());
+        jobs.post(job, _spec(), _contact(), _noPermit());
+        jobs.lease(job, _list(0));
+        _hand(0);
+        escrow.deposit(address(this), 3);
+        Call[] memory outer = new Call[](1);
+        bytes memory about = abi.encode(job, _submission(address(this), job, 0, 1e9));
+        outer[0] = Call(
+            "demand", address(disputes), abi.encodeCall(IDisputes.demand, (address(jobs), about, 0, 0, _noPermit()))
+        );
+        Call[] memory guarded = new Call[](4);
+        guarded[0] = Call("deposit", address(escrow), abi.encodeCall(IEscrow.deposit, (address(this), 50)));
+        guarded[1] = Call("withdraw", address(escrow), abi.encodeCall(IEscrow.withdraw, (2)));
+        guarded[2] = Call("burn", address(escrow), abi.encodeCall(IEscrow.burn, ()));
+        guarded[3] = Call("post", address(jobs), _postNext());
+        _everyPair(outer, new Call[](0), guarded);
     }
 
     /// A job is there before its deposit is. Who cancels it in between has the same as after it.

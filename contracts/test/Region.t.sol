@@ -18,7 +18,6 @@ contract RegionTest is Test {
     }
 
     /// Every chunk of any output verifies, and no other chunk does in its place.
-    /// forge-config: default.fuzz.runs = 64
     function testFuzz_verify_acceptsTheChunkThatIsThere(uint256 length, uint256 at, uint256 other) public pure {
         bytes memory data = _data(bound(length, 1, 4 * Region.CHUNK));
         uint256 last = (data.length - 1) / Region.CHUNK;
@@ -31,7 +30,6 @@ contract RegionTest is Test {
         assertFalse(Region.verify(root, at, RegionTree.chunk(data, other), siblings), "another chunk");
     }
 
-    /// forge-config: default.fuzz.runs = 64
     function testFuzz_verify_refusesEveryFlippedBit(uint256 length, uint256 bit, uint256 sibling) public pure {
         bytes memory data = _data(bound(length, 1, 2 * Region.CHUNK));
         bytes32 root = RegionTree.root(data);

@@ -49,6 +49,7 @@ contract BallotsTest is Test {
         assertTrue(head.isPosted());
         assertFalse(head.isCancelled());
         assertEq(head.openCount(), count);
+        assertFalse(head.isDrawn());
         assertEq(head.postBlock(), block_);
         assertEq(head.seed(), 0);
         assertEq(uint128(Ballot.unwrap(head)), 0);
@@ -352,6 +353,29 @@ contract VotesTest is Test {
         assertFalse(accepted);
     }
 
+    /// Nobody is believed; whose result events name does not depend on who was last.
+    function test_tally_ofATie_namesTheFirst() public view {
+        Vote[] memory votes = new Vote[](4);
+        for (uint256 i = 0; i < 4; ++i) {
+            votes[i] = Vote(address(uint160(i + 1)), bytes32(uint256(i == 0 || i == 3 ? 1 : 2)), 1);
+        }
+        (uint256 best, uint256 agreed, bool accepted) = this.tally(votes, new uint256[](4), 500_000_000, 2000);
+        assertEq(best, 0);
+        assertEq(agreed, 2);
+        assertFalse(accepted);
+    }
+
+    /// Mostly all agree: they are counted in one pass, and nothing else.
+    function test_tally_ofVotesThatAgree_takesOnePass() public view {
+        Vote[] memory votes = new Vote[](15);
+        for (uint256 i = 0; i < 15; ++i) {
+            votes[i] = Vote(address(uint160(i + 1)), bytes32(uint256(1)), 1);
+        }
+        uint256 agreeing = _gasOf(votes);
+        votes[14].fuel = 2;
+        assertGt(2 * _gasOf(votes), 3 * agreeing);
+    }
+
     /// From a half on no more than one group can be believed.
     function testFuzz_tally_isOfAMajority_fromATargetOfAHalfOn(uint8 for_, uint8 against, uint32 target) public view {
         uint256 a = bound(for_, 0, 7);
@@ -371,6 +395,12 @@ contract VotesTest is Test {
         returns (uint256, uint256, bool)
     {
         return Votes.tally(votes, checks, target, faultyBps);
+    }
+
+    function _gasOf(Vote[] memory votes) private view returns (uint256 gas) {
+        gas = gasleft();
+        Votes.tally(votes, new uint256[](votes.length), 900_000_000, 2000);
+        return gas - gasleft();
     }
 
     /// A number from 0 to 3 for each root and fuel that the test makes.

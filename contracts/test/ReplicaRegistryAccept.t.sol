@@ -97,6 +97,20 @@ contract ReplicaRegistryAcceptTest is ReplicaCases {
         assertEq(ends[0], ends[1]);
     }
 
+    function test_revealAndAccept_paysTheOnlyReplicaOfABatch() public solvent {
+        ReplicatedJob memory job = _replicated();
+        (job.assurance.replicas, job.assurance.limit) = (1, 1);
+        (job.assurance.target, job.assurance.widenSeconds) = (0, 0);
+        _open(job);
+        _lease(alice, job, 1);
+        _commit(alice, job, 1, RIGHT);
+        Reveal[] memory only = new Reveal[](1);
+        only[0] = _revealed(alice, 1, RIGHT);
+        _revealAndAccept(requester, job, only);
+        assertEq(uint8(_stateOf(job, 1)), uint8(BallotState.Settled));
+        assertEq(_earned(alice), _price(job.job, RIGHT));
+    }
+
     function test_revealAndAccept_finishesWhatSomeRevealed_notTwice() public {
         ReplicatedJob memory job = _replicated();
         _open(job);

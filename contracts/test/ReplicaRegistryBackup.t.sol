@@ -38,6 +38,48 @@ contract ReplicaRegistryBackupTest is ReplicaCases {
         _backUp(erin, job, 0, alice);
     }
 
+    /// The last batch has fewer tasks.
+    function test_aBackup_locksWhatItsBatchMayEarn() public solvent {
+        ReplicatedJob memory job = _replicated();
+        job.job.taskCount = 6;
+        _open(job);
+        for (uint256 i = 0; i < 3; ++i) {
+            vm.prank(three[i]);
+            replicas.lease(job, _list(0, 1));
+        }
+        vm.warp(block.timestamp + LEASE / 2 + WIDEN);
+        _backUp(dave, job, 1, alice);
+        assertEq(_lockedStake(dave), _lockOf(job, 2));
+    }
+
+    /// Where there is no lot, neither is there one for backups.
+    function test_aBackup_ofAJobWithoutALot_isTakenAtHalfOfTheLease() public solvent {
+        ReplicatedJob memory job = _replicated();
+        job.job.taskCount = 4;
+        (job.assurance.replicas, job.assurance.limit) = (1, 1);
+        (job.assurance.target, job.assurance.widenSeconds) = (0, 0);
+        _open(job);
+        _lease(alice, job, 0);
+        vm.warp(block.timestamp + LEASE / 2 - 1);
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.NoBackupNeeded.selector, 0));
+        _backUp(dave, job, 0, alice);
+        vm.warp(block.timestamp + 1);
+        _backUp(dave, job, 0, alice);
+        vm.roll(block.number + SUCCESSOR_DELAY);
+        _commit(dave, job, 0, RIGHT);
+    }
+
+    /// It could not commit any more, and would lose its bond.
+    function test_noBackup_onceTheRoundIsOver() public {
+        ReplicatedJob memory job = _stragglers();
+        uint256 end = _ballot(job, 0).time();
+        vm.warp(end + 1);
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.TooLate.selector, 0, end));
+        _backUp(dave, job, 0, alice);
+        vm.warp(end);
+        _backUp(dave, job, 0, alice);
+    }
+
     function test_noBackup_whileABatchIsOpen() public {
         ReplicatedJob memory job = _replicated();
         _open(job);
@@ -257,6 +299,19 @@ contract ReplicaRegistryBackupTest is ReplicaCases {
         vm.roll(block.number + SUCCESSOR_DELAY);
         _commit(dave, job, 0, 1e9);
         assertEq(_ballot(job, 0).committed(), 3);
+    }
+
+    /// Nor of one that has the slot to itself.
+    function test_noBackup_ofABackup() public {
+        ReplicatedJob memory job = _backedUp();
+        bytes memory refused = abi.encodeWithSelector(IReplicaRegistry.NoBackupNeeded.selector, 0);
+        vm.expectRevert(refused);
+        _backUp(erin, job, 0, dave);
+        vm.warp(_replica(job, 0, alice).deadline() + 1);
+        _expire(job, 0, alice);
+        assertEq(_replica(job, 0, dave).rival(), address(0));
+        vm.expectRevert(refused);
+        _backUp(erin, job, 0, dave);
     }
 
     /// A backup is for one straggler's slot: who holds another, well within its lease, is not to lose it to both of them.

@@ -153,6 +153,17 @@ contract ReplicaRegistryLeaseTest is ReplicaCases {
         }
     }
 
+    /// 0 stands for none.
+    function test_theSeed_isAtLeastOne() public {
+        ReplicatedJob memory job = _replicated();
+        bytes32 jobId = _postJob(job);
+        _nextBlocks();
+        vm.setBlockhash(block.number - 1, bytes32(uint256(1) << 64));
+        vm.warp(job.job.rampStart);
+        _lease(alice, job, 0);
+        assertEq(replicas.ballotOf(jobId, 0).seed(), 1);
+    }
+
     function test_theSeed_isReadFromHistory_forTheLast8191Blocks() public {
         ReplicatedJob memory job = _replicated();
         _postJob(job);
@@ -180,6 +191,23 @@ contract ReplicaRegistryLeaseTest is ReplicaCases {
         vm.warp(job.job.rampStart);
         _lease(alice, job, 0);
         assertEq(replicas.ballotOf(jobId, 0).seed(), 0);
+    }
+
+    /// An extra round has a seed of its own. It is not the job's, whose batches nobody may lease before others.
+    function test_aLostSeed_staysLost_whateverLaterRoundsAreDrawnBy() public solvent {
+        ReplicatedJob memory job = _replicated();
+        bytes32 jobId = _postJob(job);
+        vm.roll(block.number + 300);
+        vm.warp(job.job.rampStart);
+        _voted(job, 1, RIGHT, RIGHT, WRONG);
+        _finalise(job, _tally(1, RIGHT, RIGHT, WRONG));
+        assertEq(_ballot(job, 1).openedBlock(), block.number);
+        _nextBlocks();
+        vm.warp(block.timestamp + WIDEN);
+        _lease(dave, job, 1);
+        assertEq(replicas.ballotOf(jobId, 0).seed(), 0);
+        assertEq(replicas.ballotOf(jobId, 1).seed(), 0);
+        assertEq(replicas.opensAt(job, 0, erin), job.job.rampStart);
     }
 
     // Leases
@@ -213,6 +241,16 @@ contract ReplicaRegistryLeaseTest is ReplicaCases {
         assertEq(replicas.leaseLock(job, 0), 3 * worst);
         job.assurance.auditBps = 4000;
         assertEq(replicas.leaseLock(job, 0), (3 * worst + 1) / 2);
+    }
+
+    function test_leaseLock_isRoundedUp() public view {
+        ReplicatedJob memory job = _audited();
+        (job.job.taskCount, job.job.batchSize, job.job.fuelLimit) = (1, 1, 1);
+        (job.job.startPrice, job.job.maxPrice) = (1, 1);
+        job.assurance.auditBps = 3333;
+        assertEq(_worst(job.job, 1), 1);
+        // 6667 / 3333
+        assertEq(replicas.leaseLock(job, 0), 3);
     }
 
     /// A lease that locks nothing can be left to expire for nothing (A4), and an audit that nobody takes up pays a liar.

@@ -41,6 +41,46 @@ contract ReplicaRegistryOpeningTest is ReplicaCases {
         _revealOpened(dave, job, given, _opening(leaves, dave, position));
     }
 
+    /// A leaf's index counts the tasks of all batches before it.
+    function test_theLeafOfALaterBatch_hasItsIndexInTheJob() public solvent {
+        ReplicatedJob memory job = _replicated();
+        job.assurance.target = 900_000_000;
+        (job.job.taskCount, job.job.batchSize) = (6, 2);
+        _open(job);
+        ResultLeaf[] memory leaves = _leaves(2);
+        (leaves[0].index, leaves[1].index) = (4, 5);
+        Reveal memory given = _plain(leaves);
+        given.batch = 2;
+        for (uint256 i = 0; i < 3; ++i) {
+            _lease(three[i], job, 2);
+        }
+        _commitTo(alice, job, given);
+        _commitTo(bob, job, given);
+        _commit(carol, job, 2, WRONG);
+        for (uint256 i = 0; i < 2; ++i) {
+            given.provider = three[i];
+            _revealTo(three[i], job, given);
+        }
+        _reveal(carol, job, 2, WRONG);
+        Tally memory tally = _votes(given, given, 3);
+        tally.batch = 2;
+        for (uint256 i = 0; i < 3; ++i) {
+            if (tally.votes[i].provider == carol) tally.votes[i].root = _revealed(carol, 2, WRONG).root;
+        }
+        _finalise(job, tally);
+        _nextBlocks();
+        vm.warp(block.timestamp + WIDEN);
+        _lease(dave, job, 2);
+        given = _honest(leaves, dave);
+        given.batch = 2;
+        _commitTo(dave, job, given);
+        _nextBlocks();
+        vm.setBlockhash(block.number - 1, HASH);
+        bytes memory drawn =
+            bytes.concat(HASH, replicas.jobIdOf(job), bytes32(uint256(2)), bytes32(uint256(uint160(dave))));
+        _revealOpened(dave, job, given, _opening(leaves, dave, uint256(keccak256(drawn)) % 2));
+    }
+
     function test_theLeaf_isDrawnByTheBlockAfterTheCommit() public {
         ReplicatedJob memory job = _extraRound(4);
         ResultLeaf[] memory leaves = _leaves(4);

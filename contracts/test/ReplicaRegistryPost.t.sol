@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Settings} from "../interfaces/IDeployment.sol";
 import {IEscrow, Permit} from "../interfaces/IEscrow.sol";
 import {Spec} from "../interfaces/IJobRegistry.sol";
 import {IJobRules} from "../interfaces/IJobRules.sol";
@@ -264,6 +265,22 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         assertEq(_available(requester), deposit);
     }
 
+    function test_cancel_refundsTheSmallestDeposit() public {
+        Settings memory settings = _settings();
+        settings.feeBps = 0;
+        _deploy(settings);
+        _fund(requester, 1);
+        ReplicatedJob memory job = _single();
+        (job.job.taskCount, job.job.batchSize, job.job.fuelLimit) = (1, 1, 1);
+        (job.job.startPrice, job.job.maxPrice) = (1, 1);
+        _postJob(job);
+        assertEq(_locked(requester), 1);
+        vm.prank(requester);
+        replicas.cancel(job);
+        assertEq(_locked(requester), 0);
+        assertEq(_available(requester), 1);
+    }
+
     function test_cancel_leavesTheDepositOfTheSmallerLastBatch() public solvent {
         ReplicatedJob memory job = _replicated();
         job.job.taskCount = 6;
@@ -307,6 +324,7 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         _release(bob, job, 0);
         assertEq(_available(requester), before + _cost(job, 4) - burned);
         assertEq(_locked(requester), 0);
+        assertEq(_available(address(disputes)), 0, "nobody has an award");
         vm.expectPartialRevert(IReplicaRegistry.JobIsCancelled.selector);
         _lease(alice, job, 0);
     }

@@ -88,6 +88,9 @@ contract ReplicaRegistryVoteTest is ReplicaCases {
         _setChecks(carol, 3);
         _voted(job, 0, RIGHT, RIGHT, WRONG);
         vm.warp(block.timestamp + WINDOW);
+        bytes32 jobId = replicas.jobIdOf(job);
+        vm.expectEmit(address(replicas));
+        emit IReplicaRegistry.ReplicaSlashed(jobId, carol, 0, _lockOf(job, 4));
         _finalise(job, _tally(0, RIGHT, RIGHT, WRONG));
         assertEq(_stake(carol), STAKE - _lockOf(job, 4));
         assertEq(_lockedStake(carol), 0);
@@ -222,6 +225,12 @@ contract ReplicaRegistryVoteTest is ReplicaCases {
         bad = _copy(good);
         for (uint256 i = 0; i < 3; ++i) {
             if (bad.votes[i].provider == carol) bad.votes[i].fuel = RIGHT;
+        }
+        _wrongVotes(job, bad);
+        // Nor a root without fuel: it would be a group of its own, or one of others' that computed for nothing.
+        bad = _copy(good);
+        for (uint256 i = 0; i < 3; ++i) {
+            if (bad.votes[i].provider == carol) bad.votes[i].root = bad.votes[(i + 1) % 3].root;
         }
         _wrongVotes(job, bad);
         _finalise(job, good);

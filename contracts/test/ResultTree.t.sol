@@ -85,6 +85,7 @@ contract ResultTreeTest is Test {
         assertTrue(ResultTree.verify(root, sum, 3, 0, h[0], f[0], sh, sf), "3 tasks have the same depth");
         assertFalse(ResultTree.verify(root, sum, 4, 4, h[0], f[0], sh, sf), "position behind the tree");
         assertFalse(ResultTree.verify(root, sum, 0, 0, h[0], f[0], sh, sf), "no tasks");
+        assertFalse(ResultTree.verify(root, sum, 0, 0, root, sum, new bytes32[](0), new uint64[](0)), "nor a proof");
         assertFalse(ResultTree.verify(root, sum, 2, 0, h[0], f[0], sh, sf), "proof too long");
         assertFalse(ResultTree.verify(root, sum, 5, 0, h[0], f[0], sh, sf), "proof too short");
         assertFalse(ResultTree.verify(root, sum, 4, 0, h[0], f[0], sh, new uint64[](1)), "fewer fuels");
