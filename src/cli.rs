@@ -61,6 +61,9 @@ pub(crate) enum Command {
     /// Keys, balances, transfers.
     #[command(subcommand, visible_alias = "a")]
     Account(cmd::account::AccountCommand),
+    /// Check, prepare and run a program here, without a chain.
+    #[command(subcommand, visible_alias = "w")]
+    Wasm(cmd::wasm::WasmCommand),
     /// Check endpoint, contracts, account and data folders; say what to type where something is wrong.
     Doctor,
     /// Execute tasks read from standard input (started by a provider's agent).

@@ -60,6 +60,7 @@ fn dispatch(cli: Cli) -> eyre::Result<ExitCode> {
             Command::Provider(command) => cmd::provider::run(&context, command).await,
             Command::Job(command) => cmd::job::run(&context, command).await,
             Command::Account(command) => cmd::account::run(&context, command).await,
+            Command::Wasm(command) => cmd::wasm::run(&context, command),
             Command::Doctor => cmd::doctor::run(&context).await,
             Command::Worker => cmd::worker(),
         }

@@ -3,8 +3,8 @@
 //! | root | preimage |
 //! |---|---|
 //! | region | Merkle tree of fixed depth 27 over raw 32-byte words, zero-padded; node = keccak(left ‖ right) |
-//! | program | keccak(`PROGRAM_TAG` ‖ length ‖ region root of the module) |
-//! | input | keccak(`INPUT_TAG` ‖ task count ‖ keccak of the ABI-encoded arguments ‖ tree over the tasks' (region root, length)) |
+//! | program | what the step machine begins with: `conun_vm::roots::program_root` |
+//! | input | keccak(`INPUT_TAG` ‖ task count ‖ tree over the tasks' (region root, length)), both of the blob that a task reads |
 //! | result | sum tree over result leaves, see [`ResultTree`] |
 //!
 //! `contracts/libraries/ResultTree.sol` is the same tree in Solidity; `bindings/vectors/result_tree.json` is asserted by both.
@@ -51,20 +51,14 @@ pub fn region_root(bytes: &[u8]) -> B256 {
     fold(words, B256::ZERO, REGION_DEPTH, pair)
 }
 
-/// Root of a program as a job states it. Version 1: the module's bytes as they are.
-pub fn program_root(wasm: &[u8]) -> B256 {
-    keccak256((tag("CONUN program v1"), wasm.len() as u64, region_root(wasm)).abi_encode())
-}
-
-/// Root of a job's inputs: the arguments that all tasks share, and each task's (region root, length in bytes).
-pub fn input_root(args: &[String], tasks: &[(B256, u64)]) -> B256 {
+/// Root of a job's inputs: for each task the region root of the blob that it reads, and its length in bytes.
+pub fn input_root(tasks: &[(B256, u64)]) -> B256 {
     let node_tag = tag("CONUN input node v1");
     let leaf_tag = tag("CONUN input leaf v1");
     let leaves = tasks.iter().map(|task| keccak256((leaf_tag, task.0, task.1).abi_encode())).collect();
     let tree =
         fold(leaves, B256::ZERO, depth(tasks.len()), |left, right| keccak256((node_tag, left, right).abi_encode()));
-    let args = keccak256(args.to_vec().abi_encode());
-    keccak256((tag("CONUN inputs v1"), tasks.len() as u64, args, tree).abi_encode())
+    keccak256((tag("CONUN inputs v2"), tasks.len() as u64, tree).abi_encode())
 }
 
 /// ceil(log2 n), 0 for n <= 1.

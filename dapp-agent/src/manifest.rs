@@ -3,11 +3,17 @@
 //! Both are canonical (one encoding for one content), versioned and capped. A job's `inputs` and a result's `outputs` on
 //! chain are the BLAKE3 hashes of these encodings. Numbers are little-endian.
 //!
+//! What a task reads is one blob ([`conun_vm::Input`]). It does not travel: standard inputs and shared files do, and everybody
+//! puts the blob together alike ([`InputManifest::input`]). The chain commits to the root of the blob.
+//!
 //! | input manifest | bytes |
 //! |---|---|
-//! | magic `CONUNIN` and version 1 | 8 |
+//! | magic `CONUNIN` and version 2 | 8 |
+//! | seed | 32 |
 //! | number of arguments; each: length, UTF-8 text | 4; 4, n |
-//! | number of tasks; each: BLAKE3 hash, region root, length of its standard input | 4; 32, 32, 8 |
+//! | number of environment variables; each: length and UTF-8 text of its name, then of its value | 4; 4, n, 4, n |
+//! | number of files, in ascending order of paths; each: length and text of its path, BLAKE3 hash, length | 4; 4, n, 32, 8 |
+//! | number of tasks; each: BLAKE3 hash and length of its standard input, region root of its blob | 4; 32, 8, 32 |
 //!
 //! | result manifest | bytes |
 //! |---|---|
@@ -16,14 +22,21 @@
 //! | number of results; each: ok (0 or 1), exit code, fuel, BLAKE3 hash, region root, length of its output | 4; 1, 4, 8, 32, 32, 8 |
 
 use alloy::primitives::B256;
+use bytes::Bytes;
 use conun_bindings::commit::{self, ResultLeaf, ResultTree, TreeError};
-use conun_vm::Outcome;
+use conun_vm::{Input, Outcome};
 
-const INPUT_MAGIC: [u8; 8] = *b"CONUNIN\x01";
+const INPUT_MAGIC: [u8; 8] = *b"CONUNIN\x02";
 const RESULT_MAGIC: [u8; 8] = *b"CONUNRE\x01";
 
 /// Most bytes of an input manifest: about 900,000 tasks.
 pub const MAX_INPUT_MANIFEST: u64 = 64 << 20;
+
+/// Largest standard input of a task, bytes.
+pub const MAX_STDIN_BYTES: u64 = 64 << 20;
+
+/// Most bytes of all files that the tasks of a job share: each task's blob holds them.
+pub const MAX_FILES_BYTES: u64 = 64 << 20;
 
 /// Most bytes of a result manifest: a batch of 65,536 tasks needs 5.5 MiB.
 pub const MAX_RESULT_MANIFEST: u64 = 8 << 20;
@@ -54,13 +67,41 @@ impl Content {
     }
 }
 
-/// What all tasks of a job are given.
+/// A file that all tasks of a job find at the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedFile {
+    /// Its path, relative to `/`.
+    pub path: String,
+    /// BLAKE3 hash of its content: how it is fetched.
+    pub hash: BlobHash,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// What a single task is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskInput {
+    /// BLAKE3 hash of its standard input: how it is fetched.
+    pub hash: BlobHash,
+    /// Bytes of its standard input.
+    pub length: u64,
+    /// Region root of its whole blob: what the chain commits to.
+    pub root: B256,
+}
+
+/// What all tasks of a job are given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputManifest {
+    /// Where random numbers and clocks begin; each task's own seed follows from it, see [`InputManifest::task_seed`].
+    pub seed: [u8; 32],
     /// Arguments of every task, without the program's name.
     pub args: Vec<String>,
-    /// Standard input of each task.
-    pub tasks: Vec<Content>,
+    /// Environment of every task: name and value.
+    pub env: Vec<(String, String)>,
+    /// Read-only files of every task, in ascending order of paths.
+    pub files: Vec<SharedFile>,
+    /// What differs.
+    pub tasks: Vec<TaskInput>,
 }
 
 /// What came of one task.
@@ -90,7 +131,7 @@ pub struct ResultManifest {
 #[non_exhaustive]
 pub enum Error {
     /// Another kind of file, or another version.
-    #[error("these bytes are no {0} manifest of version 1")]
+    #[error("these bytes are no {0} manifest of the version that is known here")]
     Magic(&'static str),
     /// It ends too early or goes on too long.
     #[error("the manifest is cut off or has bytes too many")]
@@ -98,6 +139,9 @@ pub enum Error {
     /// A value that the encoding does not have.
     #[error("the manifest is malformed: {0}")]
     Value(&'static str),
+    /// What no task can be given.
+    #[error(transparent)]
+    Input(#[from] conun_vm::Error),
 }
 
 /// Reads from the front of a slice.
@@ -132,6 +176,12 @@ impl<'a> Reader<'a> {
         Ok(Content { hash: self.array()?, root: self.array::<32>()?.into(), length: self.u64()? })
     }
 
+    fn text(&mut self) -> Result<String, Error> {
+        let length = self.u32()? as usize;
+        let text = std::str::from_utf8(self.take(length)?);
+        text.map(ToOwned::to_owned).map_err(|_| Error::Value("a text is not UTF-8"))
+    }
+
     fn end(self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Length) }
     }
@@ -147,17 +197,86 @@ fn put_count(bytes: &mut Vec<u8>, count: usize) {
     bytes.extend(u32::try_from(count).expect("tasks, results and arguments are counted in 32 bits").to_le_bytes());
 }
 
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    put_count(bytes, text.len());
+    bytes.extend(text.as_bytes());
+}
+
 impl InputManifest {
+    /// Adds a task with that standard input; `files` are the contents of [`InputManifest::files`].
+    ///
+    /// # Errors
+    /// If no task can be given this.
+    pub fn push(&mut self, stdin: &[u8], files: &[Bytes]) -> Result<(), Error> {
+        let index = u32::try_from(self.tasks.len()).map_err(|_| Error::Value("more than 2^32 tasks"))?;
+        let root = commit::region_root(&self.input(index, stdin, files)?);
+        self.tasks.push(TaskInput { hash: blob_hash(stdin), length: stdin.len() as u64, root });
+        Ok(())
+    }
+
+    /// The seed of task `index`: each draws other random numbers, however alike their inputs are. The keyed BLAKE3 hash of the
+    /// index (4 bytes) under the job's seed.
+    pub fn task_seed(&self, index: u32) -> [u8; 32] {
+        *blake3::keyed_hash(&self.seed, &index.to_le_bytes()).as_bytes()
+    }
+
+    /// The blob that task `index` reads, with that standard input; `files` are the contents of [`InputManifest::files`].
+    ///
+    /// # Errors
+    /// If no task can be given this.
+    pub fn input(&self, index: u32, stdin: &[u8], files: &[Bytes]) -> Result<Vec<u8>, Error> {
+        if files.len() != self.files.len() {
+            return Err(Error::Value("a file is missing"));
+        }
+        let input = Input {
+            args: self.args.iter().map(String::as_str).collect(),
+            env: self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+            seed: self.task_seed(index),
+            stdin,
+            files: self.files.iter().zip(files).map(|(file, content)| (file.path.as_str(), content.as_ref())).collect(),
+            ..Input::default()
+        };
+        Ok(input.encode()?)
+    }
+
+    /// Bytes of the blob of a task whose standard input has `stdin` bytes.
+    ///
+    /// # Errors
+    /// If no task can be given this.
+    pub fn input_length(&self, stdin: u64) -> Result<u64, Error> {
+        let empty = self.input(0, b"", &vec![Bytes::new(); self.files.len()])?;
+        let files: u64 = self.files.iter().fold(0, |sum, file| sum.saturating_add(file.length));
+        Ok(files.saturating_add(empty.len() as u64).saturating_add(stdin))
+    }
+
+    /// What a manifest may hold, beyond its form.
+    fn check(&self) -> Result<(), Error> {
+        if !self.files.is_sorted_by(|a, b| a.path < b.path) {
+            return Err(Error::Value("its files are not in ascending order"));
+        }
+        self.input_length(0).map(drop)
+    }
+
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = INPUT_MAGIC.to_vec();
+        bytes.extend(self.seed);
         put_count(&mut bytes, self.args.len());
-        for arg in &self.args {
-            put_count(&mut bytes, arg.len());
-            bytes.extend(arg.as_bytes());
+        self.args.iter().for_each(|arg| put_text(&mut bytes, arg));
+        put_count(&mut bytes, self.env.len());
+        self.env.iter().flat_map(|(name, value)| [name, value]).for_each(|text| put_text(&mut bytes, text));
+        put_count(&mut bytes, self.files.len());
+        for file in &self.files {
+            put_text(&mut bytes, &file.path);
+            bytes.extend(file.hash);
+            bytes.extend(file.length.to_le_bytes());
         }
         put_count(&mut bytes, self.tasks.len());
-        self.tasks.iter().for_each(|task| put_content(&mut bytes, task));
+        for task in &self.tasks {
+            bytes.extend(task.hash);
+            bytes.extend(task.length.to_le_bytes());
+            bytes.extend(task.root);
+        }
         bytes
     }
 
@@ -170,22 +289,29 @@ impl InputManifest {
         if reader.array().ok() != Some(INPUT_MAGIC) {
             return Err(Error::Magic("input"));
         }
-        let args = (0..reader.count(4)?).map(|_| {
-            let length = reader.u32()? as usize;
-            let text = reader.take(length)?;
-            let text = std::str::from_utf8(text).map_err(|_| Error::Value("an argument is not UTF-8"))?;
-            if text.contains('\0') { Err(Error::Value("an argument holds a NUL")) } else { Ok(text.to_owned()) }
-        });
-        let args = args.collect::<Result<_, _>>()?;
-        let tasks = (0..reader.count(72)?).map(|_| reader.content()).collect::<Result<_, _>>()?;
+        let seed = reader.array()?;
+        let args = (0..reader.count(4)?).map(|_| reader.text()).collect::<Result<_, _>>()?;
+        let env = (0..reader.count(8)?).map(|_| Ok((reader.text()?, reader.text()?))).collect::<Result<_, Error>>()?;
+        let files = (0..reader.count(44)?)
+            .map(|_| Ok(SharedFile { path: reader.text()?, hash: reader.array()?, length: reader.u64()? }))
+            .collect::<Result<_, Error>>()?;
+        let tasks = (0..reader.count(72)?)
+            .map(|_| Ok(TaskInput { hash: reader.array()?, length: reader.u64()?, root: reader.array::<32>()?.into() }))
+            .collect::<Result<_, Error>>()?;
         reader.end()?;
-        Ok(Self { args, tasks })
+        let manifest = Self { seed, args, env, files, tasks };
+        manifest.check()?;
+        Ok(manifest)
     }
 
     /// The keccak root that the job commits to.
-    pub fn root(&self) -> B256 {
-        let tasks: Vec<_> = self.tasks.iter().map(|task| (task.root, task.length)).collect();
-        commit::input_root(&self.args, &tasks)
+    ///
+    /// # Errors
+    /// If no task can be given this.
+    pub fn root(&self) -> Result<B256, Error> {
+        let own = self.input_length(0)?;
+        let tasks: Vec<_> = self.tasks.iter().map(|task| (task.root, own.saturating_add(task.length))).collect();
+        Ok(commit::input_root(&tasks))
     }
 }
 
@@ -283,12 +409,25 @@ mod tests {
         })
     }
 
+    fn inputs() -> impl Strategy<Value = InputManifest> {
+        let task = (any::<[u8; 32]>(), any::<u64>(), any::<[u8; 32]>());
+        let task = task.prop_map(|(hash, length, root)| TaskInput { hash, length, root: root.into() });
+        let env = vec(("[A-Z]{1,5}", "[^\0]{0,9}"), 0..4);
+        let files = proptest::collection::btree_map("[a-z]{1,5}", any::<([u8; 32], u64)>(), 0..4);
+        let files = files.prop_map(|files| {
+            // `out` is where outputs go.
+            let files = files.into_iter().filter(|(path, _)| path != "out");
+            files.map(|(path, (hash, length))| SharedFile { path, hash, length }).collect()
+        });
+        (any::<[u8; 32]>(), vec("[^\0]{0,9}", 0..4), env, files, vec(task, 0..9))
+            .prop_map(|(seed, args, env, files, tasks)| InputManifest { seed, args, env, files, tasks })
+    }
+
     proptest! {
         #[test]
         fn manifests_come_back_as_they_were(
-            args in vec("[^\0]{0,9}", 0..4), tasks in vec(content(), 0..9), results in vec(result(), 0..9), job: [u8; 32], batch: u32,
+            inputs in inputs(), results in vec(result(), 0..9), job: [u8; 32], batch: u32,
         ) {
-            let inputs = InputManifest { args, tasks };
             prop_assert_eq!(InputManifest::decode(&inputs.encode()), Ok(inputs.clone()));
             let outputs = ResultManifest { job: job.into(), batch, results };
             prop_assert_eq!(ResultManifest::decode(&outputs.encode()), Ok(outputs.clone()));
@@ -317,7 +456,46 @@ mod tests {
 
     #[test]
     fn a_count_that_cannot_be_there_reserves_nothing() {
-        let bytes = [&INPUT_MAGIC[..], &u32::MAX.to_le_bytes()].concat();
+        let bytes = [&INPUT_MAGIC[..], &[0; 32], &u32::MAX.to_le_bytes()].concat();
         assert_eq!(InputManifest::decode(&bytes), Err(Error::Length));
+    }
+
+    #[test]
+    fn a_manifest_that_no_task_can_be_given_is_refused() {
+        let file = |path: &str| SharedFile { path: path.to_owned(), hash: [0; 32], length: 1 };
+        let manifests = [
+            InputManifest { args: vec!["a\0".to_owned()], ..InputManifest::default() },
+            InputManifest { env: vec![("A=B".to_owned(), String::new())], ..InputManifest::default() },
+            InputManifest { files: vec![file("b"), file("a")], ..InputManifest::default() },
+            InputManifest { files: vec![file("a"), file("a")], ..InputManifest::default() },
+            InputManifest { files: vec![file("../a")], ..InputManifest::default() },
+            InputManifest {
+                files: vec![SharedFile { length: u64::MAX, ..file("a") }, file("/b")],
+                ..InputManifest::default()
+            },
+        ];
+        for manifest in manifests {
+            assert!(InputManifest::decode(&manifest.encode()).is_err(), "{manifest:?}");
+        }
+    }
+
+    #[test]
+    fn each_task_has_a_blob_and_a_seed_of_its_own() {
+        let files = [Bytes::from_static(b"1,2,3")];
+        let mut manifest = InputManifest {
+            args: vec!["-v".to_owned()],
+            files: vec![SharedFile { path: "data/a.csv".to_owned(), hash: blob_hash(&files[0]), length: 5 }],
+            ..InputManifest::default()
+        };
+        manifest.push(b"same", &files).unwrap();
+        manifest.push(b"same", &files).unwrap();
+        assert_ne!(manifest.tasks[0].root, manifest.tasks[1].root);
+        let blob = manifest.input(1, b"same", &files).unwrap();
+        assert_eq!(commit::region_root(&blob), manifest.tasks[1].root);
+        assert_eq!(manifest.input_length(4).unwrap(), blob.len() as u64);
+        let input = Input::decode(&blob).unwrap();
+        assert_eq!((input.stdin, input.files["data/a.csv"]), (&b"same"[..], &b"1,2,3"[..]));
+        assert_eq!(input.seed, manifest.task_seed(1));
+        assert!(manifest.input(1, b"same", &[]).is_err());
     }
 }

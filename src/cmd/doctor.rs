@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use alloy::providers::Provider;
-use conun_agent::{account, provider, store::Journal};
+use conun_agent::{account, provider, sandbox::Sandbox, store::Journal};
 use serde::Serialize;
 
 use crate::{context::Context, output};
@@ -53,6 +53,7 @@ pub(crate) async fn run(context: &Context) -> eyre::Result<ExitCode> {
         }),
     );
     checks.note("keystore mode", mode(&keystore));
+    checks.note("sandbox", confinement().await);
     let folder = context.data_home()?.join("provider");
     if let Ok(config) = provider::ProviderConfig::read(&folder) {
         let state =
@@ -83,6 +84,21 @@ async fn clock(provider: &alloy::providers::DynProvider) -> Result<((), String),
         ));
     }
     Ok(((), format!("block {} is {age} s from this machine's clock", block.header.number)))
+}
+
+/// What keeps tasks of strangers in on this machine. A layer that its kernel does not have is told, but is no failure: the others hold.
+async fn confinement() -> Result<((), String), String> {
+    let sandbox = Sandbox::new(std::env::current_exe().map_err(|error| error.to_string())?, ["worker"]);
+    let found = sandbox.confinement(std::time::Duration::from_secs(10)).await.map_err(|error| error.to_string())?;
+    let lines: Vec<_> = found
+        .layers
+        .into_iter()
+        .map(|layer| match layer.missing {
+            None => layer.name,
+            Some(reason) => format!("WITHOUT {}: {reason}", layer.name),
+        })
+        .collect();
+    Ok(((), format!("workers have {}", lines.join("; "))))
 }
 
 #[cfg(unix)]

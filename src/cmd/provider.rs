@@ -17,6 +17,9 @@ use crate::{
     output::{self, Table, parse_tokens, short, tokens},
 };
 
+/// Most disk space for compiled programs, bytes.
+const PROGRAMS_BYTES: u64 = 2 << 30;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
     /// Register this account as a provider, with a stake, and make its data folder.
@@ -147,7 +150,8 @@ async fn work(context: &Context, args: RunArgs) -> eyre::Result<ExitCode> {
     let config = config(context, &folder)?;
     let signer = context.signer_named(&config.account)?;
     context.require_node(&config.rpc_url).await?;
-    let sandbox = Sandbox::new(std::env::current_exe()?, ["worker"]);
+    let cache = conun_vm::native::Cache::open(&folder.join("programs"), PROGRAMS_BYTES)?;
+    let sandbox = Sandbox::new(std::env::current_exe()?, ["worker"]).with_cache(cache);
     let json = context.json();
     provider::run(&folder, config, signer, sandbox, |event| tell(json, event), crate::exit::signalled()).await?;
     output::note("stopped");

@@ -37,6 +37,14 @@ pub(crate) fn result<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) 
     Ok(())
 }
 
+/// Prints bytes that are the result, as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> eyre::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()?;
+    Ok(())
+}
+
 /// Prints one record of a stream of results.
 pub(crate) fn line(record: impl std::fmt::Display) {
     // Nobody listens any more if standard output is closed.

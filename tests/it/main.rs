@@ -7,3 +7,4 @@ mod cast;
 mod demo;
 mod support;
 mod walk;
+mod wasm;

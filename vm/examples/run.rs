@@ -1,6 +1,7 @@
 //! Executes one task by hand: `cargo run --release -p conun-vm --example run -- program.wasm [ARG..] < input > output`.
 //!
-//! Outcome, fuel and times go to standard error.
+//! The output is what the program leaves: of a WASI program standard output and more (SPEC.md, section 3). Outcome, fuel and times
+//! go to standard error.
 
 use std::{
     env, fs,
@@ -8,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use conun_vm::{Limits, MAX_FUEL, Program, Task};
+use conun_vm::{Input, Limits, MAX_FUEL, Program, Task};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = env::args().skip(1);
@@ -16,12 +17,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<_> = args.collect();
     let mut stdin = Vec::new();
     io::stdin().read_to_end(&mut stdin)?;
+    let input = Input { args: args.iter().map(String::as_str).collect(), stdin: &stdin, ..Input::default() };
 
     let begun = Instant::now();
     let program = Program::compile(&fs::read(&path)?, Limits::default())?;
     let compiled = begun.elapsed();
     let begun = Instant::now();
-    let done = program.execute(&Task { args: &args, stdin: &stdin, fuel_limit: MAX_FUEL })?;
+    let done = program.execute(&Task { input: input.encode()?.into(), fuel_limit: MAX_FUEL })?;
     let executed = begun.elapsed();
 
     io::stdout().write_all(&done.output)?;

@@ -1,7 +1,10 @@
 //! Why a program is refused, or why this machine could not execute it.
 
-use crate::limits::{
-    MAX_ARGS_BYTES, MAX_FUEL, MAX_MEMORY_BYTES, MAX_OUTPUT_BYTES, MAX_PROGRAM_BYTES, MAX_TABLE_ELEMENTS,
+use std::path::PathBuf;
+
+use crate::{
+    input::MAX_INPUT_BYTES,
+    limits::{MAX_ARGS_BYTES, MAX_FUEL, MAX_MEMORY_BYTES, MAX_OUTPUT_BYTES, MAX_PROGRAM_BYTES, MAX_TABLE_ELEMENTS},
 };
 
 /// Why a program or task is refused, or the host could not run it.
@@ -55,6 +58,34 @@ pub enum Error {
         advice: &'static str,
     },
 
+    /// The program has more of something than can be compiled in bounded time and memory.
+    #[error(
+        "the program has {found} {what}, at most {most} are accepted; split what is so large, or optimise for size (`-Os`)"
+    )]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many or how much there is.
+        found: u64,
+        /// How many or how much is accepted.
+        most: u64,
+    },
+
+    /// A segment would be copied to where the program has no room when it begins.
+    #[error(
+        "the program's {what} segment, at byte {offset}, ends at {end} where the program begins with {have}; link it again"
+    )]
+    SegmentOutside {
+        /// `data` or `element`.
+        what: &'static str,
+        /// Where in the file, in bytes from its beginning.
+        offset: u64,
+        /// Where the segment ends, in bytes of memory or elements of the table.
+        end: u64,
+        /// What the program begins with, in bytes of memory or elements of the table.
+        have: u64,
+    },
+
     /// There is no exported function `_start` without parameters and results.
     #[error(
         "the program does not export a function `_start` without parameters and results; build a command with a `main`, not a library (reactor)"
@@ -78,7 +109,7 @@ pub enum Error {
 
     /// The program imports something that no task has.
     #[error(
-        "the program imports `{module}.{name}`, which no task has: only functions of `wasi_snapshot_preview1` are given; remove what uses it or link an own definition"
+        "the program imports `{module}.{name}`, which no task has: only functions of `wasi_snapshot_preview1` and the four of `conun` are given; remove what uses it or link an own definition"
     )]
     ForbiddenImport {
         /// The import's module name, escaped and shortened.
@@ -87,16 +118,18 @@ pub enum Error {
         name: String,
     },
 
-    /// The program imports a WASI function with a signature other than WASI's.
+    /// The program imports a function that there is, but with another signature.
     #[error(
-        "the program imports `wasi_snapshot_preview1.{name}` as {found}, but it is {expected}; rebuild with a tool chain for WASI preview1"
+        "the program imports `{module}.{name}` as {found}, but it is {expected}; rebuild with a tool chain for WASI preview1"
     )]
     ImportType {
+        /// The import's module.
+        module: &'static str,
         /// The function's name.
         name: &'static str,
         /// The signature that the program declares.
         found: String,
-        /// WASI's signature.
+        /// The signature that the function has.
         expected: String,
     },
 
@@ -157,6 +190,92 @@ pub enum Error {
         index: usize,
     },
 
+    /// The folder of compiled programs cannot be used.
+    #[error("the cache of compiled programs {} cannot be used: {reason}; free some space, or name a folder that is yours", path.display())]
+    Cache {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+
+    /// An environment variable that no program can get: its name is empty or holds `=`, or there is a NUL byte.
+    #[error(
+        "the environment variable `{name}` is not possible: its name is empty or holds `=`, or name or value hold a NUL byte; rename it, or pass the data on standard input"
+    )]
+    EnvVariable {
+        /// The variable's name, escaped and shortened.
+        name: String,
+    },
+
+    /// The task's environment is longer than [`MAX_ARGS_BYTES`].
+    #[error(
+        "the task's environment has {len} bytes, at most {MAX_ARGS_BYTES} are accepted; pass the data on standard input"
+    )]
+    EnvTooLong {
+        /// Length of all variables with their terminators, in bytes.
+        len: usize,
+    },
+
+    /// A path that no input file can have.
+    #[error("the input file `{path}` is not possible: {reason}; rename it")]
+    InputPath {
+        /// The path, escaped and shortened.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// The input is longer than [`MAX_INPUT_BYTES`].
+    #[error("the input has {len} bytes or more, at most {MAX_INPUT_BYTES} are accepted; split it into more tasks")]
+    InputTooLong {
+        /// Length as far as it was counted, in bytes.
+        len: u64,
+    },
+
+    /// Bytes that are given as a task's input are none.
+    #[error("these bytes are no task's input: {reason}; fetch or encode it again")]
+    InputMalformed {
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+
+    /// Bytes that are given as a WASI program's output are none.
+    #[error(
+        "these bytes are no WASI program's output: {reason}; fetch them again, or read them as they are if the program imports `conun` alone"
+    )]
+    OutputMalformed {
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+
+    /// A step proof ends before the step does.
+    #[error("the step proof ends too early: the next leaf needs {needs} bytes, {left} are left; record the step again")]
+    ProofTooShort {
+        /// Bytes of the next leaf and its siblings.
+        needs: usize,
+        /// Bytes left.
+        left: usize,
+    },
+
+    /// A step proof goes on after the step.
+    #[error("the step proof has {left} bytes that the step does not use; record the step again")]
+    ProofTooLong {
+        /// Bytes left.
+        left: usize,
+    },
+
+    /// A leaf of a step proof is not what the state's root commits to.
+    #[error(
+        "the step proof's leaf {index} of region {region:?} does not lead to the state's root; record the step again"
+    )]
+    ProofLeaf {
+        /// The region.
+        region: crate::machine::Region,
+        /// The leaf's number in it.
+        index: u64,
+    },
+
     /// The engine could not turn the accepted program into native code.
     #[error(
         "the engine could not compile the program: {0}; give the machine more memory, or make the program's largest functions smaller"
@@ -180,10 +299,36 @@ pub enum Error {
     Host(String),
 }
 
+impl From<wasmparser::Error> for Error {
+    fn from(error: wasmparser::Error) -> Self {
+        Self::Invalid { offset: error.offset(), reason: error.message().to_owned() }
+    }
+}
+
+impl From<wasm_encoder::reencode::Error> for Error {
+    fn from(error: wasm_encoder::reencode::Error) -> Self {
+        match error {
+            wasm_encoder::reencode::Error::ParseError(error) => error.into(),
+            other => Self::Invalid { offset: 0, reason: other.to_string() },
+        }
+    }
+}
+
 impl Error {
+    /// The byte of the program's file that is to blame, if there is one.
+    pub fn offset(&self) -> Option<u64> {
+        match self {
+            Self::Invalid { offset, .. }
+            | Self::Unsupported { offset, .. }
+            | Self::StartSection { offset }
+            | Self::SegmentOutside { offset, .. } => Some(*offset),
+            _ => None,
+        }
+    }
+
     /// Whether the program or task itself is at fault, so that every machine refuses it alike. Otherwise this machine
     /// could not execute it, and another may.
     pub fn is_refusal(&self) -> bool {
-        !matches!(self, Self::Compile(_) | Self::NativeStack | Self::HostMemory(_) | Self::Host(_))
+        !matches!(self, Self::Cache { .. } | Self::Compile(_) | Self::NativeStack | Self::HostMemory(_) | Self::Host(_))
     }
 }

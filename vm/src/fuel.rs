@@ -4,43 +4,80 @@
 //!
 //! | what | fuel |
 //! |---|---|
-//! | each WebAssembly operator, `end`, `else` and `block` included | 1 |
-//! | `memory.grow` | [`MEMORY_GROW`] more |
-//! | `memory.fill`, `memory.copy`, `memory.init` of n bytes | n / [`BYTES_PER_FUEL`] more, rounded down |
-//! | a call of a WASI function | [`HOST_CALL`] more |
-//! | n bytes that a WASI function moves in or out of the program's memory | n / [`BYTES_PER_FUEL`] more, rounded down |
-//! | each buffer of a `fd_read` or `fd_write` | [`BUFFER`] more |
+//! | an instruction; of `block`, `loop`, `else`, `end`: nothing | 1 |
+//! | entering a function: each [`LOCALS_PER_FUEL`] declared locals begun | 1 more |
+//! | `memory.grow` | [`MEMORY_GROW`] more, and [`MEMORY_GROW_PAGE`] for each page if the limit allows them |
+//! | `memory.fill`, `memory.copy`, `memory.init` of n bytes | [`BULK`] + n / [`BYTES_PER_FUEL`] more, rounded down |
+//! | a host call | [`HOST_CALL`] more |
+//! | `input_read` that gives n bytes | n / [`BYTES_PER_FUEL`] more, rounded down |
+//! | `output_write` of n bytes | [`OUTPUT_BYTE`] × n more |
 //!
-//! Operators are charged by straight runs: when control enters a run (a stretch of code without a branch, call or label
-//! inside), all its operators are charged at once. A program that traps inside a run has paid for the whole run. When
-//! what is left does not cover a charge, the task fails and all of its limit is billed.
+//! Instructions are charged by *units*, which `prepare/units.rs` finds: when control enters a unit, all of it is
+//! charged. A program that traps inside a unit has paid for the whole of it.
 //!
 //! # Depth
 //!
-//! A native stack ends somewhere else on every machine, so calls are counted instead. A call puts the *caller's* frame on
-//! the account: its parameters, its locals, the greatest height of its operand stack, and [`FRAME_SLOTS`]. More than
-//! [`DEPTH_SLOTS`] on the account and the task fails. [`NATIVE_STACK_BYTES`] are kept for it, some seven times what the
-//! engine's frames were seen to take; should they end first, it is an error of the host and no verdict.
+//! A native stack ends somewhere else on every machine, so calls are counted instead. A function that may be
+//! called again while it runs puts its frame on the account meanwhile: its parameters, its locals, the greatest height of its operand stack, and
+//! [`FRAME_SLOTS`]. More than [`DEPTH_SLOTS`] on the account and the task fails. [`NATIVE_STACK_BYTES`] are kept for it;
+//! should they end first, it is an error of the host and no verdict.
 
-/// Fuel of `memory.grow` beyond the operator's own 1.
-pub const MEMORY_GROW: u64 = 10_000;
+use wasmparser::Operator;
+
+/// Fuel of `memory.grow` beyond the instruction's own 1, also of one that the limit does not allow.
+pub const MEMORY_GROW: u64 = 1_000;
+
+/// Fuel of each page of 64 KiB that `memory.grow` adds: the host clears it.
+pub const MEMORY_GROW_PAGE: u64 = 16_384;
+
+/// Fuel of `memory.fill`, `memory.copy` and `memory.init` of no bytes, beyond the instruction's own 1.
+pub const BULK: u64 = 2;
 
 /// Bytes that one unit of fuel moves in bulk.
 pub const BYTES_PER_FUEL: u64 = 1 << BYTES_PER_FUEL_LOG2;
 
 pub(crate) const BYTES_PER_FUEL_LOG2: u32 = 3;
 
-/// Fuel of calling a WASI function beyond the call operator's own 1.
+/// Fuel of calling a host function beyond the call instruction's own 1.
 pub const HOST_CALL: u64 = 200;
+
+/// Fuel of each byte of output: it will be hashed, and carried over the network.
+pub const OUTPUT_BYTE: u64 = 32;
+
+/// Declared locals that one unit of fuel sets to zero when a function is entered.
+pub const LOCALS_PER_FUEL: u32 = 4;
+
+/// Units of at most this much fuel are paid with the unit before them, whether control gets to them or not.
+pub const SMALL_UNIT: u64 = 12;
+
+/// Most fuel of small units that one unit takes in.
+pub const TAKEN_IN: u64 = 24;
 
 /// Fuel of each buffer in a list of buffers given to a WASI function.
 pub const BUFFER: u64 = 10;
 
-/// Slots that a call costs besides the caller's own values.
-pub const FRAME_SLOTS: u32 = 8;
+/// Slots that a frame takes besides the function's own values: what preparation adds, and where to return to.
+pub const FRAME_SLOTS: u32 = 12;
 
-/// Most slots of all callers together.
-pub const DEPTH_SLOTS: u32 = 1 << 20;
+/// Slots that a frame takes besides if its function computes with floats.
+pub const NAN_SLOTS: u32 = 20;
+
+/// Most slots of counted frames; with the globals and [`UNCOUNTED_SLOTS`] they fit into 2^20.
+pub const DEPTH_SLOTS: u32 = 7 << 17;
+
+/// Most slots of frames that lie above one another and are not counted, since no cycle of calls leads through them.
+pub const UNCOUNTED_SLOTS: u32 = 1 << 14;
+
+/// Fuel that a function may burn without any check, its callees included; loops check by themselves.
+pub const UNCHECKED: u64 = 1 << 10;
 
 /// Native stack that executions get, in bytes.
 pub const NATIVE_STACK_BYTES: usize = 64 << 20;
+
+/// Fuel of one instruction, as far as it does not depend on its operands.
+pub(crate) fn of(operator: &Operator<'_>) -> u64 {
+    match operator {
+        Operator::Block { .. } | Operator::Loop { .. } | Operator::Else | Operator::End => 0,
+        _ => 1,
+    }
+}

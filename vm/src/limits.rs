@@ -23,6 +23,36 @@ pub const MAX_FUEL: u64 = 1 << 60;
 /// Most elements of the function table: each instance pays for it in host memory before any fuel is burned. *Profile.*
 pub const MAX_TABLE_ELEMENTS: u64 = 1 << 20;
 
+/// Most functions of a program. *Profile*, as all that follow: they bound what preparing and compiling a program takes.
+pub const MAX_FUNCTIONS: u64 = 1 << 17;
+
+/// Most types of functions.
+pub const MAX_TYPES: u64 = 1 << 14;
+
+/// Most globals.
+pub const MAX_GLOBALS: u64 = 1 << 14;
+
+/// Most data segments, and most element segments.
+pub const MAX_SEGMENTS: u64 = 1 << 14;
+
+/// Largest body of one function, in bytes: compilers take more than twice as long for twice as much.
+pub const MAX_FUNCTION_BYTES: u64 = 1 << 20;
+
+/// Most declared locals of one function; a declaration of any number takes three bytes.
+pub const MAX_LOCALS: u64 = 1 << 14;
+
+/// Most declared locals of all functions together.
+pub const MAX_LOCALS_TOGETHER: u64 = 1 << 22;
+
+/// Most operands that a function may hold at once.
+pub const MAX_OPERANDS: u64 = 1 << 14;
+
+/// Most blocks, loops and ifs within one another, the function itself counted.
+pub const MAX_NESTING: u64 = 1 << 12;
+
+/// Most targets of one `br_table`, the default not counted.
+pub const MAX_BR_TABLE: u64 = 1 << 16;
+
 /// Caps of one job, applied to each of its tasks. They decide results: two replicas must use the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Limits {

@@ -1,17 +1,16 @@
 //! What goes into an execution and what comes out.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// What every program finds in `argv[0]`.
 pub const PROGRAM_NAME: &str = "program";
 
 /// One execution to do.
-#[derive(Clone, Copy, Debug)]
-pub struct Task<'a> {
-    /// Arguments after the program's name (`argv[1]` and on), at most [`MAX_ARGS_BYTES`](crate::MAX_ARGS_BYTES) together.
-    pub args: &'a [String],
-    /// Standard input, read by the program as often and as far as it likes.
-    pub stdin: &'a [u8],
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The encoded input, see [`Input`](crate::Input). No engine looks into it: a blob that is none is the program's matter.
+    pub input: Bytes,
     /// Most fuel the execution may burn, at most [`MAX_FUEL`](crate::MAX_FUEL).
     pub fuel_limit: u64,
 }
@@ -19,7 +18,7 @@ pub struct Task<'a> {
 /// How a task ended. Both are results that providers are paid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
-    /// The program ended by itself: it returned from `_start` (code 0) or called `proc_exit`.
+    /// The program ended by itself: it returned from `_start` (code 0) or called `exit`.
     Ok {
         /// The program's exit code.
         exit_code: u32,
@@ -34,7 +33,7 @@ pub enum Outcome {
 pub struct Execution {
     /// How the task ended.
     pub outcome: Outcome,
-    /// Standard output; empty when the task failed.
+    /// What the program wrote, see [`Output`](crate::Output) for what a WASI program does; empty when the task failed.
     pub output: Vec<u8>,
     /// Fuel burned; the whole limit when that is why the task failed.
     pub fuel: u64,

@@ -15,7 +15,7 @@ pub(crate) use registration::{connect, now};
 pub use run::{Running, run};
 pub use status::{Status, is_paused, read_status, set_paused};
 
-pub(crate) use work::{MAX_INPUT_BYTES, OUTPUT_BYTES};
+pub(crate) use work::OUTPUT_BYTES;
 
 use std::path::PathBuf;
 

@@ -198,7 +198,7 @@ impl<T: FnMut(Running)> Agent<T> {
         let (executor, peers, reports) = (self.executor.clone(), self.peers(id), self.reports.clone());
         self.tasks.spawn(async move {
             let prepared = match executor.prepare(id, job, spec, &peers).await {
-                Ok(prepared) => prepared,
+                Ok(prepared) => Arc::new(prepared),
                 Err(Unprepared::Refused(text) | Unprepared::Unavailable(text)) => {
                     // The loop ends before its tasks.
                     let _ = reports.send(Report::Trouble(format!("lost outputs of job {id} cannot be made anew: {text}")));

@@ -16,25 +16,40 @@ use tokio::sync::Mutex;
 
 use crate::{
     core::BatchId,
-    manifest::{Content, InputManifest, MAX_INPUT_MANIFEST, ResultManifest, TaskResult},
+    manifest::{
+        Content, InputManifest, MAX_FILES_BYTES, MAX_INPUT_MANIFEST, MAX_STDIN_BYTES, ResultManifest, TaskResult,
+    },
     net::{Node, PeerContact},
-    sandbox::{self, Program, Sandbox, Worker},
+    sandbox::{self, Compiled, Program, Sandbox, Task, Worker},
     store::{Journal, ResultRecord},
 };
 
 /// Most time to compile a program.
 const COMPILE_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Most time to start a worker and load what was compiled.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
 /// Most output of one task, bytes. The job does not choose it, so that all providers use the same.
 pub(crate) const OUTPUT_BYTES: u64 = 16 << 20;
 
-/// Largest input of a task, bytes.
-pub(crate) const MAX_INPUT_BYTES: u64 = 64 << 20;
+/// Most tasks that a worker is given at once, and most bytes of their inputs: without a pause between them, small tasks take a
+/// tenth of the time.
+const TASKS_AT_ONCE: usize = 64;
+const BYTES_AT_ONCE: usize = 8 << 20;
 
 /// A job whose program and inputs are what it says.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) job: Job,
+    compiled: Compiled,
+    inputs: InputManifest,
+    /// Contents of the files that all tasks share.
+    files: Vec<Bytes>,
+}
+
+/// What has been checked of a job without executing anything.
+struct Checked {
     program: Program,
     inputs: InputManifest,
 }
@@ -48,33 +63,37 @@ pub(super) enum Unprepared {
 }
 
 /// Checks program and input manifest against the job.
-fn check(job: Job, spec: &Spec, wasm: Bytes, manifest: &[u8]) -> Result<Prepared, String> {
-    if commit::program_root(&wasm) != spec.programRoot {
-        return Err("the program is not the one that the job commits to".to_owned());
-    }
+fn check(job: &Job, spec: &Spec, wasm: Bytes, manifest: &[u8]) -> Result<Checked, String> {
     let inputs = InputManifest::decode(manifest).map_err(|error| error.to_string())?;
     if inputs.tasks.len() != job.taskCount as usize {
         return Err(format!("there are inputs for {} tasks instead of {}", inputs.tasks.len(), job.taskCount));
     }
-    if inputs.root() != spec.inputRoot {
+    if inputs.root().map_err(|error| error.to_string())? != spec.inputRoot {
         return Err("the inputs are not those that the job commits to".to_owned());
     }
-    if let Some(input) = inputs.tasks.iter().find(|input| input.length > MAX_INPUT_BYTES) {
-        return Err(format!("an input has {} bytes, at most {MAX_INPUT_BYTES} are allowed", input.length));
+    let longest = inputs.tasks.iter().map(|input| input.length).max().unwrap_or(0);
+    if longest > MAX_STDIN_BYTES {
+        return Err(format!("an input has {longest} bytes, at most {MAX_STDIN_BYTES} are allowed"));
     }
-    if inputs.args.iter().map(|arg| arg.len() + 1).sum::<usize>() > conun_vm::MAX_ARGS_BYTES {
-        return Err(format!("the arguments are longer than {} bytes", conun_vm::MAX_ARGS_BYTES));
+    let files = inputs.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.length));
+    if files > MAX_FILES_BYTES {
+        return Err(format!("the files have {files} bytes, at most {MAX_FILES_BYTES} are allowed"));
     }
     if job.fuelLimit > conun_vm::MAX_FUEL {
         return Err(format!("the fuel limit is above {}", conun_vm::MAX_FUEL));
     }
-    conun_vm::check(&wasm).map_err(|error| error.to_string())?;
-    let program =
-        Program { wasm, memory_bytes: spec.memoryLimit, output_bytes: OUTPUT_BYTES, args: inputs.args.clone() };
-    Ok(Prepared { job, program, inputs })
+    let input_bytes = inputs.input_length(longest).map_err(|error| error.to_string())?;
+    let program = Program {
+        wasm,
+        memory_bytes: spec.memoryLimit,
+        output_bytes: OUTPUT_BYTES,
+        input_bytes,
+        root: Some(spec.programRoot.0),
+    };
+    Ok(Checked { program, inputs })
 }
 
-/// Idle workers by job: compiling takes longer than many a task.
+/// Idle workers by job: starting one takes longer than many a task.
 #[derive(Debug)]
 pub(super) struct Workers {
     sandbox: Sandbox,
@@ -86,7 +105,7 @@ impl Workers {
         Self { sandbox, idle: Mutex::default() }
     }
 
-    async fn take(&self, job: B256, program: &Program) -> Result<Worker, sandbox::Error> {
+    async fn take(&self, job: B256, compiled: &Compiled) -> Result<Worker, sandbox::Error> {
         {
             let mut idle = self.idle.lock().await;
             if let Some(worker) = idle.get_mut(&job).and_then(Vec::pop) {
@@ -95,7 +114,7 @@ impl Workers {
             // Workers of other jobs would only hold memory.
             idle.retain(|other, _| *other == job);
         }
-        self.sandbox.start(program, COMPILE_DEADLINE).await
+        self.sandbox.start(compiled, START_DEADLINE).await
     }
 
     async fn give_back(&self, job: B256, worker: Worker) {
@@ -135,15 +154,23 @@ impl Executor {
         let wasm =
             self.node.fetch(&spec.program.0, peers, conun_vm::MAX_PROGRAM_BYTES as u64).await.map_err(unavailable)?;
         let manifest = self.node.fetch(&spec.inputs.0, peers, MAX_INPUT_MANIFEST).await.map_err(unavailable)?;
-        let checked = tokio::task::spawn_blocking(move || check(job, &spec, wasm, &manifest)).await;
-        let checked = checked.map_err(|error| Unprepared::Unavailable(format!("a bug: {error}")))?;
-        let prepared = checked.map_err(Unprepared::Refused)?;
-        match self.workers.take(id, &prepared.program).await {
-            Ok(worker) => self.workers.give_back(id, worker).await,
-            Err(sandbox::Error::Refused(reason)) => return Err(Unprepared::Refused(reason)),
-            Err(error) => return Err(Unprepared::Unavailable(error.to_string())),
+        let checking = {
+            let job = job.clone();
+            tokio::task::spawn_blocking(move || check(&job, &spec, wasm, &manifest))
+        };
+        let checked = checking.await.map_err(|error| Unprepared::Unavailable(format!("a bug: {error}")))?;
+        let Checked { program, inputs } = checked.map_err(Unprepared::Refused)?;
+        let compiled = self.workers.sandbox.compile(&program, COMPILE_DEADLINE).await.map_err(|error| match error {
+            sandbox::Error::Refused(reason) => Unprepared::Refused(reason),
+            error => Unprepared::Unavailable(error.to_string()),
+        })?;
+        let mut files = Vec::with_capacity(inputs.files.len());
+        for file in &inputs.files {
+            files.push(self.node.fetch(&file.hash, peers, file.length).await.map_err(unavailable)?);
         }
-        Ok(prepared)
+        let worker = self.workers.take(id, &compiled).await;
+        self.workers.give_back(id, worker.map_err(|error| Unprepared::Unavailable(error.to_string()))?).await;
+        Ok(Prepared { job, compiled, inputs, files })
     }
 
     /// Executes a batch, publishes its outputs, and keeps its result. A result from before a restart is not computed again as
@@ -157,7 +184,7 @@ impl Executor {
     pub(super) async fn execute(
         &self,
         id: BatchId,
-        prepared: &Prepared,
+        prepared: &Arc<Prepared>,
         peers: &[PeerContact],
     ) -> Result<(ResultRecord, Duration), String> {
         let kept = self.journal.result(id.0, id.1).map_err(|error| error.to_string())?;
@@ -194,29 +221,56 @@ impl Executor {
         Ok(true)
     }
 
-    async fn compute(&self, id: BatchId, prepared: &Prepared, peers: &[PeerContact]) -> Result<ResultRecord, String> {
+    async fn compute(
+        &self,
+        id: BatchId,
+        prepared: &Arc<Prepared>,
+        peers: &[PeerContact],
+    ) -> Result<ResultRecord, String> {
         let job = &prepared.job;
-        let mut worker = self.workers.take(id.0, &prepared.program).await.map_err(|error| error.to_string())?;
+        let mut worker = self.workers.take(id.0, &prepared.compiled).await.map_err(|error| error.to_string())?;
+        // A lease's whole time: whatever takes longer has lost it anyway.
+        let deadline = Duration::from_secs(job.leaseSeconds.into());
         let mut results = Vec::new();
-        for index in job::tasks_in(job, id.1) {
-            let input = prepared.inputs.tasks[index as usize];
-            let stdin = self.node.fetch(&input.hash, peers, input.length).await.map_err(|error| error.to_string())?;
-            if content_of(&stdin).await? != input {
-                return Err(format!("input {index} is not the one that the job commits to"));
+        let mut indices = job::tasks_in(job, id.1).peekable();
+        while indices.peek().is_some() {
+            let mut tasks = Vec::new();
+            let mut bytes = 0;
+            while tasks.len() < TASKS_AT_ONCE
+                && bytes < BYTES_AT_ONCE
+                && let Some(index) = indices.next()
+            {
+                let input = self.input(index, prepared, peers).await?;
+                bytes += input.len();
+                tasks.push(Task { input, fuel_limit: job.fuelLimit });
             }
-            // A lease's whole time: whatever takes longer has lost it anyway.
-            let deadline = Duration::from_secs(job.leaseSeconds.into());
-            let done = worker.execute(&stdin, job.fuelLimit, deadline).await.map_err(|error| error.to_string())?;
-            let bytes = Bytes::from(done.output);
-            let output = content_of(&bytes).await?;
-            self.node.put(bytes).await.map_err(|error| error.to_string())?;
-            results.push(TaskResult { outcome: done.outcome, fuel: done.fuel, output });
+            for done in worker.execute_all(tasks, deadline).await.map_err(|error| error.to_string())? {
+                let bytes = Bytes::from(done.output);
+                let output = content_of(&bytes).await?;
+                self.node.put(bytes).await.map_err(|error| error.to_string())?;
+                results.push(TaskResult { outcome: done.outcome, fuel: done.fuel, output });
+            }
         }
         self.workers.give_back(id.0, worker).await;
         let manifest = ResultManifest { job: id.0, batch: id.1, results };
         let tree = manifest.tree(job::tasks_in(job, id.1).start).map_err(|error| error.to_string())?;
         let outputs = self.node.put(manifest.encode()).await.map_err(|error| error.to_string())?;
         Ok(ResultRecord { root: tree.root(), fuel: tree.fuel(), outputs: outputs.into() })
+    }
+
+    /// The blob that a task reads, if it is what the job commits to.
+    async fn input(&self, index: u32, prepared: &Arc<Prepared>, peers: &[PeerContact]) -> Result<Bytes, String> {
+        let task = prepared.inputs.tasks[index as usize];
+        let stdin = self.node.fetch(&task.hash, peers, task.length).await.map_err(|error| error.to_string())?;
+        let prepared = prepared.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let input = prepared.inputs.input(index, &stdin, &prepared.files).map_err(|error| error.to_string())?;
+            if commit::region_root(&input) != task.root {
+                return Err(format!("input {index} is not the one that the job commits to"));
+            }
+            Ok(Bytes::from(input))
+        });
+        made.await.map_err(|error| format!("a bug: {error}"))?
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     Error, Progress, Requester,
     collect::{Collected, Rejection, collect},
     io_error,
+    outputs::{Form, keep},
 };
 use crate::chain::{BatchEntry, BatchStage, JobEntry};
 
@@ -54,6 +55,8 @@ struct Following {
     collecting: JoinSet<(u32, B256, Result<Collected, Rejection>)>,
     under_way: BTreeSet<u32>,
     failed_tasks: BTreeSet<u32>,
+    /// What the program's outputs are made of.
+    form: Form,
     /// Since when a verified batch waits to be accepted.
     ready_since: Option<Instant>,
     ticks: Interval,
@@ -120,7 +123,7 @@ impl Following {
 
 impl Requester {
     /// Serves a job until all its batches are final: fetches results, checks them, accepts those that are right, and writes each
-    /// task's output to `out/<task index>`. What was fetched before is not fetched again. Returns the indices of tasks that failed, or
+    /// task's standard output to `out/<task index>`, and files that it left to `out/<task index>.files`. What was fetched before is not fetched again. Returns the indices of tasks that failed, or
     /// whose program ended with an exit code that is not 0.
     ///
     /// # Errors
@@ -141,6 +144,8 @@ impl Requester {
         self.announce(id).await?;
         let mut ticks = tokio::time::interval(poll);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let program = self.own(id)?.spec.program;
+        let form = Form::of(self.node.get(&program.0).await?.as_deref());
         let mut following = Following {
             told: Vec::new(),
             verified: BTreeMap::new(),
@@ -148,6 +153,7 @@ impl Requester {
             collecting: JoinSet::new(),
             under_way: BTreeSet::new(),
             failed_tasks: BTreeSet::new(),
+            form,
             ready_since: None,
             ticks,
         };
@@ -218,7 +224,7 @@ impl Requester {
         let Ok(entry) = self.own(id) else { return Ok(()) };
         match result {
             Ok(collected) => {
-                following.failed_tasks.extend(keep(out, &entry.job, number, &collected)?);
+                following.failed_tasks.extend(keep_batch(out, following.form, &entry.job, number, &collected)?);
                 following.verified.insert(number, root);
                 following.failures.remove(&number);
                 tell(Progress::Verified { batch: number }, entry);
@@ -254,15 +260,14 @@ impl Requester {
 }
 
 /// Writes a batch's outputs. Returns the tasks that did not end well.
-fn keep(out: &Path, job: &Job, number: u32, collected: &Collected) -> Result<Vec<u32>, Error> {
+fn keep_batch(out: &Path, form: Form, job: &Job, number: u32, collected: &Collected) -> Result<Vec<u32>, Error> {
     let mut failed = Vec::new();
     for ((index, output), result) in job::tasks_in(job, number).zip(&collected.outputs).zip(&collected.results) {
-        let path = out.join(index.to_string());
         if result.outcome != (conun_vm::Outcome::Ok { exit_code: 0 }) {
             tracing::info!(target: "conun::requester", task = index, outcome = ?result.outcome, "the program did not end well");
             failed.push(index);
         }
-        std::fs::write(&path, output).map_err(io_error(&path))?;
+        keep(out, index, form, output)?;
     }
     Ok(failed)
 }

@@ -6,6 +6,7 @@
 mod collect;
 mod follow;
 mod ledger;
+mod outputs;
 mod prepare;
 mod session;
 

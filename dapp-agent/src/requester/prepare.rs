@@ -1,20 +1,23 @@
 //! From a job file to what is posted; everything is checked here, nothing is sent.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use alloy::primitives::{Address, U256};
 use bytes::Bytes;
 use conun_bindings::{
     abi::JobRegistry::{Job, Spec},
-    commit, job,
+    job,
 };
-use conun_vm::{Limits, Program};
+use conun_vm::{Limits, native::Program};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, io_error};
 use crate::{
-    manifest::{Content, InputManifest, blob_hash},
-    provider::{MAX_INPUT_BYTES, OUTPUT_BYTES},
+    manifest::{InputManifest, MAX_FILES_BYTES, MAX_STDIN_BYTES, SharedFile, blob_hash},
+    provider::OUTPUT_BYTES,
 };
 
 /// A job as its requester writes it (`job.toml`). Paths are relative to the file.
@@ -26,6 +29,16 @@ pub struct JobFile {
     /// Arguments of every task, without the program's name.
     #[serde(default)]
     pub args: Vec<String>,
+    /// Environment of every task.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Where random numbers and clocks begin, any text; default none. Tasks of one job draw different random numbers, but each
+    /// always the same; another seed gives others.
+    #[serde(default)]
+    pub seed: Option<String>,
+    /// Read-only files that every task finds: path in the program's world (without a leading `/`) and file on this machine.
+    #[serde(default)]
+    pub files: BTreeMap<String, PathBuf>,
     /// Files: each is one task's standard input.
     #[serde(default)]
     pub inputs: Vec<PathBuf>,
@@ -76,7 +89,7 @@ impl JobFile {
         let text = std::fs::read_to_string(path).map_err(io_error(path))?;
         let mut file = Self::parse(&text).map_err(|reason| Error::JobFile { path: path.to_owned(), reason })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let paths = file.inputs.iter_mut().chain(&mut file.input_lines);
+        let paths = file.inputs.iter_mut().chain(&mut file.input_lines).chain(file.files.values_mut());
         paths.chain([&mut file.program]).for_each(|path| *path = folder.join(&*path));
         Ok(file)
     }
@@ -103,6 +116,21 @@ pub struct Prepared {
     pub manifest: Bytes,
     /// Each task's standard input.
     pub inputs: Vec<Bytes>,
+    /// Contents of the files that all tasks share, in ascending order of their paths.
+    pub files: Vec<Bytes>,
+}
+
+impl Prepared {
+    /// The blob that task `index` reads.
+    ///
+    /// # Errors
+    /// If there is no such task.
+    pub fn input(&self, index: u32) -> Result<Bytes, Error> {
+        let term = |error: crate::manifest::Error| Error::Term(error.to_string());
+        let manifest = InputManifest::decode(&self.manifest).map_err(term)?;
+        let stdin = self.inputs.get(index as usize).ok_or_else(|| Error::Term(format!("there is no task {index}")))?;
+        Ok(manifest.input(index, stdin, &self.files).map_err(term)?.into())
+    }
 }
 
 /// Reads all files and checks all terms.
@@ -131,18 +159,26 @@ pub fn prepare(file: &JobFile) -> Result<Prepared, Error> {
     let price = crate::parse_tokens(&file.price).and_then(|price| u128::try_from(price).ok());
     let price = price
         .ok_or_else(|| Error::Term(format!("price \"{}\" is no number of tokens: write it as \"0.5\"", file.price)))?;
-    let prepared = assemble(file, wasm, inputs, price)?;
+    let files = file.files.values().map(|path| read(path)).collect::<Result<_, _>>()?;
+    let prepared = assemble(file, wasm, inputs, files, price)?;
     // As providers do: the program's memory has to fit the limit, too.
     let limits = Limits { memory_bytes: prepared.spec.memoryLimit, output_bytes: OUTPUT_BYTES };
     Program::compile(&prepared.wasm, limits).map_err(|error| refused(error.to_string()))?;
     Ok(prepared)
 }
 
-/// Puts a job together from bytes that are at hand; `price` is in token wei for 10^9 fuel. Paths and price of `file` are not read.
+/// Puts a job together from bytes that are at hand: the program, each task's standard input, and the contents of the file's `files`
+/// in ascending order of their paths; `price` is in token wei for 10^9 fuel. Paths and price of `file` are not read.
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn assemble(file: &JobFile, wasm: Bytes, inputs: Vec<Bytes>, price: u128) -> Result<Prepared, Error> {
+pub fn assemble(
+    file: &JobFile,
+    wasm: Bytes,
+    inputs: Vec<Bytes>,
+    files: Vec<Bytes>,
+    price: u128,
+) -> Result<Prepared, Error> {
     let term = |text: String| Err(Error::Term(text));
     let Ok(task_count) = u32::try_from(inputs.len()) else { return term("a job has at most 2^32 tasks".to_owned()) };
     if task_count == 0 {
@@ -169,24 +205,42 @@ pub fn assemble(file: &JobFile, wasm: Bytes, inputs: Vec<Bytes>, price: u128) ->
     if file.lease_seconds == 0 || file.window_seconds == 0 {
         return term("lease-seconds and window-seconds must be at least 1".to_owned());
     }
-    if let Some(at) = inputs.iter().position(|input| input.len() as u64 > MAX_INPUT_BYTES) {
+    if let Some(at) = inputs.iter().position(|input| input.len() as u64 > MAX_STDIN_BYTES) {
         return term(format!(
-            "input {at} has {} bytes, at most {MAX_INPUT_BYTES} are allowed: cut it into more tasks",
+            "input {at} has {} bytes, at most {MAX_STDIN_BYTES} are allowed: cut it into more tasks",
             inputs[at].len()
         ));
     }
-    let args: usize = file.args.iter().map(|arg| arg.len() + 1).sum();
-    if args > conun_vm::MAX_ARGS_BYTES || file.args.iter().any(|arg| arg.contains('\0')) {
-        return term(format!("args must be at most {} bytes together, without NUL", conun_vm::MAX_ARGS_BYTES));
+    let total: u64 = files.iter().map(|content| content.len() as u64).sum();
+    if total > MAX_FILES_BYTES {
+        return term(format!("the files have {total} bytes, at most {MAX_FILES_BYTES} are allowed"));
     }
-    let manifest =
-        InputManifest { args: file.args.clone(), tasks: inputs.iter().map(|input| Content::of(input)).collect() };
+    let shared = |(path, content): (&String, &Bytes)| SharedFile {
+        path: path.clone(),
+        hash: blob_hash(content),
+        length: content.len() as u64,
+    };
+    let mut manifest = InputManifest {
+        seed: file.seed.as_ref().map_or([0; 32], |text| blob_hash(text.as_bytes())),
+        args: file.args.clone(),
+        env: file.env.clone().into_iter().collect(),
+        files: file.files.keys().zip(&files).map(shared).collect(),
+        tasks: Vec::with_capacity(inputs.len()),
+    };
+    for input in &inputs {
+        manifest.push(input, &files).map_err(|error| Error::Term(error.to_string()))?;
+    }
+    let limits = Limits { memory_bytes: file.memory_mib << 20, output_bytes: OUTPUT_BYTES };
+    let program_root = conun_vm::prepare(&wasm, &limits)
+        .and_then(|prepared| conun_vm::roots::program_root(&prepared))
+        .map_err(|error| Error::Program { path: file.program.clone(), reason: error.to_string() })?;
+    let input_root = manifest.root().map_err(|error| Error::Term(error.to_string()))?;
     let encoded = manifest.encode();
     let spec = Spec {
         program: blob_hash(&wasm).into(),
-        programRoot: commit::program_root(&wasm),
+        programRoot: program_root.into(),
         inputs: blob_hash(&encoded).into(),
-        inputRoot: manifest.root(),
+        inputRoot: input_root,
         memoryLimit: file.memory_mib << 20,
         category: file.category,
     };
@@ -209,7 +263,7 @@ pub fn assemble(file: &JobFile, wasm: Bytes, inputs: Vec<Bytes>, price: u128) ->
             "the deposit would be 2^96 token wei or more: lower price, fuel-limit or the number of tasks".to_owned(),
         );
     }
-    Ok(Prepared { job, spec, wasm, manifest: encoded.into(), inputs })
+    Ok(Prepared { job, spec, wasm, manifest: encoded.into(), inputs, files })
 }
 
 #[cfg(test)]
@@ -241,7 +295,27 @@ mod tests {
         assert_eq!((prepared.job.taskCount, prepared.job.batchSize), (3, 3));
         assert_eq!(prepared.job.maxPrice, 5 * 10u128.pow(17));
         let manifest = InputManifest::decode(&prepared.manifest).unwrap();
-        assert_eq!(manifest.root(), prepared.spec.inputRoot);
+        assert_eq!(manifest.root().unwrap(), prepared.spec.inputRoot);
+        assert_eq!(manifest.seed, [0; 32]);
+    }
+
+    #[test]
+    fn environment_seed_and_files_reach_every_task() {
+        let folder = folder();
+        std::fs::write(folder.path().join("table"), "1,2").unwrap();
+        let text = "program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nseed = 'x'\nenv = { LANG = 'C', A = '' }\n\
+                    files = { 'data/t.csv' = 'table' }";
+        let prepared = read(&folder, text).unwrap();
+        let blobs = [0, 1].map(|task| prepared.input(task).unwrap());
+        let inputs = blobs.each_ref().map(|blob| conun_vm::Input::decode(blob).unwrap());
+        for input in &inputs {
+            assert_eq!(input.env, [("A", ""), ("LANG", "C")]);
+            assert_eq!(input.files["data/t.csv"], b"1,2");
+        }
+        assert_ne!(inputs[0].seed, inputs[1].seed);
+        let other = read(&folder, &text.replace("'x'", "'y'")).unwrap();
+        assert_ne!(other.spec.inputRoot, prepared.spec.inputRoot);
+        assert!(prepared.input(2).is_err());
     }
 
     #[test]
@@ -264,6 +338,10 @@ mod tests {
             ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nmemory-mib = 0", "memory-mib"),
             ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nlease-seconds = 0", "lease-seconds"),
             ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nprize = 1", "unknown field `prize`"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nargs = [\"a\\u0000\"]", "argument 0"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nenv = { 'A=B' = '' }", "environment variable"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nfiles = { '../x' = 'names' }", "the input file"),
+            ("program = 'p.wasm'\nprice = '1'\ninput-lines = 'names'\nfiles = { x = 'nobody' }", "nobody"),
             ("price = '1'", "program"),
         ] {
             let error = read(&folder, text).unwrap_err();

@@ -195,7 +195,7 @@ impl Requester {
             job.nonce += 1;
         }
         let id = job::id(contracts.chain_id, contracts.jobs, &job);
-        for blob in [&prepared.wasm, &prepared.manifest].into_iter().chain(&prepared.inputs) {
+        for blob in [&prepared.wasm, &prepared.manifest].into_iter().chain(&prepared.files).chain(&prepared.inputs) {
             self.node.put(blob.clone()).await?;
         }
         let missing = deposit.saturating_sub(funds.available);

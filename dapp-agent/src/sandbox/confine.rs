@@ -1,18 +1,97 @@
 //! Rights and resources that a worker gives up before it sees a program.
 //!
-//! Address space is not limited: wasmer reserves 4 GiB of it for each running task. Real memory is bounded by the job's memory
-//! limit, which the agent checks against its own cap.
+//! Each layer is there in case that another fails, or that the engine has a hole. What a kernel does not have is left out and
+//! told: see [`Confinement`].
+//!
+//! Address space is not limited: wasmer reserves 4 GiB of it for each memory. What counts is private writable memory
+//! (`RLIMIT_DATA`): reserved pages are not writable until a program may use them.
 
 use std::io;
 
-/// Files a worker may have open: its three pipes, the runtime's own, and a few to spare.
-#[cfg(unix)]
-const MAX_FILES: u64 = 64;
+/// What a worker is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Checks, prepares and compiles one program; runs nothing of it.
+    Compile,
+    /// Loads one compiled program and executes tasks with it; compiles nothing.
+    Execute,
+}
 
-/// Gives up what a task does not need.
+/// What a worker may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Budget {
+    pub(super) role: Role,
+    /// Most private writable memory, bytes.
+    pub(super) data_bytes: u64,
+    /// Most processor time, seconds.
+    pub(super) cpu_seconds: u64,
+}
+
+/// One of the things that keep a worker in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// What it is, in a few words.
+    pub name: String,
+    /// Why it is not there; `None` if it is.
+    pub missing: Option<String>,
+}
+
+/// What keeps the workers of this machine in, and what its kernel does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confinement {
+    /// All layers, in the order in which they were put on.
+    pub layers: Vec<Layer>,
+}
+
+impl Confinement {
+    /// Whether no layer is missing.
+    pub fn is_complete(&self) -> bool {
+        self.layers.iter().all(|layer| layer.missing.is_none())
+    }
+
+    fn add(&mut self, name: &str, result: Result<(), String>) {
+        // One line each, whatever the system says.
+        let missing = result.err().map(|reason| reason.replace(['\n', '\t'], " "));
+        self.layers.push(Layer { name: name.to_owned(), missing });
+    }
+}
+
+/// Gives up what a worker of that kind does not need.
+///
+/// # Errors
+/// If a limit that every system has cannot be set: then nothing must be executed.
+pub(super) fn confine(budget: &Budget) -> io::Result<Confinement> {
+    let mut done = Confinement { layers: Vec::new() };
+    #[cfg(unix)]
+    limits(budget, &mut done)?;
+    #[cfg(target_os = "linux")]
+    done.add("no file, no socket, no signal (landlock)", landlock().map_err(|error| error.to_string()));
+    // Nothing is opened any more, by landlock either; what is open stays so.
+    #[cfg(unix)]
+    limit(rustix::process::Resource::Nofile, 0)?;
+    #[cfg(target_os = "linux")]
+    done.add("few system calls (seccomp)", super::seccomp::few_calls(budget.role));
+    #[cfg(not(target_os = "linux"))]
+    done.add("few system calls, no files", Err("only Linux has it".to_owned()));
+    Ok(done)
+}
+
+/// Gives up what was needed only until the program was loaded.
+pub(super) fn loaded() {
+    // Whether it can be had was told at the beginning.
+    #[cfg(target_os = "linux")]
+    let _ = super::seccomp::no_new_code();
+}
+
 #[cfg(unix)]
-pub(super) fn confine() -> io::Result<()> {
-    use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit, setsid};
+fn limit(resource: rustix::process::Resource, most: u64) -> io::Result<()> {
+    let limit = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
+    Ok(rustix::process::setrlimit(resource, limit)?)
+}
+
+#[cfg(unix)]
+fn limits(budget: &Budget, done: &mut Confinement) -> io::Result<()> {
+    use rustix::process::{Resource, setpriority_process, setsid};
 
     #[cfg(target_os = "linux")]
     {
@@ -21,19 +100,36 @@ pub(super) fn confine() -> io::Result<()> {
         // would not tell: in a container the agent itself is often process 1.
         set_parent_process_death_signal(Some(Signal::KILL))?;
         rustix::thread::set_no_new_privs(true)?;
+        done.add("no new rights, ends with its agent", Ok(()));
+        // When memory runs out, a task goes first.
+        let first = std::fs::write("/proc/self/oom_score_adj", "1000");
+        done.add("first to go when memory runs out", first.map_err(|error| error.to_string()));
     }
     // Fails where it leads its group already, which is as good.
     let _ = setsid();
-    let limit = |resource, value| setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
-    limit(Resource::Nofile, MAX_FILES)?;
+    limit(Resource::Data, budget.data_bytes)?;
+    limit(Resource::Cpu, budget.cpu_seconds)?;
     // A guest on somebody's computer: whatever the owner does comes first.
     setpriority_process(None, 19)?;
+    done.add("limits of memory, processor time and files; lowest priority", Ok(()));
     Ok(())
 }
 
-#[cfg(not(unix))]
-pub(super) fn confine() -> io::Result<()> {
-    Ok(())
+/// No rule allows anything: what is not open already, nobody opens.
+#[cfg(target_os = "linux")]
+fn landlock() -> Result<(), Box<dyn std::error::Error>> {
+    use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
+
+    const NEWEST: ABI = ABI::V6;
+    let rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .handle_access(AccessNet::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?;
+    match rules.create()?.restrict_self()?.ruleset {
+        RulesetStatus::FullyEnforced => Ok(()),
+        RulesetStatus::PartiallyEnforced => Err("this kernel has only a part of it (Linux 6.12 has all)".into()),
+        RulesetStatus::NotEnforced => Err("this kernel does not have it, or it is off (`lsm=` at boot)".into()),
+    }
 }

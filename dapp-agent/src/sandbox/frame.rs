@@ -1,84 +1,142 @@
 //! The pipe between agent and worker: frames of a length (8 bytes, little-endian) and a body.
 //!
-//! The worker runs hostile code: whatever it sends is capped and decoded without trust.
+//! A body is one byte that tells its kind, fields of fixed size, and one piece of any length at the end. The worker runs hostile
+//! code: whatever it sends is capped and decoded without trust.
 
 use std::io;
 
-use conun_vm::{Execution, MAX_OUTPUT_BYTES, MAX_PROGRAM_BYTES, MAX_STDERR_BYTES, Outcome};
+use bytes::{Buf, Bytes};
+use conun_vm::{Execution, MAX_OUTPUT_BYTES, MAX_STDERR_BYTES, Outcome};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Largest frame: the largest program or output, and what goes with it.
-pub(super) const MAX_FRAME: u64 = {
-    let body = if MAX_OUTPUT_BYTES > MAX_PROGRAM_BYTES as u64 { MAX_OUTPUT_BYTES } else { MAX_PROGRAM_BYTES as u64 };
-    body + MAX_STDERR_BYTES as u64 + (1 << 20)
-};
+use super::confine::{Budget, Confinement, Layer, Role};
 
-fn too_long(length: u64) -> io::Error {
-    let reason = format!("a message of {length} bytes, at most {MAX_FRAME} are passed");
+/// Room for the fields of any frame.
+const FIELDS: u64 = 4096;
+
+/// Longest answer of a worker that executes: an output and a log.
+pub(super) const MAX_RESULT: u64 = MAX_OUTPUT_BYTES + MAX_STDERR_BYTES as u64 + FIELDS;
+
+/// Longest native code of a program, and so the longest answer of a worker that compiles.
+pub(super) const MAX_ARTIFACT: u64 = 512 << 20;
+
+/// Longest frame that a worker reads: native code, a program, or an input.
+pub(super) const MAX_REQUEST: u64 = MAX_ARTIFACT + FIELDS;
+
+fn too_long(length: u64, most: u64) -> io::Error {
+    let reason = format!("a message of {length} bytes, at most {most} are passed");
     io::Error::new(io::ErrorKind::InvalidData, reason)
-}
-
-pub(super) async fn send(pipe: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> io::Result<()> {
-    if body.len() as u64 > MAX_FRAME {
-        return Err(too_long(body.len() as u64));
-    }
-    pipe.write_all(&(body.len() as u64).to_le_bytes()).await?;
-    pipe.write_all(body).await?;
-    pipe.flush().await
-}
-
-pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
-    let length = pipe.read_u64_le().await?;
-    if length > MAX_FRAME {
-        return Err(too_long(length));
-    }
-    // Grows with what really arrives.
-    let mut body = Vec::new();
-    let read = pipe.take(length).read_to_end(&mut body).await?;
-    if read as u64 == length { Ok(body) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-}
-
-/// What the agent asks.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Request {
-    Load { memory_bytes: u64, output_bytes: u64, args: Vec<String>, wasm: Vec<u8> },
-    Execute { fuel_limit: u64, stdin: Vec<u8> },
-}
-
-/// What the worker answers.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reply {
-    Loaded,
-    Refused(String),
-    Host(String),
-    Executed(Execution),
 }
 
 fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a malformed frame")
 }
 
-struct Reader<'a>(&'a [u8]);
+/// What is written before the last piece: the frame's length and its fields.
+fn head(kind: u8, fields: &[&[u8]], tail: usize) -> Vec<u8> {
+    let length: usize = 1 + fields.iter().map(|field| field.len()).sum::<usize>() + tail;
+    let mut head = (length as u64).to_le_bytes().to_vec();
+    head.push(kind);
+    fields.iter().for_each(|field| head.extend(*field));
+    head
+}
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: u64) -> io::Result<&'a [u8]> {
-        let length = usize::try_from(length).map_err(|_| malformed())?;
-        let (front, rest) = self.0.split_at_checked(length).ok_or_else(malformed)?;
-        self.0 = rest;
-        Ok(front)
+/// A message as it is written: one piece, then another.
+type Parts<'a> = (Vec<u8>, &'a [u8]);
+
+pub(super) async fn send(pipe: &mut (impl AsyncWrite + Unpin), (head, tail): Parts<'_>) -> io::Result<()> {
+    pipe.write_all(&head).await?;
+    pipe.write_all(tail).await
+}
+
+/// Reads a frame of at most `most` bytes.
+pub(super) async fn receive(pipe: &mut (impl AsyncRead + Unpin), most: u64) -> io::Result<Bytes> {
+    let length = pipe.read_u64_le().await?;
+    if length > most {
+        return Err(too_long(length, most));
+    }
+    // Grows with what really arrives.
+    let mut body = Vec::new();
+    let read = pipe.take(length).read_to_end(&mut body).await?;
+    if read as u64 == length { Ok(body.into()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+pub(super) fn write(pipe: &mut impl io::Write, (head, tail): Parts<'_>) -> io::Result<()> {
+    pipe.write_all(&head)?;
+    pipe.write_all(tail)
+}
+
+/// Reads a request; `None` where the pipe ends between two.
+pub(super) fn read(pipe: &mut impl io::BufRead) -> io::Result<Option<Bytes>> {
+    if pipe.fill_buf()?.is_empty() {
+        return Ok(None);
+    }
+    let mut length = [0; 8];
+    pipe.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_REQUEST {
+        return Err(too_long(length, MAX_REQUEST));
+    }
+    let mut body = Vec::new();
+    let read = io::Read::read_to_end(&mut io::Read::take(pipe, length), &mut body)?;
+    if read as u64 == length { Ok(Some(body.into())) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// What the agent asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// The first: what the worker is for, and what it may take.
+    Begin(Budget),
+    /// Of a worker that compiles: check and prepare a program.
+    Prepare { memory_bytes: u64, wasm: Bytes },
+    /// Then: make native code of it.
+    Compile,
+    /// Of a worker that executes: take native code.
+    Load { output_bytes: u64, artifact: Bytes },
+    /// Then, as often as there are tasks.
+    Execute { fuel_limit: u64, input: Bytes },
+}
+
+/// What the worker answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Confined(Confinement),
+    Prepared {
+        hash: [u8; 32],
+        root: [u8; 32],
+    },
+    Compiled(Bytes),
+    Loaded,
+    Executed(Execution),
+    /// The program is at fault.
+    Refused(String),
+    /// This machine is.
+    Host(String),
+}
+
+/// Takes fields from the front of a body; what is left is the last piece.
+struct Reader(Bytes);
+
+impl Reader {
+    fn u8(&mut self) -> io::Result<u8> {
+        self.0.try_get_u8().map_err(|_| malformed())
     }
 
     fn u64(&mut self) -> io::Result<u64> {
-        Ok(u64::from_le_bytes(self.take(8)?.try_into().expect("`take` gives the length asked for")))
+        self.0.try_get_u64_le().map_err(|_| malformed())
     }
 
-    fn bytes(&mut self) -> io::Result<Vec<u8>> {
-        let length = self.u64()?;
-        Ok(self.take(length)?.to_vec())
+    fn take(&mut self, length: u64) -> io::Result<Bytes> {
+        let length = usize::try_from(length).ok().filter(|length| *length <= self.0.len()).ok_or_else(malformed)?;
+        Ok(self.0.split_to(length))
     }
 
-    fn text(&mut self) -> io::Result<String> {
-        String::from_utf8(self.bytes()?).map_err(|_| malformed())
+    fn hash(&mut self) -> io::Result<[u8; 32]> {
+        self.take(32)?.as_ref().try_into().map_err(|_| malformed())
+    }
+
+    fn text(self) -> io::Result<String> {
+        String::from_utf8(self.0.into()).map_err(|_| malformed())
     }
 
     fn end<T>(self, value: T) -> io::Result<T> {
@@ -86,122 +144,164 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn put(body: &mut Vec<u8>, bytes: &[u8]) {
-    body.extend((bytes.len() as u64).to_le_bytes());
-    body.extend(bytes);
-}
-
 impl Request {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut body = Vec::new();
-        match self {
-            Self::Load { memory_bytes, output_bytes, args, wasm } => {
-                body.push(0);
-                body.extend(memory_bytes.to_le_bytes());
-                body.extend(output_bytes.to_le_bytes());
-                body.extend((args.len() as u64).to_le_bytes());
-                args.iter().for_each(|arg| put(&mut body, arg.as_bytes()));
-                put(&mut body, wasm);
+    pub(super) fn encode(&self) -> Parts<'_> {
+        let (kind, fields, tail): (_, [u64; 2], &[u8]) = match self {
+            Self::Begin(budget) => {
+                let role = match budget.role {
+                    Role::Compile => 0,
+                    Role::Execute => 1,
+                };
+                let fields = [&[role][..], &budget.data_bytes.to_le_bytes(), &budget.cpu_seconds.to_le_bytes()];
+                return (head(0, &fields, 0), &[]);
             }
-            Self::Execute { fuel_limit, stdin } => {
-                body.push(1);
-                body.extend(fuel_limit.to_le_bytes());
-                put(&mut body, stdin);
-            }
-        }
-        body
+            Self::Compile => return (head(2, &[], 0), &[]),
+            Self::Prepare { memory_bytes, wasm } => (1, [*memory_bytes, 0], wasm),
+            Self::Load { output_bytes, artifact } => (3, [*output_bytes, 0], artifact),
+            Self::Execute { fuel_limit, input } => (4, [*fuel_limit, 0], input),
+        };
+        (head(kind, &[&fields[0].to_le_bytes()], tail.len()), tail)
     }
 
-    pub(super) fn decode(body: &[u8]) -> io::Result<Self> {
+    pub(super) fn decode(body: Bytes) -> io::Result<Self> {
         let mut reader = Reader(body);
-        let request = match reader.take(1)? {
-            [0] => {
-                let (memory_bytes, output_bytes) = (reader.u64()?, reader.u64()?);
-                let args = (0..reader.u64()?).map(|_| reader.text()).collect::<Result<_, _>>()?;
-                Self::Load { memory_bytes, output_bytes, args, wasm: reader.bytes()? }
+        match reader.u8()? {
+            0 => {
+                let role = match reader.u8()? {
+                    0 => Role::Compile,
+                    1 => Role::Execute,
+                    _ => return Err(malformed()),
+                };
+                let budget = Budget { role, data_bytes: reader.u64()?, cpu_seconds: reader.u64()? };
+                reader.end(Self::Begin(budget))
             }
-            [1] => Self::Execute { fuel_limit: reader.u64()?, stdin: reader.bytes()? },
-            _ => return Err(malformed()),
-        };
-        reader.end(request)
+            1 => Ok(Self::Prepare { memory_bytes: reader.u64()?, wasm: reader.0 }),
+            2 => reader.end(Self::Compile),
+            3 => Ok(Self::Load { output_bytes: reader.u64()?, artifact: reader.0 }),
+            4 => Ok(Self::Execute { fuel_limit: reader.u64()?, input: reader.0 }),
+            _ => Err(malformed()),
+        }
     }
 }
 
 impl Reply {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut body = Vec::new();
+    pub(super) fn encode(&self) -> Parts<'_> {
         match self {
-            Self::Loaded => body.push(0),
-            Self::Refused(reason) => {
-                body.push(1);
-                put(&mut body, reason.as_bytes());
+            Self::Confined(confinement) => {
+                let mut lines = Vec::new();
+                for layer in &confinement.layers {
+                    lines.extend(
+                        [layer.name.as_bytes(), b"\t", layer.missing.as_deref().unwrap_or("").as_bytes(), b"\n"]
+                            .concat(),
+                    );
+                }
+                (head(0, &[&lines], 0), &[])
             }
-            Self::Host(reason) => {
-                body.push(2);
-                put(&mut body, reason.as_bytes());
-            }
+            Self::Prepared { hash, root } => (head(1, &[hash, root], 0), &[]),
+            Self::Compiled(artifact) => (head(2, &[], artifact.len()), artifact),
+            Self::Loaded => (head(3, &[], 0), &[]),
             Self::Executed(execution) => {
-                body.push(3);
                 let exit_code = match execution.outcome {
                     Outcome::Ok { exit_code } => u64::from(exit_code),
                     Outcome::Failed => u64::MAX,
                 };
-                body.extend(exit_code.to_le_bytes());
-                body.extend(execution.fuel.to_le_bytes());
-                put(&mut body, &execution.output);
-                put(&mut body, &execution.stderr);
+                let numbers = [exit_code, execution.fuel, execution.stderr.len() as u64].map(u64::to_le_bytes);
+                let [exit_code, fuel, length] = &numbers;
+                (head(4, &[exit_code, fuel, length, &execution.stderr], execution.output.len()), &execution.output)
             }
+            Self::Refused(reason) => (head(5, &[], reason.len()), reason.as_bytes()),
+            Self::Host(reason) => (head(6, &[], reason.len()), reason.as_bytes()),
         }
-        body
     }
 
-    pub(super) fn decode(body: &[u8]) -> io::Result<Self> {
+    pub(super) fn decode(body: Bytes) -> io::Result<Self> {
         let mut reader = Reader(body);
-        let reply = match reader.take(1)? {
-            [0] => Self::Loaded,
-            [1] => Self::Refused(reader.text()?),
-            [2] => Self::Host(reader.text()?),
-            [3] => {
+        match reader.u8()? {
+            0 => {
+                let layer = |line: &str| {
+                    let (name, missing) = line.split_once('\t')?;
+                    let missing = (!missing.is_empty()).then(|| missing.to_owned());
+                    Some(Layer { name: name.to_owned(), missing })
+                };
+                let layers = reader.text()?.lines().map(layer).collect::<Option<_>>().ok_or_else(malformed)?;
+                Ok(Self::Confined(Confinement { layers }))
+            }
+            1 => {
+                let (hash, root) = (reader.hash()?, reader.hash()?);
+                reader.end(Self::Prepared { hash, root })
+            }
+            2 => Ok(Self::Compiled(reader.0)),
+            3 => reader.end(Self::Loaded),
+            4 => {
                 let outcome = match reader.u64()? {
                     u64::MAX => Outcome::Failed,
                     code => Outcome::Ok { exit_code: code.try_into().map_err(|_| malformed())? },
                 };
-                let fuel = reader.u64()?;
-                Self::Executed(Execution { outcome, fuel, output: reader.bytes()?, stderr: reader.bytes()? })
+                let (fuel, length) = (reader.u64()?, reader.u64()?);
+                let stderr = reader.take(length)?.into();
+                Ok(Self::Executed(Execution { outcome, fuel, stderr, output: reader.0.into() }))
             }
-            _ => return Err(malformed()),
-        };
-        reader.end(reply)
+            5 => Ok(Self::Refused(reader.text()?)),
+            6 => Ok(Self::Host(reader.text()?)),
+            _ => Err(malformed()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::{collection::vec, prelude::*};
+    use proptest::prelude::*;
 
     use super::*;
 
+    fn body((head, tail): Parts<'_>) -> Bytes {
+        let whole = [&head, tail].concat();
+        let (length, body) = whole.split_at(8);
+        assert_eq!(u64::from_le_bytes(length.try_into().unwrap()), body.len() as u64);
+        Bytes::copy_from_slice(body)
+    }
+
     proptest! {
         #[test]
-        fn frames_come_back_as_they_were(wasm: Vec<u8>, args in vec(".*", 0..3), fuel: u64, code: Option<u32>, text: String) {
+        fn frames_come_back_as_they_were(bytes: Vec<u8>, number: u64, code: Option<u32>, text: String, hash: [u8; 32]) {
+            let piece = Bytes::from(bytes.clone());
+            let budget = |role| Budget { role, data_bytes: number, cpu_seconds: !number };
             let requests = [
-                Request::Load { memory_bytes: fuel, output_bytes: 1, args, wasm: wasm.clone() },
-                Request::Execute { fuel_limit: fuel, stdin: wasm.clone() },
+                Request::Begin(budget(Role::Compile)),
+                Request::Begin(budget(Role::Execute)),
+                Request::Prepare { memory_bytes: number, wasm: piece.clone() },
+                Request::Compile,
+                Request::Load { output_bytes: number, artifact: piece.clone() },
+                Request::Execute { fuel_limit: number, input: piece.clone() },
             ];
             for request in requests {
-                prop_assert_eq!(Request::decode(&request.encode()).unwrap(), request);
+                prop_assert_eq!(Request::decode(body(request.encode())).unwrap(), request);
             }
             let outcome = code.map_or(Outcome::Failed, |exit_code| Outcome::Ok { exit_code });
-            let executed = Execution { outcome, fuel, output: wasm.clone(), stderr: wasm };
-            for reply in [Reply::Loaded, Reply::Refused(text.clone()), Reply::Host(text), Reply::Executed(executed)] {
-                prop_assert_eq!(Reply::decode(&reply.encode()).unwrap(), reply);
+            let executed = Execution { outcome, fuel: number, output: bytes.clone(), stderr: bytes };
+            let layers = vec![
+                Layer { name: "one".to_owned(), missing: None },
+                Layer { name: "two".to_owned(), missing: Some("why".to_owned()) },
+            ];
+            let replies = [
+                Reply::Confined(Confinement { layers }),
+                Reply::Prepared { hash, root: hash },
+                Reply::Compiled(piece),
+                Reply::Loaded,
+                Reply::Executed(executed),
+                Reply::Refused(text.clone()),
+                Reply::Host(text),
+            ];
+            for reply in replies {
+                prop_assert_eq!(Reply::decode(body(reply.encode())).unwrap(), reply);
             }
         }
 
         #[test]
-        fn nothing_that_a_worker_sends_panics(body: Vec<u8>) {
-            let _ = Reply::decode(&body);
-            let _ = Request::decode(&body);
+        fn nothing_that_a_worker_sends_panics(kind in 0_u8..8, tail: Vec<u8>) {
+            let body = Bytes::from([&[kind][..], &tail].concat());
+            let _ = Reply::decode(body.clone());
+            let _ = Request::decode(body);
         }
     }
 }

@@ -1,20 +1,42 @@
-//! Executes tasks in a process of their own: unprivileged, killable, with nothing of the host in it.
+//! Executes tasks in processes of their own: unprivileged, killable, with nothing of the host in them.
 //!
 //! A program is hostile, and so may be what a compiler makes of it. The agent starts its own binary once more (`conun worker`),
-//! sends it the program and then inputs, one after the other, and reads results. A worker that does not answer in time is
-//! killed; that, like any other failure of the host, is an [`Error`], never a result.
+//! in two roles:
+//!
+//! 1. One process checks, prepares and compiles a program. Its memory and processor time are limited: a program may be made to
+//!    blow up a compiler. It never runs the program.
+//! 2. Others load the native code and execute tasks, any number one after the other. They have no compiler's needs, so that they
+//!    get by with the job's memory and little more.
+//!
+//! A worker that does not answer in time is killed; that, like any other failure of the host, is an [`Error`], never a result.
+//! What keeps workers in, and what this machine's kernel lacks for it, tells [`Sandbox::confinement`].
 
 mod confine;
 mod frame;
+mod process;
+#[cfg(target_os = "linux")]
+mod seccomp;
 mod worker;
 
-use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
+use std::{ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
 
-use conun_vm::Execution;
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use bytes::Bytes;
+pub use conun_vm::Task;
+use conun_vm::{Execution, native};
 
+use confine::{Budget, Role};
+pub use confine::{Confinement, Layer};
 use frame::{Reply, Request};
+use process::{Process, out_of_turn};
 pub use worker::worker_main;
+
+/// Most private memory of a process that compiles unless somebody says otherwise, bytes. Programs of the largest size that compilers emit need less; a program
+/// that needs more is not compiled here.
+pub const COMPILE_DATA_BYTES: u64 = 2 << 30;
+
+/// Most private memory that a process needs beside what depends on the job: its own, and the program's stack, of which a program
+/// can touch a part before its depth ends.
+const OWN_DATA_BYTES: u64 = (48 << 20) + conun_vm::fuel::NATIVE_STACK_BYTES as u64;
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +52,19 @@ pub enum Error {
     #[error("the worker did not answer within {0:?} and was killed")]
     TooSlow(Duration),
     /// The worker ended by itself or was killed by somebody.
-    #[error("the worker process ended unexpectedly: {0}")]
-    Died(String),
+    #[error(
+        "the worker process ended unexpectedly: {how}{}{}",
+        if last_words.is_empty() { String::new() } else { format!(" ({last_words})") },
+        if *compiling { "; compiling has limits of memory and processor time, which the program may have hit" } else { "" }
+    )]
+    Died {
+        /// Exit status or signal.
+        how: String,
+        /// The beginning of what it wrote to standard error.
+        last_words: String,
+        /// Whether it was compiling, for which memory and processor time are limited.
+        compiling: bool,
+    },
     /// The worker cannot be started.
     #[error("cannot start a worker ({program}): {source}")]
     Spawn {
@@ -42,17 +75,28 @@ pub enum Error {
     },
 }
 
-/// What a worker executes.
+/// What is to be executed.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The module.
-    pub wasm: bytes::Bytes,
+    pub wasm: Bytes,
     /// Most linear memory of a task, bytes.
     pub memory_bytes: u64,
     /// Most output of a task, bytes.
     pub output_bytes: u64,
-    /// Arguments of every task.
-    pub args: Vec<String>,
+    /// Longest encoded input of a task, bytes.
+    pub input_bytes: u64,
+    /// The program root that somebody has committed to, if so: a program that has another one is refused.
+    pub root: Option<[u8; 32]>,
+}
+
+/// A program as native code of this machine, from a process that compiled it.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    artifact: Bytes,
+    output_bytes: u64,
+    /// Most private memory of a process that executes it.
+    data_bytes: u64,
 }
 
 /// How workers are started.
@@ -60,59 +104,113 @@ pub struct Program {
 pub struct Sandbox {
     program: PathBuf,
     args: Vec<OsString>,
+    cache: Option<Arc<native::Cache>>,
+    compile_data_bytes: u64,
 }
 
 impl Sandbox {
     /// Workers are `program` with `args`, which has to call [`worker_main`].
     pub fn new(program: PathBuf, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        Self { program, args: args.into_iter().map(Into::into).collect() }
+        let args = args.into_iter().map(Into::into).collect();
+        Self { program, args, cache: None, compile_data_bytes: COMPILE_DATA_BYTES }
     }
 
-    /// Starts a worker and has it compile `program`.
+    /// Keeps compiled programs in `cache`, too.
+    #[must_use]
+    pub fn with_cache(self, cache: native::Cache) -> Self {
+        Self { cache: Some(Arc::new(cache)), ..self }
+    }
+
+    /// Lets a process that compiles have at most `bytes` of private memory; default [`COMPILE_DATA_BYTES`].
+    #[must_use]
+    pub fn with_compile_memory(self, bytes: u64) -> Self {
+        Self { compile_data_bytes: bytes, ..self }
+    }
+
+    /// What keeps workers in on this machine.
+    ///
+    /// # Errors
+    /// If no worker can be started.
+    pub async fn confinement(&self, deadline: Duration) -> Result<Confinement, Error> {
+        let budget = Budget { role: Role::Execute, data_bytes: OWN_DATA_BYTES, cpu_seconds: 1 };
+        Ok(Process::start(self, budget, deadline).await?.confinement)
+    }
+
+    /// Checks, prepares and compiles a program in a process of its own, or takes what the cache has; `deadline` is for each of
+    /// these steps, and for the processor time of all together.
     ///
     /// # Errors
     /// [`Error::Refused`] if the program is at fault, any other if this machine is.
-    pub async fn start(&self, program: &Program, deadline: Duration) -> Result<Worker, Error> {
-        let mut child = Command::new(&self.program)
-            .args(&self.args)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|source| Error::Spawn { program: self.program.clone(), source })?;
-        let pipes = (child.stdin.take(), child.stdout.take());
-        let (Some(stdin), Some(stdout)) = pipes else { return Err(Error::Host("a worker without pipes".to_owned())) };
-        let mut worker = Worker { child, stdin, stdout };
-        let load = Request::Load {
-            memory_bytes: program.memory_bytes,
-            output_bytes: program.output_bytes,
-            args: program.args.clone(),
-            wasm: program.wasm.to_vec(),
+    pub async fn compile(&self, program: &Program, deadline: Duration) -> Result<Compiled, Error> {
+        // On all processors at once.
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+        let cpu_seconds = deadline.as_secs().max(1).saturating_mul(processors);
+        let budget = Budget { role: Role::Compile, data_bytes: self.compile_data_bytes, cpu_seconds };
+        let mut process = Process::start(self, budget, deadline).await?;
+        let prepare = Request::Prepare { memory_bytes: program.memory_bytes, wasm: program.wasm.clone() };
+        let hash = match process.ask(&prepare, deadline).await? {
+            Reply::Prepared { root, .. } if program.root.is_some_and(|expected| expected != root) => {
+                return Err(Error::Refused("the program is not the one that the job commits to".to_owned()));
+            }
+            Reply::Prepared { hash, .. } => hash,
+            other => return Err(out_of_turn(other)),
         };
-        match worker.ask(&load, deadline).await? {
-            Reply::Loaded => Ok(worker),
-            Reply::Refused(reason) => Err(Error::Refused(reason)),
-            Reply::Host(reason) => Err(Error::Host(reason)),
-            Reply::Executed(_) => Err(Error::Host("the worker answered out of turn".to_owned())),
+        let artifact = match self.cached(hash).await {
+            Some(artifact) => artifact,
+            None => match process.ask(&Request::Compile, deadline).await? {
+                Reply::Compiled(artifact) => {
+                    self.keep(hash, artifact.clone()).await;
+                    artifact
+                }
+                other => return Err(out_of_turn(other)),
+            },
+        };
+        // The code comes over the pipe and is then made executable; an output is in memory and on its way.
+        let twice = 2 * (artifact.len() as u64 + program.output_bytes);
+        let data_bytes = OWN_DATA_BYTES + program.memory_bytes + program.input_bytes + twice;
+        Ok(Compiled { artifact, output_bytes: program.output_bytes, data_bytes })
+    }
+
+    async fn cached(&self, prepared: [u8; 32]) -> Option<Bytes> {
+        let cache = self.cache.clone()?;
+        tokio::task::spawn_blocking(move || cache.get(&prepared)).await.ok().flatten()
+    }
+
+    /// A cache that cannot be written costs time, not results.
+    async fn keep(&self, prepared: [u8; 32], artifact: Bytes) {
+        let Some(cache) = self.cache.clone() else { return };
+        let kept = tokio::task::spawn_blocking(move || cache.put(&prepared, &artifact)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "a compiled program is not kept");
+        }
+    }
+
+    /// Starts a worker that executes tasks of a compiled program.
+    ///
+    /// # Errors
+    /// If this machine cannot.
+    pub async fn start(&self, compiled: &Compiled, deadline: Duration) -> Result<Worker, Error> {
+        let Compiled { artifact, output_bytes, data_bytes } = compiled;
+        let budget = Budget { role: Role::Execute, data_bytes: *data_bytes, cpu_seconds: u64::MAX };
+        let mut process = Process::start(self, budget, deadline).await?;
+        let load = Request::Load { output_bytes: *output_bytes, artifact: artifact.clone() };
+        match process.ask(&load, deadline).await? {
+            Reply::Loaded => Ok(Worker { process }),
+            other => Err(out_of_turn(other)),
         }
     }
 }
 
-/// A process that has compiled one program. Dropping it kills it.
+/// A process that has loaded one program. Dropping it kills it.
 #[derive(Debug)]
 pub struct Worker {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: ChildStdout,
+    process: Process,
 }
 
 impl Worker {
     /// The worker's process id, while it lives.
     pub fn id(&self) -> Option<u32> {
-        self.child.id()
+        self.process.id()
     }
 
     /// Executes one task. After an error the worker is of no more use.
@@ -122,41 +220,31 @@ impl Worker {
     ///
     /// # Cancel safety
     /// Not cancel safe: drop the worker when the future is dropped.
-    pub async fn execute(&mut self, stdin: &[u8], fuel_limit: u64, deadline: Duration) -> Result<Execution, Error> {
-        match self.ask(&Request::Execute { fuel_limit, stdin: stdin.to_vec() }, deadline).await? {
-            Reply::Executed(execution) => Ok(execution),
-            Reply::Refused(reason) => Err(Error::Refused(reason)),
-            Reply::Host(reason) => Err(Error::Host(reason)),
-            Reply::Loaded => Err(Error::Host("the worker answered out of turn".to_owned())),
-        }
+    pub async fn execute(&mut self, task: Task, deadline: Duration) -> Result<Execution, Error> {
+        let mut executions = self.execute_all([task], deadline).await?;
+        executions.pop().ok_or_else(|| Error::Host("the worker did not answer".to_owned()))
     }
 
-    async fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Reply, Error> {
-        let exchange = async {
-            frame::send(&mut self.stdin, &request.encode()).await?;
-            Reply::decode(&frame::receive(&mut self.stdout).await?)
+    /// Executes several tasks, one after the other, without a pause between them; each has `deadline`. After an error the worker
+    /// is of no more use, and there is no result of any of them.
+    ///
+    /// # Errors
+    /// If a result is missing; never because of what the program did.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: drop the worker when the future is dropped.
+    pub async fn execute_all(
+        &mut self,
+        tasks: impl IntoIterator<Item = Task>,
+        deadline: Duration,
+    ) -> Result<Vec<Execution>, Error> {
+        let request = |Task { input, fuel_limit }| Request::Execute { fuel_limit, input };
+        let requests: Vec<_> = tasks.into_iter().map(request).collect();
+        let replies = self.process.ask_all(&requests, deadline).await?;
+        let execution = |reply| match reply {
+            Reply::Executed(execution) => Ok(execution),
+            other => Err(out_of_turn(other)),
         };
-        match tokio::time::timeout(deadline, exchange).await {
-            Ok(Ok(reply)) => Ok(reply),
-            // Too long, in either direction, or no frame at all: it would not end by itself.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                // It may be dead already.
-                let _ = self.child.start_kill();
-                Err(Error::Host(error.to_string()))
-            }
-            Ok(Err(error)) => {
-                let status = tokio::time::timeout(Duration::from_secs(1), self.child.wait()).await;
-                let status =
-                    status.ok().and_then(Result::ok).map_or_else(|| error.to_string(), |status| status.to_string());
-                // It may be dead already.
-                let _ = self.child.start_kill();
-                Err(Error::Died(status))
-            }
-            Err(_) => {
-                // It may have died at this very moment.
-                let _ = self.child.start_kill();
-                Err(Error::TooSlow(deadline))
-            }
-        }
+        replies.into_iter().map(execution).collect()
     }
 }

@@ -6,7 +6,7 @@ use alloy::primitives::{B256, U256};
 use conun_agent::{
     chain::BatchStage,
     core::Policy,
-    manifest::{Content, InputManifest},
+    manifest::{InputManifest, TaskInput},
     net::{Node, NodeConfig},
     provider::{Running, read_status},
     requester::{self, Progress},
@@ -39,7 +39,7 @@ impl Rogue {
         job.requester = dev_accounts()[REQUESTER].address();
         spec.program = node.put(HELLO).await.unwrap().into();
         spec.inputs = node.put(manifest.encode()).await.unwrap().into();
-        spec.inputRoot = manifest.root();
+        spec.inputRoot = manifest.root().unwrap();
         Self { node, job, spec }
     }
 
@@ -58,10 +58,11 @@ impl Rogue {
 }
 
 fn manifest(tasks: usize) -> InputManifest {
-    InputManifest {
-        args: Vec::new(),
-        tasks: (0..tasks).map(|task| Content::of(format!("Person {task}\n").as_bytes())).collect(),
+    let mut manifest = InputManifest::default();
+    for task in 0..tasks {
+        manifest.push(format!("Person {task}\n").as_bytes(), &[]).unwrap();
     }
+    manifest
 }
 
 fn not_executed(event: &Running) -> Option<String> {
@@ -130,17 +131,17 @@ async fn a_job_whose_program_or_inputs_are_not_what_it_says_is_never_leased() {
     let (honest_job, honest) = (rogue.job.clone(), rogue.spec.clone());
     let same = honest_job.clone();
     let text = rogue.node.put(&b"no WebAssembly at all"[..]).await.unwrap().into();
-    let huge = InputManifest { tasks: vec![Content { length: 1 << 40, ..Content::of(b"x") }; 2], ..manifest(2) };
+    let mut huge = manifest(2);
+    huge.tasks = vec![TaskInput { length: 1 << 40, ..huge.tasks[0] }; 2];
     let huge_hash = rogue.node.put(huge.encode()).await.unwrap().into();
     let garbage = rogue.node.put(&b"garbage"[..]).await.unwrap().into();
-    let text_root = commit::program_root(b"no WebAssembly at all");
     for (job, spec, words) in [
         (same.clone(), Spec { programRoot: B256::repeat_byte(1), ..honest.clone() }, "the program is not the one"),
-        (same.clone(), Spec { program: text, programRoot: text_root, ..honest.clone() }, "not WebAssembly"),
+        (same.clone(), Spec { program: text, ..honest.clone() }, "not WebAssembly"),
         (same.clone(), Spec { inputRoot: B256::repeat_byte(1), ..honest.clone() }, "the inputs are not those"),
         (same.clone(), Spec { inputs: garbage, ..honest.clone() }, "no input manifest"),
         (JobRegistry::Job { taskCount: 3, ..honest_job }, honest.clone(), "inputs for 2 tasks instead of 3"),
-        (same.clone(), Spec { inputs: huge_hash, inputRoot: huge.root(), ..honest.clone() }, "at most"),
+        (same.clone(), Spec { inputs: huge_hash, inputRoot: huge.root().unwrap(), ..honest.clone() }, "at most"),
         (same.clone(), Spec { memoryLimit: 65_536, ..honest.clone() }, "begins with"),
     ] {
         (rogue.job, rogue.spec) = (job, spec);

@@ -1,6 +1,7 @@
 //! Requesters and providers on a real chain in the process, with real endpoints on loopback and real worker processes.
 
 mod bad_input;
+mod bombs;
 mod hostile;
 mod market;
 mod net;

@@ -41,10 +41,11 @@ async fn a_job_is_done_by_two_providers_checked_accepted_and_paid_to_the_last_we
     // What came back is what the program makes of its inputs, here as there.
     let program = conun_vm::Program::compile(&prepared.wasm, conun_vm::Limits::default()).unwrap();
     for task in [0, 13, 23] {
-        let stdin = &prepared.inputs[task];
-        let done = program.execute(&conun_vm::Task { args: &[], stdin, fuel_limit: prepared.job.fuelLimit }).unwrap();
-        assert_eq!(done.output.len(), 32 * 32 * 3);
-        assert!(std::fs::read(out.join(task.to_string())).unwrap() == done.output, "task {task}");
+        let input = prepared.input(task).unwrap();
+        let done = program.execute(&conun_vm::Task { input, fuel_limit: prepared.job.fuelLimit }).unwrap();
+        let pixels = conun_vm::Output::decode(&done.output).unwrap().stdout;
+        assert_eq!(pixels.len(), 32 * 32 * 3);
+        assert!(std::fs::read(out.join(task.to_string())).unwrap() == pixels, "task {task}");
     }
 
     let ledger = Ledger::of(requester.provider(), requester.follower().index(), posted.job).await.unwrap();

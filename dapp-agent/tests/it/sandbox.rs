@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conun_agent::sandbox::{Error, Program, Sandbox, Worker};
-use conun_vm::Outcome;
+use bytes::Bytes;
+use conun_agent::sandbox::{Error, Program, Sandbox, Task, Worker};
+use conun_vm::{Input, Outcome, Output, native::Cache};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::world::{HELLO, PATIENCE};
@@ -29,11 +30,25 @@ fn sandbox() -> Sandbox {
 }
 
 fn program(wasm: &'static [u8]) -> Program {
-    Program { wasm: wasm.into(), memory_bytes: 64 << 20, output_bytes: 1 << 20, args: Vec::new() }
+    Program { wasm: wasm.into(), memory_bytes: 64 << 20, output_bytes: 1 << 20, input_bytes: 1 << 20, root: None }
+}
+
+async fn started(sandbox: &Sandbox, program: &Program) -> Result<Worker, Error> {
+    let compiled = sandbox.compile(program, PATIENCE).await?;
+    sandbox.start(&compiled, PATIENCE).await
 }
 
 async fn worker(wasm: &'static [u8]) -> Worker {
-    sandbox().start(&program(wasm), PATIENCE).await.unwrap()
+    started(&sandbox(), &program(wasm)).await.unwrap()
+}
+
+fn task(stdin: &[u8], fuel_limit: u64) -> Task {
+    let input = Input { stdin, ..Input::default() }.encode().unwrap();
+    Task { input: input.into(), fuel_limit }
+}
+
+fn endless() -> Task {
+    task(b"", conun_vm::MAX_FUEL)
 }
 
 /// Waits until a process has ended, whether or not somebody has asked for its exit status. Nothing tells of the end of a
@@ -58,9 +73,10 @@ async fn a_worker_compiles_once_and_executes_many_tasks() {
     let mut worker = worker(HELLO).await;
     let mut fuels = Vec::new();
     for name in ["Ada Lovelace", "Grace Hopper", "Ada Lovelace"] {
-        let done = worker.execute(format!("{name}\n").as_bytes(), 1_000_000, PATIENCE).await.unwrap();
+        let done = worker.execute(task(format!("{name}\n").as_bytes(), 1_000_000), PATIENCE).await.unwrap();
         assert_eq!(done.outcome, Outcome::Ok { exit_code: 0 });
-        assert_eq!(String::from_utf8(done.output).unwrap(), format!("Hello, {name}! (2 words)\n"));
+        let output = Output::decode(&done.output).unwrap();
+        assert_eq!(std::str::from_utf8(output.stdout).unwrap(), format!("Hello, {name}! (2 words)\n"));
         fuels.push(done.fuel);
     }
     assert_eq!(fuels[0], fuels[2], "nothing is left of the task before");
@@ -72,9 +88,9 @@ async fn a_worker_answers_as_the_engine_in_this_process_does() {
     let limits = conun_vm::Limits { memory_bytes: 64 << 20, output_bytes: 1 << 20 };
     let here = conun_vm::Program::compile(HELLO, limits).unwrap();
     for fuel_limit in [0, 1, 1_000, 1_000_000] {
-        let stdin = b"one two three\n";
-        let there = worker.execute(stdin, fuel_limit, PATIENCE).await.unwrap();
-        assert_eq!(there, here.execute(&conun_vm::Task { args: &[], stdin, fuel_limit }).unwrap());
+        let task = task(b"one two three\n", fuel_limit);
+        let there = worker.execute(task.clone(), PATIENCE).await.unwrap();
+        assert_eq!(there, here.execute(&task).unwrap());
     }
 }
 
@@ -82,7 +98,7 @@ async fn a_worker_answers_as_the_engine_in_this_process_does() {
 async fn an_endless_loop_ends_with_its_fuel_and_the_worker_goes_on() {
     let mut worker = worker(ENDLESS).await;
     for fuel_limit in [1_000_000, 7] {
-        let done = worker.execute(b"", fuel_limit, PATIENCE).await.unwrap();
+        let done = worker.execute(task(b"", fuel_limit), PATIENCE).await.unwrap();
         assert_eq!((done.outcome, done.fuel), (Outcome::Failed, fuel_limit));
         assert!(done.output.is_empty());
     }
@@ -94,61 +110,121 @@ async fn a_task_beyond_its_deadline_is_killed_and_has_no_outcome() {
     let pid = worker.id().unwrap();
     let start = Instant::now();
     let deadline = Duration::from_millis(200);
-    let error = worker.execute(b"", conun_vm::MAX_FUEL, deadline).await.unwrap_err();
+    let error = worker.execute(endless(), deadline).await.unwrap_err();
     assert!(matches!(error, Error::TooSlow(after) if after == deadline), "{error}");
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     ended(pid).await;
     // It stays dead.
-    assert!(worker.execute(b"", 1, PATIENCE).await.is_err());
+    assert!(worker.execute(task(b"", 1), PATIENCE).await.is_err());
 }
 
 #[tokio::test]
 async fn a_worker_that_somebody_kills_has_no_outcome() {
     let mut worker = worker(ENDLESS).await;
     let pid = worker.id().unwrap();
-    let (executed, ()) = tokio::join!(worker.execute(b"", conun_vm::MAX_FUEL, PATIENCE), async {
+    let (executed, ()) = tokio::join!(worker.execute(endless(), PATIENCE), async {
         kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
     });
     let error = executed.unwrap_err();
-    assert!(matches!(&error, Error::Died(how) if how.contains("signal: 9")), "{error}");
+    assert!(matches!(&error, Error::Died { how, .. } if how.contains("signal: 9")), "{error}");
 }
 
 #[tokio::test]
 async fn a_refusal_carries_the_engines_reason_and_a_missing_executable_is_not_one() {
     let Program { wasm, .. } = program(b"no program at all");
     let engine = conun_vm::check(&wasm).unwrap_err().to_string();
-    let refused = sandbox().start(&program(b"no program at all"), PATIENCE).await.unwrap_err();
+    let refused = sandbox().compile(&program(b"no program at all"), PATIENCE).await.unwrap_err();
     assert!(matches!(&refused, Error::Refused(reason) if *reason == engine), "{refused}");
 
     let small = Program { memory_bytes: 65_536, ..program(HELLO) };
-    let refused = sandbox().start(&small, PATIENCE).await.unwrap_err();
+    let refused = sandbox().compile(&small, PATIENCE).await.unwrap_err();
     assert!(matches!(&refused, Error::Refused(reason) if reason.contains("65536")), "{refused}");
 
     let nobody = Sandbox::new("/nonexistent/conun".into(), [""; 0]);
-    let error = nobody.start(&program(HELLO), PATIENCE).await.unwrap_err();
+    let error = nobody.compile(&program(HELLO), PATIENCE).await.unwrap_err();
     assert!(matches!(&error, Error::Spawn { program, .. } if program.ends_with("conun")), "{error}");
     // Something that is no worker.
-    let error = Sandbox::new("/bin/true".into(), [""; 0]).start(&program(HELLO), PATIENCE).await.unwrap_err();
-    assert!(matches!(error, Error::Died(_)), "{error}");
+    let error = Sandbox::new("/bin/true".into(), [""; 0]).compile(&program(HELLO), PATIENCE).await.unwrap_err();
+    assert!(matches!(error, Error::Died { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn an_answer_longer_than_any_honest_one_is_not_read() {
     // An empty frame is no answer either.
     let liar = Sandbox::new("/bin/cat".into(), ["/dev/zero"]);
-    let error = liar.start(&program(HELLO), PATIENCE).await.unwrap_err();
+    let error = liar.compile(&program(HELLO), PATIENCE).await.unwrap_err();
     assert!(matches!(&error, Error::Host(reason) if reason.contains("malformed")), "{error}");
     let liar =
         Sandbox::new("/bin/sh".into(), ["-c", "while :; do printf '\\377\\377\\377\\377\\377\\377\\377\\377'; done"]);
-    let error = liar.start(&program(HELLO), PATIENCE).await.unwrap_err();
+    let error = liar.compile(&program(HELLO), PATIENCE).await.unwrap_err();
     assert!(matches!(&error, Error::Host(reason) if reason.contains("18446744073709551615 bytes")), "{error}");
 }
 
 #[tokio::test]
-async fn an_input_longer_than_any_task_may_have_is_an_error_that_says_so() {
+async fn many_tasks_at_once_are_answered_in_their_order() {
     let mut worker = worker(HELLO).await;
-    let error = worker.execute(&vec![0; 80 << 20], 1, PATIENCE).await.unwrap_err();
-    assert!(matches!(&error, Error::Host(reason) if reason.contains("83886097 bytes")), "{error}");
+    let tasks = (0..200).map(|number| task(format!("Person {number}\n").as_bytes(), 1_000_000));
+    let done = worker.execute_all(tasks, PATIENCE).await.unwrap();
+    for (number, done) in done.iter().enumerate() {
+        let output = Output::decode(&done.output).unwrap();
+        assert_eq!(output.stdout, format!("Hello, Person {number}! (2 words)\n").as_bytes());
+    }
+    assert_eq!(done.len(), 200);
+    assert!(worker.execute_all([], PATIENCE).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn large_inputs_and_outputs_pass_each_other_on_the_pipes() {
+    // Copies its input to its output.
+    let wasm = wat::parse_str(
+        r#"(module (import "conun" "input_len" (func $len (result i64)))
+        (import "conun" "input_read" (func $read (param i64 i64 i32) (result i32)))
+        (import "conun" "output_write" (func $write (param i64 i32)))
+        (memory (export "memory") 100)
+        (func (export "_start")
+            (call $write (i64.const 0) (call $read (i64.const 0) (i64.const 0) (i32.wrap_i64 (call $len))))))"#,
+    )
+    .unwrap();
+    let limit = 4 << 20;
+    let program =
+        Program { wasm: wasm.into(), memory_bytes: 64 << 20, output_bytes: limit, input_bytes: limit, root: None };
+    let mut worker = started(&sandbox(), &program).await.unwrap();
+    let inputs: Vec<_> = (1..9_u8).map(|byte| Bytes::from(vec![byte; 3 << 20])).collect();
+    let tasks = inputs.iter().map(|input| Task { input: input.clone(), fuel_limit: 1 << 40 });
+    let done = worker.execute_all(tasks, PATIENCE).await.unwrap();
+    for (done, input) in done.iter().zip(&inputs) {
+        assert!(done.outcome == Outcome::Ok { exit_code: 0 } && done.output == *input);
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_about_a_program_not_seen_is_none() {
+    // A refusal, in answer to the first request, which only says what to be.
+    let liar = Sandbox::new("/bin/sh".into(), ["-c", r"printf '\2\0\0\0\0\0\0\0\5x'; exec cat >/dev/null"]);
+    let error = liar.compile(&program(HELLO), PATIENCE).await.unwrap_err();
+    assert!(matches!(&error, Error::Host(reason) if reason.contains("out of turn")), "{error}");
+}
+
+#[tokio::test]
+async fn a_program_is_compiled_once_for_all_workers_to_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = || sandbox().with_cache(Cache::open(folder.path(), 1 << 30).unwrap());
+    let entry = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| !path.ends_with("key")).collect::<Vec<_>>()
+    };
+    let greeting = async |sandbox: Sandbox| {
+        let done = started(&sandbox, &program(HELLO)).await.unwrap().execute(task(b"Ada\n", 1_000_000), PATIENCE).await;
+        Output::decode(&done.unwrap().output).unwrap().stdout.to_vec()
+    };
+    assert_eq!(greeting(sandbox()).await, b"Hello, Ada! (1 word)\n");
+    let [path] = &entry()[..] else { panic!("one program") };
+    let written = std::fs::metadata(path).unwrap().len();
+    // Another agent with the same folder takes it; one that is cut short is made anew.
+    assert_eq!(greeting(sandbox()).await, b"Hello, Ada! (1 word)\n");
+    std::fs::File::options().write(true).open(path).unwrap().set_len(written / 2).unwrap();
+    assert_eq!(greeting(sandbox()).await, b"Hello, Ada! (1 word)\n");
+    assert_eq!(std::fs::metadata(path).unwrap().len(), written);
 }
 
 #[tokio::test]
@@ -168,7 +244,7 @@ async fn a_worker_has_nothing_of_its_host() {
     assert_eq!((fields[2], fields[3]), (&*pid.to_string(), &*pid.to_string()), "a session of its own");
     assert_eq!(fields[16], "19");
     let limits = proc_file(pid, "limits");
-    for (name, limit) in [("Max core file size", "0"), ("Max file size", "0"), ("Max open files", "64")] {
+    for (name, limit) in [("Max core file size", "0"), ("Max file size", "0"), ("Max open files", "0")] {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
         let values: Vec<_> = line[name.len()..].split_whitespace().take(2).collect();
         assert_eq!(values, [limit, limit], "{name}");
@@ -176,7 +252,24 @@ async fn a_worker_has_nothing_of_its_host() {
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let target = std::fs::read_link(entry.unwrap().path()).unwrap();
         assert!(!open.contains(&target), "{target:?} was the agent's");
+        assert!(target.to_str().unwrap().starts_with("pipe:"), "{target:?} is no pipe to the agent");
     }
+}
+
+#[tokio::test]
+async fn what_keeps_a_worker_in_is_told() {
+    let confinement = sandbox().confinement(PATIENCE).await.unwrap();
+    let missing: Vec<_> = confinement.layers.iter().filter_map(|layer| layer.missing.as_ref()).collect();
+    assert_eq!(confinement.layers.len(), 5, "{confinement:?}");
+    assert_eq!(confinement.is_complete(), missing.is_empty());
+    // What every Linux has that this project runs on; landlock may be off.
+    for layer in &confinement.layers {
+        assert!(layer.missing.is_none() || layer.name.contains("landlock"), "{layer:?}");
+    }
+    let mut worker = worker(HELLO).await;
+    worker.execute(task(b"x\n", 1_000_000), PATIENCE).await.unwrap();
+    let status = proc_file(worker.id().unwrap(), "status");
+    assert!(status.contains("Seccomp:\t2\n"), "{status}");
 }
 
 #[tokio::test]
@@ -184,7 +277,7 @@ async fn a_worker_ends_with_its_handle() {
     let mut running = worker(ENDLESS).await;
     let pid = running.id().unwrap();
     {
-        let mut task = std::pin::pin!(running.execute(b"", conun_vm::MAX_FUEL, PATIENCE));
+        let mut task = std::pin::pin!(running.execute(endless(), PATIENCE));
         let started = tokio::time::timeout(Duration::from_millis(50), &mut task).await;
         assert!(started.is_err(), "it burns for hours");
     }
@@ -203,10 +296,10 @@ async fn a_worker_ends_with_its_agent_even_if_the_pipe_stays_open() {
         .spawn()
         .unwrap();
     let (mut to, mut from) = (agent.stdin.take().unwrap(), agent.stdout.take().unwrap());
-    // Any answer shows that the worker has confined itself: here to a task before there is a program.
-    let mut frame = 17_u64.to_le_bytes().to_vec();
-    frame.push(1);
-    frame.extend([0; 16]);
+    // Its answer to the first request shows that the worker has confined itself.
+    let mut frame = 18_u64.to_le_bytes().to_vec();
+    frame.extend([0, 1]);
+    frame.extend([u64::MAX.to_le_bytes(), u64::MAX.to_le_bytes()].concat());
     to.write_all(&frame).unwrap();
     let pid = tokio::task::spawn_blocking(move || {
         let mut line = Vec::new();

@@ -285,7 +285,7 @@ pub(crate) fn greetings(tasks: usize) -> Prepared {
     let text = "program = 'hello.wasm'\nprice = '1'\nbatch-size = 2\nfuel-limit = 1000000\nlease-seconds = 60\nwindow-seconds = 120";
     let file = JobFile::parse(text).unwrap();
     let inputs = (0..tasks).map(|task| format!("Person {task}\n").into()).collect();
-    assemble(&file, HELLO.into(), inputs, TOKEN).unwrap()
+    assemble(&file, HELLO.into(), inputs, Vec::new(), TOKEN).unwrap()
 }
 
 const PATHTRACER: &[u8] = include_bytes!("../../../examples/pathtracer/pathtracer.wasm");
@@ -297,7 +297,7 @@ pub(crate) fn picture() -> Prepared {
         let (x, y) = (tile % 6 * 32, tile / 6 * 32);
         format!("192 128 {x} {y} {} {} 160\n", x + 32, y + 32).into()
     };
-    assemble(&JobFile::parse(text).unwrap(), PATHTRACER.into(), (0..24).map(tile).collect(), TOKEN).unwrap()
+    assemble(&JobFile::parse(text).unwrap(), PATHTRACER.into(), (0..24).map(tile).collect(), Vec::new(), TOKEN).unwrap()
 }
 
 /// Whether the folder holds exactly what [`greetings`] say.

@@ -5,7 +5,7 @@ mod books;
 mod scene;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -274,6 +274,9 @@ fn job(tasks: u32) -> eyre::Result<Prepared> {
     let file = JobFile {
         program: PathBuf::new(),
         args: Vec::new(),
+        env: BTreeMap::new(),
+        seed: None,
+        files: BTreeMap::new(),
         inputs: Vec::new(),
         input_lines: None,
         batch_size: Some(batch_size),
@@ -285,7 +288,7 @@ fn job(tasks: u32) -> eyre::Result<Prepared> {
         category: 0,
     };
     let inputs = scene::tiles(tasks).into_iter().map(|tile| tile.input().into()).collect();
-    Ok(assemble(&file, scene::PROGRAM.into(), inputs, PRICE)?)
+    Ok(assemble(&file, scene::PROGRAM.into(), inputs, Vec::new(), PRICE)?)
 }
 
 /// Kills a provider half-way, while it holds leases and owes no output: otherwise a result might be on the chain whose bytes died
@@ -314,7 +317,9 @@ impl Fault {
         };
         let owes = |provider: Address| of(provider, BatchStage::Submitted).any(|batch| !self.verified.contains(&batch));
         let Some((provider, since)) = self.stopped else {
-            let half = 2 * self.verified.len() >= entry.batches.len();
+            // Or before, once everything is taken: who works fast may deliver all of the rest at once.
+            let half = 2 * self.verified.len() >= entry.batches.len()
+                || entry.batches.iter().all(|batch| batch.stage != BatchStage::Open);
             let mut holders =
                 entry.batches.iter().filter(|batch| batch.stage == BatchStage::Leased).map(|batch| batch.provider);
             let victim = holders.find(|provider| half && !owes(*provider))?;

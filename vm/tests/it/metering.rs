@@ -2,7 +2,7 @@
 
 use conun_vm::{Outcome, Program, fuel};
 
-use crate::{FUEL, OK, WASI, command, compile, execute, task, write};
+use crate::{CONUN, FUEL, OK, WASI, command, compile, execute, put, task, write};
 
 fn burned(around: &str, body: &str) -> u64 {
     let done = execute(&command(around, body));
@@ -11,18 +11,32 @@ fn burned(around: &str, body: &str) -> u64 {
 }
 
 #[test]
-fn every_operator_costs_one() {
-    assert_eq!(burned("", ""), 1); // end
-    assert_eq!(burned("", "nop nop nop"), 4);
-    assert_eq!(burned("", "(drop (i32.add (i32.const 1) (i32.const 2)))"), 5);
-    assert_eq!(burned("(func $f nop)", "(call $f)"), 4); // call, nop, end, end
+fn every_instruction_costs_one_and_structure_nothing() {
+    assert_eq!(burned("", ""), 0);
+    assert_eq!(burned("", "nop nop nop"), 3);
+    assert_eq!(burned("", "(drop (i32.add (i32.const 1) (i32.const 2)))"), 4);
+    assert_eq!(burned("", "(block (loop nop))"), 1);
+    assert_eq!(burned("(func $f nop)", "(call $f)"), 2);
 }
 
 #[test]
-fn only_the_branch_taken_is_charged() {
-    let body = |condition| format!("(if (i32.const {condition}) (then nop nop nop) (else nop))");
-    assert_eq!(burned("", &body(1)), 7); // const, if, 3 nops, else, end of function; the branch skips the `end` of `if`
-    assert_eq!(burned("", &body(0)), 5); // const, if, nop, end, end
+fn locals_cost_one_for_each_four_begun() {
+    for (locals, fuel) in [(0, 0), (1, 1), (4, 1), (5, 2), (9, 3)] {
+        assert_eq!(burned(&format!("(func $f (local {}))", "i64 ".repeat(locals)), "(call $f)"), 1 + fuel, "{locals}");
+    }
+}
+
+#[test]
+fn only_the_branch_taken_is_charged_but_small_ones_always() {
+    let body = |condition, yes: usize, no: usize| {
+        format!("(if (i32.const {condition}) (then {}) (else {}))", "nop ".repeat(yes), "nop ".repeat(no))
+    };
+    let small = usize::try_from(fuel::SMALL_UNIT).expect("it is small");
+    assert_eq!(burned("", &body(1, 30, 20)), 2 + 30); // const, if, nops
+    assert_eq!(burned("", &body(0, 30, 20)), 2 + 20);
+    assert_eq!(burned("", &body(1, 30, small)), 2 + 30 + fuel::SMALL_UNIT);
+    assert_eq!(burned("", &body(0, 30, small + 1)), 2 + fuel::SMALL_UNIT + 1);
+    assert_eq!(burned("", &body(0, small, small)), 2 + fuel::TAKEN_IN);
 }
 
 #[test]
@@ -34,8 +48,8 @@ fn loop_is_charged_by_the_round() {
         );
         burned("", &body)
     };
-    assert_eq!(rounds(1), 1 + 7 + 2); // loop; get, const, add, tee, const, lt, br_if; end, end
-    assert_eq!(rounds(1_000), 1 + 7 * 1_000 + 2);
+    assert_eq!(rounds(1), 1 + 7); // the local; get, const, add, tee, const, lt, br_if
+    assert_eq!(rounds(1_000), 1 + 7 * 1_000);
 }
 
 #[test]
@@ -59,12 +73,12 @@ fn limit_of_exactly_the_need_suffices_and_one_less_fails() {
         "nop nop",
         "(local $i i32) (loop (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i)
         (i32.const 1))) (i32.const 9))))",
-        &write(1, 0, 80),
+        &put(0, 80),
         "(drop (memory.grow (i32.const 1)))",
     ] {
-        let program = compile(&command(WASI, body));
+        let program = compile(&command(CONUN, body));
         let need = program.execute(&task(FUEL)).expect("an ordinary task");
-        assert_eq!(need.outcome, OK);
+        assert_eq!(need.outcome, OK, "{body}");
         for (limit, outcome, fuel) in [
             (need.fuel + 1, OK, need.fuel),
             (need.fuel, OK, need.fuel),
@@ -78,7 +92,7 @@ fn limit_of_exactly_the_need_suffices_and_one_less_fails() {
 
 #[test]
 fn every_limit_below_the_need_fails_with_the_limit_billed_and_no_output() {
-    let program = compile(&command(WASI, &write(1, 0, 80).repeat(3)));
+    let program = compile(&command(CONUN, &put(0, 8).repeat(3)));
     let need = program.execute(&task(FUEL)).expect("an ordinary task").fuel;
     for limit in 0..need {
         let done = program.execute(&task(limit)).expect("an ordinary task");
@@ -95,15 +109,15 @@ fn endless_loop_ends_at_its_limit() {
 }
 
 #[test]
-fn trap_pays_for_its_whole_run_of_operators() {
+fn trap_pays_for_its_whole_unit() {
     let done = execute(&command("", "nop (drop (i32.load (i32.const -1))) nop nop"));
-    assert_eq!((done.outcome, done.fuel), (Outcome::Failed, 7));
+    assert_eq!((done.outcome, done.fuel), (Outcome::Failed, 6));
 }
 
 #[test]
 fn bulk_operations_are_charged_by_length() {
     let base = burned("", "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0))");
-    assert_eq!(base, 5);
+    assert_eq!(base, 4 + fuel::BULK);
     for len in [1, 7, 8, 65_528, 65_536] {
         let fill = format!("(memory.fill (i32.const 0) (i32.const 1) (i32.const {len}))");
         assert_eq!(burned("", &fill), base + len / fuel::BYTES_PER_FUEL);
@@ -122,26 +136,36 @@ fn bulk_operation_beyond_the_fuel_left_does_not_run() {
 }
 
 #[test]
-fn growing_memory_is_dear() {
-    assert_eq!(burned("", "(drop (memory.grow (i32.const 1)))"), 4 + fuel::MEMORY_GROW);
+fn growing_memory_is_dear_by_the_page() {
+    let grow = |pages: u32| burned("", &format!("(drop (memory.grow (i32.const {pages})))"));
+    for pages in [0, 1, 10] {
+        assert_eq!(grow(pages), 3 + fuel::MEMORY_GROW + u64::from(pages) * fuel::MEMORY_GROW_PAGE);
+    }
+    assert_eq!(grow(65_536), 3 + fuel::MEMORY_GROW, "what the limit does not allow costs no pages");
 }
 
 #[test]
-fn host_calls_are_charged_by_call_buffer_and_byte() {
-    // Two stores of three operators, four constants, the call, drop, end.
-    let operators = 2 * 3 + 4 + 1 + 1 + 1;
-    for len in [0, 800] {
-        let expected = operators + fuel::HOST_CALL + fuel::BUFFER + u64::from(len) / fuel::BYTES_PER_FUEL;
-        assert_eq!(burned(WASI, &write(1, 0, len)), expected);
-        assert_eq!(burned(WASI, &write(2, 0, len)), expected, "dropped or kept, the log costs the same");
+fn host_calls_are_charged_by_call_and_byte() {
+    for len in [0, 8, 80, 65_536] {
+        assert_eq!(burned(CONUN, &put(0, len)), 3 + fuel::HOST_CALL + fuel::OUTPUT_BYTE * u64::from(len));
+    }
+    assert_eq!(burned(CONUN, "(drop (call $input_len))"), 2 + fuel::HOST_CALL);
+    assert_eq!(burned(CONUN, "(call $exit (i32.const 0))"), 2 + fuel::HOST_CALL);
+    let read = |len: u32| {
+        let body = format!("(drop (call $input_read (i64.const 0) (i64.const 0) (i32.const {len})))");
+        burned(CONUN, &body)
+    };
+    // An empty input has a header and the program's name.
+    for (len, given) in [(0, 0), (7, 7), (8, 8), (65_536, task(0).input.len() as u64)] {
+        assert_eq!(read(len), 5 + fuel::HOST_CALL + given / fuel::BYTES_PER_FUEL, "{len}");
     }
 }
 
 #[test]
-fn large_random_request_is_charged_and_bounded() {
-    let random = r#"(import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))"#;
-    let need = burned(random, "(drop (call $random_get (i32.const 0) (i32.const 65536)))");
-    assert_eq!(need, 5 + fuel::HOST_CALL + 65_536 / fuel::BYTES_PER_FUEL);
+fn wasi_costs_what_its_instructions_cost() {
+    let print = |len: u32| burned(WASI, &write(1, 0, len));
+    assert!(print(800) >= print(0) + 800 * fuel::OUTPUT_BYTE);
+    assert!(print(0) < 20_000, "{}", print(0));
 }
 
 #[test]
@@ -175,7 +199,8 @@ fn depth_limit_is_exact() {
     let deepest = (u64::from(fuel::DEPTH_SLOTS) - first) / frame;
     let around = "(func $f (param i32)
         (if (local.get 0) (then (call $f (i32.sub (local.get 0) (i32.const 1))))))";
-    for (calls, outcome) in [(deepest, OK), (deepest + 1, Outcome::Failed)] {
+    // The last call of $f, which calls nothing any more, still has a frame: it could call.
+    for (calls, outcome) in [(deepest - 1, OK), (deepest, Outcome::Failed)] {
         assert_eq!(execute(&command(around, &format!("(call $f (i32.const {calls}))"))).outcome, outcome);
     }
 }
@@ -190,13 +215,15 @@ fn depth_is_given_back_on_return() {
 
 #[test]
 fn programs_cannot_name_the_meter() {
-    // Three globals are added while compiling; a program that names the first of them is not valid.
+    // Globals are added behind the program's own; a program that names the first of them is not valid.
     let mut wasm = command("(global $g (mut i64) (i64.const 0))", "(global.set $g (i64.const 64))");
     let at = wasm.windows(3).rposition(|w| w == [0x24, 0, 0x0b]).expect("global.set 0, end");
     wasm[at + 1] = 1;
     assert!(Program::compile(&wasm, conun_vm::Limits::default()).is_err());
 
-    let export = r#"(global (export "conun:fuel") (mut i64) (i64.const 1152921504606846976))"#;
-    let done = compile(&command(export, "(loop (br 0))")).execute(&task(1_000)).expect("an ordinary task");
-    assert_eq!((done.outcome, done.fuel), (Outcome::Failed, 1_000));
+    for name in ["fuel", "conun:fuel", "log", "system", "start"] {
+        let export = format!(r#"(global (export "{name}") (mut i64) (i64.const 1152921504606846976))"#);
+        let done = compile(&command(&export, "(loop (br 0))")).execute(&task(1_000)).expect("an ordinary task");
+        assert_eq!((done.outcome, done.fuel), (Outcome::Failed, 1_000), "{name}");
+    }
 }

@@ -1,8 +1,12 @@
 //! What is no program, and what the user is told.
 
-use conun_vm::{Error, Limits, MAX_ARGS_BYTES, MAX_FUEL, MAX_PROGRAM_BYTES, Program, Task, check};
+use conun_vm::{
+    Error, Function, Limits, MAX_BR_TABLE, MAX_FUEL, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_GLOBALS, MAX_LOCALS,
+    MAX_LOCALS_TOGETHER, MAX_NESTING, MAX_OPERANDS, MAX_PROGRAM_BYTES, MOST_REFUSALS, Program, check, prepare,
+    refusals,
+};
 
-use crate::{FUEL, command, compile, refusal, task, wasm};
+use crate::{command, compile, refusal, task, wasm};
 
 #[test]
 fn smallest_command_is_accepted() {
@@ -117,6 +121,7 @@ fn wasi_function_with_another_signature_is_refused_with_both() {
     assert_eq!(
         refused,
         Error::ImportType {
+            module: "wasi_snapshot_preview1",
             name: "fd_close",
             found: "(i64) -> (i32)".to_owned(),
             expected: "(i32) -> (i32)".to_owned()
@@ -136,7 +141,7 @@ fn features_outside_the_profile_are_refused_with_the_flag_that_avoids_them() {
         ("(tag $t)", "(throw $t)", "exceptions"),
         ("", "(drop (ref.null func))", "mreference-types"),
         ("(table $t 1 funcref)", "(table.copy $t $t (i32.const 0) (i32.const 0) (i32.const 0))", "statically"),
-        ("(global i32 (i32.add (i32.const 1) (i32.const 2)))", "", "wasm32"),
+        ("(global i32 (i32.add (i32.const 1) (i32.const 2)))", "", "mextended-const"),
     ];
     for (around, body, hint) in cases {
         let refused = refusal(&command(around, body));
@@ -200,15 +205,109 @@ fn limits_beyond_the_highest_are_refused() {
 }
 
 #[test]
-fn arguments_that_c_could_not_read_are_refused() {
-    let program = compile(&command("", ""));
-    let with_nul = ["a".to_owned(), "b\0c".to_owned()];
-    let refused = program.execute(&Task { args: &with_nul, stdin: &[], fuel_limit: FUEL });
-    assert_eq!(refused, Err(Error::ArgWithNul { index: 1 }));
+fn every_refusal_is_told_with_its_function_and_once_for_each_feature() {
+    let wasm = wasm(
+        r#"(module
+        (import "env" "system" (func $system (param i32) (result i32)))
+        (memory (export "memory") 1)
+        (func $fast (drop (v128.const i32x4 0 0 0 0)) (drop (v128.const i32x4 1 1 1 1)) (return_call $fast))
+        (func (export "start") (drop (i32.atomic.load (i32.const 0))))
+        (func $plain))"#,
+    );
+    let found = refusals(&wasm);
+    let told: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(found.len(), 5, "{told:#?}");
+    assert!(matches!(&found[0].reason, Error::ForbiddenImport { name, .. } if name == "system"), "{}", told[0]);
+    assert_eq!(found[1].function, Some(Function { index: 1, name: Some("fast".to_owned()) }));
+    assert!(told[1].starts_with("in function 1 (`fast`): ") && told[1].contains("SIMD"), "{}", told[1]);
+    assert!(told[2].starts_with("in function 1 (`fast`): ") && told[2].contains("tail calls"), "{}", told[2]);
+    assert!(told[3].starts_with("in function 2: ") && told[3].contains("-pthread"), "{}", told[3]);
+    assert_eq!(found[4].reason, Error::NoStart);
+    let offsets: Vec<_> = found
+        .iter()
+        .filter_map(|refusal| match refusal.reason {
+            Error::Unsupported { offset, .. } => Some(offset),
+            _ => None,
+        })
+        .collect();
+    assert!(offsets.is_sorted() && offsets[0] > 8, "{offsets:?}");
+    assert_eq!(check(&wasm), Err(found[0].reason.clone()), "`check` says the first");
+}
 
-    let longest = ["x".repeat(MAX_ARGS_BYTES - 1)];
-    program.execute(&Task { args: &longest, stdin: &[], fuel_limit: FUEL }).expect("the cap counts the terminator");
-    let longer = ["x".repeat(MAX_ARGS_BYTES)];
-    let refused = program.execute(&Task { args: &longer, stdin: &[], fuel_limit: FUEL });
-    assert_eq!(refused, Err(Error::ArgsTooLong { len: MAX_ARGS_BYTES + 1 }));
+#[test]
+fn refusals_behind_what_is_broken_are_not_made_up() {
+    let mut wasm = command("(func (drop (v128.const i32x4 0 0 0 0))) (func (drop (i32.const 1)))", "");
+    let at = wasm.windows(3).position(|w| w == [0x41, 1, 0x1a]).expect("i32.const 1, drop");
+    wasm[at + 2] = 0x45; // `i32.eqz` leaves a value behind
+    let found = refusals(&wasm);
+    assert!(matches!(&found[0].reason, Error::Unsupported { .. }), "{found:?}");
+    assert!(matches!(&found[1].reason, Error::Invalid { .. }) && found.len() == 2, "{found:?}");
+}
+
+#[test]
+fn refusals_are_so_many_and_no_more() {
+    let imports: String = (0..500).map(|n| format!(r#"(import "env" "f{n}" (func))"#)).collect();
+    assert_eq!(refusals(&command(&imports, "")).len(), MOST_REFUSALS);
+}
+
+#[test]
+fn accepted_program_has_no_refusals() {
+    assert_eq!(refusals(&command("", "")), []);
+}
+
+#[test]
+fn segments_that_do_not_fit_are_refused() {
+    let fits = r#"(data (i32.const 65534) "ab") (table 2 funcref) (elem (i32.const 1) $start)"#;
+    check(&command(fits, "")).expect("the last places of both");
+    let data = refusal(&command(r#"(data (i32.const 65535) "ab")"#, ""));
+    assert!(matches!(data, Error::SegmentOutside { what: "data", end: 65_537, have: 65_536, .. }), "{data}");
+    let element = refusal(&command("(table 2 funcref) (elem (i32.const -1) $start)", ""));
+    assert!(matches!(element, Error::SegmentOutside { what: "element", end: 0x1_0000_0000, have: 2, .. }), "{element}");
+}
+
+#[test]
+fn host_functions_are_accepted_with_their_own_types_only() {
+    let imports = r#"
+        (import "conun" "input_len" (func (result i64)))
+        (import "conun" "input_read" (func (param i64 i64 i32) (result i32)))
+        (import "conun" "output_write" (func (param i64 i32)))
+        (import "conun" "exit" (func (param i32)))"#;
+    check(&command(imports, "")).expect("these are what a task has");
+    let other = refusal(&command(r#"(import "conun" "exit" (func (param i64)))"#, ""));
+    assert!(matches!(other, Error::ImportType { module: "conun", name: "exit", .. }), "{other}");
+    let unknown = refusal(&command(r#"(import "conun" "time" (func (result i64)))"#, ""));
+    assert!(matches!(unknown, Error::ForbiddenImport { .. }), "{unknown}");
+}
+
+/// What compiling would take without bound: each just beyond its bound, each named.
+#[test]
+fn compile_bombs_are_refused() {
+    let repeat = |text: &str, times: u64| text.repeat(usize::try_from(times).expect("bounds are small"));
+    let push_and_drop = |n: u64| format!("{}{}", repeat("(i32.const 0)", n), repeat("drop ", n));
+    let nest = |n: u64| format!("{}{}", repeat("block ", n), repeat("end ", n));
+    let table = |n: u64| format!("(br_table {} (i32.const 0))", repeat("0 ", n + 1));
+    let locals = |n: u64| repeat(&format!("(func {})", format_args!("(local {})", repeat("f64 ", 1 << 14))), n);
+    let bombs = [
+        ("functions", repeat("(func)", MAX_FUNCTIONS), String::new()),
+        ("globals", repeat("(global i32 (i32.const 0))", MAX_GLOBALS + 1), String::new()),
+        ("locals of one function", String::new(), format!("(local {})", repeat("i64 ", MAX_LOCALS + 1))),
+        ("locals of all functions", locals(1 + MAX_LOCALS_TOGETHER / (1 << 14)), String::new()),
+        ("bytes of one function", String::new(), repeat("nop ", MAX_FUNCTION_BYTES)),
+        ("operands at once", String::new(), push_and_drop(MAX_OPERANDS + 1)),
+        ("constructs within", String::new(), nest(MAX_NESTING)),
+        ("targets of one `br_table`", String::new(), table(MAX_BR_TABLE + 1)),
+    ];
+    for (what, around, body) in bombs {
+        let refused = refusal(&command(&around, &body));
+        assert!(matches!(refused, Error::TooMany { what: named, .. } if named.starts_with(what)), "{what}: {refused}");
+    }
+    for (around, body) in [
+        (repeat("(func)", MAX_FUNCTIONS - 1), String::new()),
+        (String::new(), push_and_drop(MAX_OPERANDS)),
+        (String::new(), nest(MAX_NESTING - 1)),
+        (String::new(), table(MAX_BR_TABLE)),
+    ] {
+        let wasm = command(&around, &body);
+        prepare(&wasm, &Limits::default()).expect("what is just within the bounds can be prepared");
+    }
 }
