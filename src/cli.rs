@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-use crate::cmd;
+use crate::{cmd, output::LogFormat};
 
 /// An open market for idle computing on Ethereum.
 ///
@@ -42,6 +42,9 @@ pub(crate) struct Global {
     /// Record of the contracts' addresses.  [default: deployments/<chain id>.json]
     #[arg(long, global = true, env = "CONUN_DEPLOYMENT", value_name = "FILE")]
     pub(crate) deployment: Option<PathBuf>,
+    /// How logs are written to standard error.
+    #[arg(long, global = true, env = "CONUN_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,6 +69,17 @@ pub(crate) enum Command {
     Wasm(cmd::wasm::WasmCommand),
     /// Check endpoint, contracts, account and data folders; say what to type where something is wrong.
     Doctor,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command.
+    Man {
+        /// Folder to write them to.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Execute tasks read from standard input (started by a provider's agent).
     #[command(hide = true)]
     Worker,

@@ -11,11 +11,15 @@ use alloy::{
 use conun_agent::account;
 use conun_bindings::Contracts;
 use eyre::{Context as _, bail};
+use zeroize::Zeroizing;
 
 use crate::{cli::Global, exit::Ending};
 
 /// Where nodes for development listen.
 const DEFAULT_RPC_URL: &str = "http://127.0.0.1:8545";
+
+/// Name of the systemd credential that holds the account's password.
+pub(crate) const PASSWORD_CREDENTIAL: &str = "password";
 
 /// The global options, and what follows from them.
 pub(crate) struct Context {
@@ -45,6 +49,14 @@ impl Context {
         match std::env::var_os("CONUN_HOME") {
             Some(dir) => Ok(dir.into()),
             None => Ok(home()?.join(".conun")),
+        }
+    }
+
+    /// Folder of this user's settings: `$XDG_CONFIG_HOME`, else `~/.config`.
+    pub(crate) fn config_home(&self) -> eyre::Result<PathBuf> {
+        match std::env::var_os("XDG_CONFIG_HOME") {
+            Some(dir) => Ok(dir.into()),
+            None => Ok(home()?.join(".config")),
         }
     }
 
@@ -83,25 +95,28 @@ impl Context {
         Ok(account::open(&dir, name, &password)?)
     }
 
-    /// The password from --password-file or the terminal.
-    pub(crate) fn password(&self, prompt: &str) -> eyre::Result<String> {
-        if let Some(path) = &self.global.password_file {
-            let text = std::fs::read_to_string(path)
-                .wrap_err_with(|| format!("cannot read the password file {}", path.display()))?;
-            return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
+    /// The password from --password-file, a systemd credential, or the terminal; wiped from memory when it is dropped.
+    pub(crate) fn password(&self, prompt: &str) -> eyre::Result<Zeroizing<String>> {
+        let credential =
+            std::env::var_os("CREDENTIALS_DIRECTORY").map(|dir| PathBuf::from(dir).join(PASSWORD_CREDENTIAL));
+        let file = self.global.password_file.clone().or(credential.filter(|path| path.exists()));
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(&path).map(Zeroizing::new);
+            let text = text.wrap_err_with(|| format!("cannot read the password file {}", path.display()))?;
+            return Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()));
         }
         if !std::io::stdin().is_terminal() {
             bail!(Ending::Usage(
                 "no password: give --password-file FILE (or ETH_PASSWORD=FILE) where there is no terminal".into()
             ));
         }
-        Ok(rpassword::prompt_password(prompt)?)
+        Ok(Zeroizing::new(rpassword::prompt_password(prompt)?))
     }
 
     /// A new password, asked for twice on a terminal.
-    pub(crate) fn new_password(&self) -> eyre::Result<String> {
+    pub(crate) fn new_password(&self) -> eyre::Result<Zeroizing<String>> {
         let password = self.password("New password: ")?;
-        if self.global.password_file.is_none() && rpassword::prompt_password("Once more: ")? != password {
+        if self.global.password_file.is_none() && rpassword::prompt_password("Once more: ")? != *password {
             bail!("the passwords differ; nothing was written");
         }
         Ok(password)

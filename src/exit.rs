@@ -49,7 +49,7 @@ fn dispatch(cli: Cli) -> eyre::Result<ExitCode> {
     if matches!(cli.command, Command::Worker) {
         return cmd::worker();
     }
-    output::init_logging();
+    output::init_logging(cli.global.log_format);
     let context = Context::new(cli.global);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -62,6 +62,8 @@ fn dispatch(cli: Cli) -> eyre::Result<ExitCode> {
             Command::Account(command) => cmd::account::run(&context, command).await,
             Command::Wasm(command) => cmd::wasm::run(&context, command),
             Command::Doctor => cmd::doctor::run(&context).await,
+            Command::Completions { shell } => cmd::shell::completions(shell),
+            Command::Man { dir } => cmd::shell::man(&dir),
             Command::Worker => cmd::worker(),
         }
     })

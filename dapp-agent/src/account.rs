@@ -81,7 +81,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// File of account `name`: in `dir`, or `name` itself if it is a path.
-fn file(dir: &Path, name: &str) -> PathBuf {
+pub fn file(dir: &Path, name: &str) -> PathBuf {
     if name.contains(std::path::MAIN_SEPARATOR) { PathBuf::from(name) } else { dir.join(name) }
 }
 

@@ -1,9 +1,11 @@
 //! `conun doctor`: what is wrong, and what to type.
 
+mod provider;
+
 use std::process::ExitCode;
 
 use alloy::providers::Provider;
-use conun_agent::{account, provider, sandbox::Sandbox, store::Journal};
+use conun_agent::{account, provider::ProviderConfig, sandbox::Sandbox};
 use serde::Serialize;
 
 use crate::{context::Context, output};
@@ -54,14 +56,11 @@ pub(crate) async fn run(context: &Context) -> eyre::Result<ExitCode> {
     );
     checks.note("keystore mode", mode(&keystore));
     checks.note("sandbox", confinement().await);
+    checks.note("engine", Ok(((), engine())));
     let folder = context.data_home()?.join("provider");
-    if let Ok(config) = provider::ProviderConfig::read(&folder) {
-        let state =
-            if Journal::is_in_use(&folder) { "running" } else { "not running: start it with `conun provider run`" };
-        checks.note("provider", Ok(((), format!("{} ({state})", folder.display()))));
-        if let (Some((reader, _)), Some(contracts)) = (&reader, &contracts) {
-            checks.note("registration", registration(reader, contracts, &folder, &config).await);
-        }
+    if let Ok(config) = ProviderConfig::read(&folder) {
+        let endpoint = reader.as_ref().zip(contracts.as_ref()).map(|((reader, _), contracts)| (reader, contracts));
+        provider::check(&mut checks, &folder, &config, endpoint).await;
     }
     let failed = checks.0.iter().any(|check| !check.ok);
     output::result(context.json(), &checks.0, |checks| {
@@ -121,26 +120,7 @@ fn mode(_: &std::path::Path) -> Result<((), String), String> {
     Ok(((), "not checked on this system".to_owned()))
 }
 
-async fn registration(
-    reader: &alloy::providers::DynProvider,
-    contracts: &conun_bindings::Contracts,
-    folder: &std::path::Path,
-    config: &provider::ProviderConfig,
-) -> Result<((), String), String> {
-    if config.contracts != *contracts {
-        return Err(format!(
-            "{} names other contracts than the deployment record: run `conun provider init` anew",
-            folder.display()
-        ));
-    }
-    let status = provider::read_status(folder).map_err(|error| error.to_string())?;
-    let account = status.and_then(|status| status["account"].as_str()?.parse().ok());
-    let Some(account) = account else { return Ok(((), "never run yet".to_owned())) };
-    let registered = provider::is_registered(reader, contracts, account).await.map_err(|error| error.to_string())?;
-    let ether = reader.get_balance(account).await.map_err(|error| error.to_string())?;
-    match (registered, ether.is_zero()) {
-        (false, _) => Err(format!("{account} is not registered: run `conun provider init`")),
-        (true, true) => Err(format!("{account} has no ether for gas: `conun account send {account} 0.1 --ether`")),
-        (true, false) => Ok(((), format!("provider {account}"))),
-    }
+/// What compiled programs depend on: those of another engine or processor are compiled anew.
+fn engine() -> String {
+    format!("{} on {}", conun_vm::PROFILE, std::env::consts::ARCH)
 }

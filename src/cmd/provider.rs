@@ -1,5 +1,7 @@
 //! `conun provider`: lend this computer.
 
+mod service;
+
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use alloy::primitives::{Address, U256};
@@ -34,6 +36,8 @@ pub(crate) enum ProviderCommand {
     Resume(FolderArgs),
     /// Send the earnings to the payout address.
     Withdraw(FolderArgs),
+    /// Write a systemd unit that runs the provider, and say how to start it.
+    InstallService(service::ServiceArgs),
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +97,7 @@ pub(crate) async fn run(context: &Context, command: ProviderCommand) -> eyre::Re
         ProviderCommand::Pause(args) => pause(context, args, true),
         ProviderCommand::Resume(args) => pause(context, args, false),
         ProviderCommand::Withdraw(args) => withdraw(context, args).await,
+        ProviderCommand::InstallService(args) => service::install(context, args),
     }
 }
 
@@ -107,11 +112,13 @@ async fn init(context: &Context, args: InitArgs) -> eyre::Result<ExitCode> {
     }
     let config = ProviderConfig {
         account: context.account()?.to_owned(),
+        address: Some(signer.address()),
         rpc_url: context.rpc_url().to_owned(),
         listen: args.listen,
         relay: args.relay,
         poll_millis: args.poll_millis,
         confirmations: 0,
+        metrics: None,
         policy,
         contracts,
     };
@@ -153,28 +160,21 @@ async fn work(context: &Context, args: RunArgs) -> eyre::Result<ExitCode> {
     let cache = conun_vm::native::Cache::open(&folder.join("programs"), PROGRAMS_BYTES)?;
     let sandbox = Sandbox::new(std::env::current_exe()?, ["worker"]).with_cache(cache);
     let json = context.json();
-    provider::run(&folder, config, signer, sandbox, |event| tell(json, event), crate::exit::signalled()).await?;
+    let manager = service::Manager::new();
+    let heard = |event: Running| {
+        manager.note(&event);
+        tell(json, event);
+    };
+    let result = provider::run(&folder, config, signer, sandbox, heard, crate::exit::signalled()).await;
+    manager.stopping();
+    result?;
     output::note("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
 fn tell(json: bool, event: Running) {
     if json {
-        let line = match event {
-            Running::Ready { provider, contact } => {
-                json!({ "event": "ready", "provider": provider, "hints": contact.hint_text() })
-            }
-            Running::Leased(job, batches) => json!({ "event": "leased", "job": job, "batches": batches }),
-            Running::Executed((job, batch), fuel, took) => {
-                json!({ "event": "executed", "job": job, "batch": batch, "fuel": fuel, "seconds": took.as_secs_f64() })
-            }
-            Running::NotExecuted((job, batch), reason) => {
-                json!({ "event": "notExecuted", "job": job, "batch": batch, "reason": reason })
-            }
-            Running::Submitted(job, batches) => json!({ "event": "submitted", "job": job, "batches": batches }),
-            Running::Trouble(reason) => json!({ "event": "trouble", "reason": reason }),
-        };
-        output::line(line);
+        event.record().into_iter().for_each(output::line);
         return;
     }
     match event {
@@ -199,6 +199,7 @@ fn tell(json: bool, event: Running) {
             output::note(format_args!("job {}: submitted batches {batches:?}", short(job)))
         }
         Running::Trouble(reason) => output::note(format_args!("trouble: {reason}")),
+        Running::Looked(_) => {}
     }
 }
 

@@ -5,6 +5,7 @@ mod anvil;
 mod bad_input;
 mod cast;
 mod demo;
+mod operations;
 mod support;
 mod walk;
 mod wasm;

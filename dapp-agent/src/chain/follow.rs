@@ -54,6 +54,8 @@ pub struct Follower {
     seen: VecDeque<Head>,
     /// How often a re-org took something back.
     reorgs: u64,
+    /// Blocks that the last one took back.
+    reorg_depth: u64,
 }
 
 impl Follower {
@@ -81,6 +83,7 @@ impl Follower {
             tail: VecDeque::new(),
             seen: VecDeque::new(),
             reorgs: 0,
+            reorg_depth: 0,
         })
     }
 
@@ -97,6 +100,11 @@ impl Follower {
     /// How often a re-org took something back since the start.
     pub fn reorgs(&self) -> u64 {
         self.reorgs
+    }
+
+    /// Blocks that the last of them took back.
+    pub fn reorg_depth(&self) -> u64 {
+        self.reorg_depth
     }
 
     /// Where the contracts are.
@@ -164,6 +172,9 @@ impl Follower {
     fn advance(&mut self, kept: usize, steps: &[Head], logs: Vec<Log>) {
         if kept < self.seen.len() {
             self.reorgs += 1;
+            let last = self.seen.back().map_or(0, |head| head.number);
+            let stands = kept.checked_sub(1).map_or(0, |at| self.seen[at].number);
+            self.reorg_depth = last - stands;
             let undone = self.seen[kept];
             tracing::warn!(target: "conun::chain", block = undone.number, hash = %undone.hash, "re-org: what followed is taken back");
             if kept == 0 {

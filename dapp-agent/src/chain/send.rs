@@ -147,6 +147,17 @@ impl Sender {
         self.gas.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Transactions of the account that wait to be mined as far as the endpoint knows, and how many of them are this sender's
+    /// (at most one).
+    ///
+    /// # Errors
+    /// If the endpoint fails or does not answer.
+    pub async fn waiting(&self) -> Result<(u64, u64), SendError> {
+        let mined = ask(self.provider.get_transaction_count(self.account)).await??;
+        let known = ask(self.provider.get_transaction_count(self.account).pending()).await??;
+        Ok((known.saturating_sub(mined), u64::from(self.turn.try_lock().is_err())))
+    }
+
     fn count(&self, kind: &'static str, gas: u64) {
         let mut used = self.gas.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = used.entry(kind).or_default();

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use alloy::primitives::Address;
 use conun_bindings::Contracts;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ use crate::core::Policy;
 pub struct ProviderConfig {
     /// Name of the keystore account that signs.
     pub account: String,
+    /// Its address, so that it can be looked at without its password.
+    #[serde(default)]
+    pub address: Option<Address>,
     /// Ethereum JSON-RPC endpoint.
     pub rpc_url: String,
     /// Where iroh listens (UDP); port 0 takes the last one used if it is free.
@@ -30,6 +34,9 @@ pub struct ProviderConfig {
     /// Blocks that must lie above a block before it is acted on.
     #[serde(default)]
     pub confirmations: u64,
+    /// Where metrics are served for Prometheus, a loopback address such as 127.0.0.1:9615; nowhere if it is not given.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
     /// Which jobs to take.
     #[serde(default)]
     pub policy: Policy,
@@ -57,7 +64,16 @@ impl ProviderConfig {
             std::io::ErrorKind::NotFound => Error::NoFolder(folder.to_owned()),
             _ => io_error(&path)(source),
         })?;
-        toml::from_str(&text).map_err(|error| Error::Config { path, reason: error.to_string() })
+        let config: Self =
+            toml::from_str(&text).map_err(|error| Error::Config { path: path.clone(), reason: error.to_string() })?;
+        if let Some(address) = config.metrics.filter(|address| !address.ip().is_loopback()) {
+            let reason = format!(
+                "`metrics` is {address}: metrics are for this machine alone, write 127.0.0.1:{}",
+                address.port()
+            );
+            return Err(Error::Config { path, reason });
+        }
+        Ok(config)
     }
 
     /// Writes it into a data folder, which is made if need be.
@@ -69,6 +85,113 @@ impl ProviderConfig {
         std::fs::create_dir_all(folder).map_err(io_error(folder))?;
         let text = toml::to_string_pretty(self)
             .map_err(|error| Error::Config { path: path.clone(), reason: error.to_string() })?;
+        let text = commented(&text);
         std::fs::write(&path, text).map_err(io_error(&path))
+    }
+}
+
+/// What stands above each setting in a new file, and above each table.
+const COMMENTS: [(&str, &str); 15] = [
+    (
+        "account",
+        "Name of the keystore account that signs; it needs ether for gas, and can lose no more than that and the stake.",
+    ),
+    ("address", "Its address."),
+    ("rpc-url", "Ethereum JSON-RPC endpoint."),
+    (
+        "listen",
+        "Where peers reach this machine (UDP). 127.0.0.1 means: peers on this machine alone; 0.0.0.0 means: all.",
+    ),
+    ("relay", "Whether to use public relays and discovery for peers that cannot be dialled directly."),
+    ("poll-millis", "Milliseconds between looks at the chain."),
+    (
+        "confirmations",
+        "Blocks that must lie above a block before it is acted on.\n\
+         Metrics for Prometheus, for this machine alone:\n\
+         metrics = \"127.0.0.1:9615\"",
+    ),
+    ("metrics", "Where metrics are served for Prometheus: a loopback address."),
+    ("[policy]", "Which jobs to take. `conun provider why` says which are left, and for which of these reasons."),
+    ("min-price", "Least price, token wei for 10^9 fuel."),
+    ("max-memory-bytes", "Most memory that a task may ask for, bytes."),
+    ("max-fuel", "Most fuel that a task may ask for."),
+    ("categories", "Categories taken; [] means all."),
+    ("workers", "Batches executed at once."),
+    ("[contracts]", "The deployment. Do not change it by hand: another one needs `conun provider init`."),
+];
+
+/// The file's text with a comment above each setting that has one.
+fn commented(text: &str) -> String {
+    let mut out = String::from("# Settings of a CONUN provider. The agent reads them when it starts.\n\n");
+    for line in text.lines() {
+        let key = line.split_once(" = ").map_or(line, |(key, _)| key);
+        let comment = COMMENTS.iter().find(|(name, _)| *name == key).into_iter().flat_map(|(_, text)| text.lines());
+        comment.for_each(|text| out += &format!("# {text}\n"));
+        out += &format!("{line}\n");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> ProviderConfig {
+        let none = Address::ZERO;
+        ProviderConfig {
+            account: "lender".to_owned(),
+            address: Some(Address::repeat_byte(7)),
+            rpc_url: "http://127.0.0.1:8545".to_owned(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            relay: false,
+            poll_millis: 1_000,
+            confirmations: 2,
+            metrics: Some("127.0.0.1:9615".parse().unwrap()),
+            policy: Policy { categories: [3].into(), ..Policy::default() },
+            contracts: Contracts {
+                chain_id: 1,
+                block: 2,
+                deployment: none,
+                token: none,
+                escrow: none,
+                providers: none,
+                jobs: none,
+                reputation: none,
+                replicas: none,
+                disputes: none,
+                rules: none,
+            },
+        }
+    }
+
+    #[test]
+    fn a_new_file_explains_each_setting_and_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = example();
+        config.write(folder.path()).unwrap();
+        assert_eq!(ProviderConfig::read(folder.path()).unwrap(), config);
+        let text = std::fs::read_to_string(ProviderConfig::file(folder.path())).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        let settings = lines.iter().take_while(|line| **line != "[contracts]").enumerate();
+        for (at, line) in settings.filter(|(_, line)| line.contains(" = ") && !line.starts_with('#')) {
+            assert!(lines[at - 1].starts_with("# "), "`{line}` is not explained in {text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        example().write(folder.path()).unwrap();
+        let path = ProviderConfig::file(folder.path());
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (wrong, word) in [
+            (text.replace("workers", "worker"), "worker"),
+            (text.replace("127.0.0.1:9615", "1.2.3.4:9615"), "write 127.0.0.1:9615"),
+            (text.replace("min-price = 1", "min-price = 'x'"), "min-price"),
+        ] {
+            std::fs::write(&path, wrong).unwrap();
+            let error = ProviderConfig::read(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(word) && error.contains("provider.toml"), "{error}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The provider: lends this computer.
 //!
 //! [`register`] puts it on the chain, [`run`] works until it is told to stop, [`status`] says how it is doing. A data folder holds
-//! everything: `provider.toml`, the journal, the endpoint's key, blobs, `status.json`, and `paused` while it is paused.
+//! everything: `provider.toml`, the journal, the endpoint's key, blobs, `status.json`, `events.jsonl`, and `paused` while it is paused.
 
 mod config;
+mod events;
+mod metrics;
 mod registration;
 mod run;
 mod status;
@@ -12,8 +14,8 @@ mod work;
 pub use config::ProviderConfig;
 pub use registration::{Registration, is_registered, register, withdraw};
 pub(crate) use registration::{connect, now};
-pub use run::{Running, run};
-pub use status::{Status, is_paused, read_status, set_paused};
+pub use run::{Look, Running, run};
+pub use status::{Status, free_bytes, is_paused, read_status, set_paused};
 
 pub(crate) use work::OUTPUT_BYTES;
 
@@ -82,6 +84,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong, and where.
         reason: String,
+    },
+    /// Metrics cannot be served.
+    #[error("cannot serve metrics at {address}: {source}; give another address as `metrics` in provider.toml, or none")]
+    Metrics {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// A file of the data folder cannot be used.
     #[error("cannot access {path}: {source}")]

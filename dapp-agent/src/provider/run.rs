@@ -5,7 +5,7 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use alloy::{
@@ -22,13 +22,16 @@ use tokio::{
 };
 
 use super::{
-    Error, ProviderConfig, Status, is_paused,
+    Error, ProviderConfig, Status,
+    events::EventLog,
+    io_error, is_paused,
+    metrics::Metrics,
     registration::connect,
     registration::is_registered,
     work::{Executor, Prepared, Unprepared, Workers},
 };
 use crate::{
-    chain::{BatchStage, Follower, SendError, Sender},
+    chain::{BatchStage, Follower, Head, SendError, Sender},
     core::{Action, BatchId, Core, Event},
     net::{Node, NodeConfig, PeerContact},
     sandbox::Sandbox,
@@ -58,6 +61,21 @@ pub enum Running {
     Submitted(B256, Vec<u32>),
     /// Something did not work out; it goes on.
     Trouble(String),
+    /// It has looked at the chain.
+    Looked(Look),
+}
+
+/// What a look at the chain found.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// The latest block.
+    pub head: Head,
+    /// Its age by this machine's clock, seconds; 0 if it is ahead.
+    pub lag_seconds: u64,
+    /// Re-orgs since the start.
+    pub reorgs: u64,
+    /// Blocks that the last of them took back.
+    pub reorg_depth: u64,
 }
 
 /// Something from a task of the loop.
@@ -82,10 +100,12 @@ pub async fn run(
     config: ProviderConfig,
     signer: PrivateKeySigner,
     sandbox: Sandbox,
-    tell: impl FnMut(Running),
+    mut tell: impl FnMut(Running),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let journal = Arc::new(Journal::open(folder)?);
+    let mut log = EventLog::open(folder).map_err(io_error(folder))?;
+    let metrics = Metrics::new();
     let provider = connect(&config.rpc_url, &signer).await?;
     let account = signer.address();
     let mut follower = Follower::new(provider.clone(), config.contracts, config.confirmations).await?;
@@ -96,6 +116,19 @@ pub async fn run(
     let node =
         Node::start(NodeConfig { data_dir: folder.to_owned(), bind: config.listen, relay: config.relay }).await?;
     let sender = Sender::new(provider, account);
+    let mut tasks = JoinSet::new();
+    if let Some(address) = config.metrics {
+        let refused = |source| Error::Metrics { address, source };
+        tasks.spawn(metrics.clone().serve(address, sender.clone()).await.map_err(refused)?);
+    }
+    let counted = metrics.clone();
+    let tell = move |event: Running| {
+        counted.note(&event);
+        if let Some(Err(error)) = event.record().map(|record| log.append(record)) {
+            tracing::warn!(target: "conun::provider", %error, "events.jsonl cannot be written");
+        }
+        tell(event);
+    };
     follower.poll().await?;
     let workers = Arc::new(Workers::new(sandbox));
     let (reports, inbox) = mpsc::unbounded_channel();
@@ -124,7 +157,8 @@ pub async fn run(
         prepared: HashMap::new(),
         executing: HashMap::new(),
         mined: None,
-        tasks: JoinSet::new(),
+        tasks,
+        metrics,
         reports,
         status,
         tell,
@@ -151,6 +185,7 @@ struct Agent<T> {
     /// A transaction that was mined in this block, which the index has not reached yet.
     mined: Option<(u64, Action)>,
     tasks: JoinSet<()>,
+    metrics: Metrics,
     reports: mpsc::UnboundedSender<Report>,
     status: Status,
     tell: T,
@@ -277,6 +312,8 @@ impl<T: FnMut(Running)> Agent<T> {
                 let locked = index.locked_stake(self.me, self.audit_floor_bps);
                 (self.status.stake, self.status.locked) = (stake, locked);
                 self.status.at(head);
+                let look = self.look(head);
+                (self.tell)(Running::Looked(look));
                 let free_stake = if exiting { U256::ZERO } else { stake.saturating_sub(locked) };
                 self.step(Event::Head { number: head.number, now: head.timestamp, free_stake });
                 if let Some((_, action)) = self.mined.take_if(|(block, _)| *block <= head.number) {
@@ -285,6 +322,16 @@ impl<T: FnMut(Running)> Agent<T> {
                 self.tidy().await;
             }
             Err(error) => self.trouble(error.to_string()),
+        }
+    }
+
+    fn look(&self, head: Head) -> Look {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Look {
+            head,
+            lag_seconds: now.saturating_sub(head.timestamp),
+            reorgs: self.follower.reorgs(),
+            reorg_depth: self.follower.reorg_depth(),
         }
     }
 
@@ -479,6 +526,7 @@ impl<T: FnMut(Running)> Agent<T> {
         (self.status.earned, self.status.tasks, self.status.fuel) = (earned, tasks, fuel);
         self.status.work = self.core.overview(index);
         self.status.gas = self.sender.gas();
+        self.metrics.status(&self.status);
         if let Err(error) = self.status.write(&self.folder) {
             self.trouble(error.to_string());
         }

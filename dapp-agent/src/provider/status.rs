@@ -59,6 +59,15 @@ impl Status {
     }
 }
 
+/// Free space where `folder` lies, bytes.
+///
+/// # Errors
+/// If the file system cannot be asked.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// What the provider in `folder` said last; `None` if it never ran.
 ///
 /// # Errors

@@ -81,11 +81,13 @@ impl World {
     pub(crate) fn config(&self, policy: Policy) -> ProviderConfig {
         ProviderConfig {
             account: "test".to_owned(),
+            address: None,
             rpc_url: self.server.url(),
             listen: loopback(),
             relay: false,
             poll_millis: 50,
             confirmations: 0,
+            metrics: None,
             policy,
             contracts: self.contracts,
         }

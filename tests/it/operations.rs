@@ -1,0 +1,194 @@
+//! What an operator of a provider looks at and sets up: metrics, event log, service manager, completions, manual pages.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::Path,
+};
+
+use crate::{
+    support::{Devnet, Home, PATIENCE, Server},
+    walk::hello,
+};
+
+/// A registered provider `lender` that does not run.
+fn registered(home: &Home) -> (Devnet, String) {
+    let devnet = home.devnet(&[]);
+    home.run(&["account", "import", "lender", "--devnet", "1"]).succeeded();
+    let folder = home.path("lender").to_str().unwrap().to_owned();
+    let init = ["provider", "init", "--account", "lender", "--rpc-url", &devnet.url, "--data-dir", &folder];
+    home.run(&[&init[..], &["--poll-millis", "150"]].concat()).succeeded();
+    (devnet, folder)
+}
+
+/// The body of an answer that must have `status`.
+fn get(address: &str, host: &str, status: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    answer
+}
+
+fn set_metrics(folder: &str, address: &str) {
+    let path = Path::new(folder).join("provider.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let other = text.lines().filter(|line| !line.starts_with("metrics")).map(|line| format!("{line}\n"));
+    fs::write(path, format!("metrics = \"{address}\"\n{}", other.collect::<String>())).unwrap();
+}
+
+#[test]
+fn metrics_and_the_event_log_tell_of_a_paid_job() {
+    let home = Home::new();
+    let (devnet, folder) = registered(&home);
+    set_metrics(&folder, "0.0.0.0:9615");
+    home.run(&["provider", "run", "--data-dir", &folder]).refused(1, &["metrics", "write 127.0.0.1:9615"]);
+    // A port that is free now and, most likely, a moment later.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    set_metrics(&folder, &address);
+    home.run(&["provider", "run", "--data-dir", &folder]).refused(1, &["cannot serve metrics at", "provider.toml"]);
+    drop(free);
+
+    let mut running = Server::start(home.conun(&["provider", "run", "--json", "--data-dir", &folder]));
+    running.wait_for("\"ready\"");
+    home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
+    let submit = ["job", "submit", &hello(), "--account", "client", "--rpc-url", &devnet.url, "--out", "o"];
+    home.run(&[&submit[..], &["--poll-millis", "100"]].concat()).succeeded();
+
+    let text = get(&address, &address, "200");
+    let value = |name: &str| -> f64 {
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+        line.trim().parse().unwrap()
+    };
+    assert_eq!(value("conun_jobs_total{outcome=\"executed\"}"), value("conun_jobs_total{outcome=\"submitted\"}"));
+    assert!(value("conun_jobs_total{outcome=\"submitted\"}") >= 1.0);
+    assert!(value("conun_fuel_used_total") > 0.0 && value("conun_chain_head_block") > 0.0);
+    assert!(value("conun_escrow_tokens{kind=\"stake\"}") > 0.0);
+    assert_eq!((value("conun_nonce_gap"), value("conun_reorgs_total")), (0.0, 0.0));
+    assert!(!text.contains("0x"), "neither jobs nor accounts are labels: {text}");
+    get(&address, "evil.example", "403");
+
+    let log = fs::read_to_string(Path::new(&folder).join("events.jsonl")).unwrap();
+    let events: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for kind in ["ready", "leased", "executed", "submitted"] {
+        assert!(events.iter().any(|event| event["event"] == kind && event["time"].is_u64()), "no {kind} in {log}");
+    }
+}
+
+#[test]
+fn the_service_manager_hears_of_start_life_and_end() {
+    let home = Home::new();
+    let (_devnet, folder) = registered(&home);
+    let path = home.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || {
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).expect("the agent tells nothing");
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    // The password as systemd hands it over.
+    let credentials = home.path("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::copy(home.path("password"), credentials.join("password")).unwrap();
+    let mut command = home.conun(&["provider", "run", "--json", "--data-dir", &folder]);
+    command.env_remove("ETH_PASSWORD").env("CREDENTIALS_DIRECTORY", &credentials);
+    let mut running = Server::start({
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000000");
+        command
+    });
+    while !next().contains("READY=1") {}
+    let alive = loop {
+        let text = next();
+        if text.contains("WATCHDOG=1") {
+            break text;
+        }
+    };
+    assert!(alive.contains("STATUS=block "), "{alive}");
+    running.signal("-TERM");
+    while !next().contains("STOPPING=1") {}
+    assert_eq!(running.wait(), Some(0));
+}
+
+#[test]
+fn a_unit_is_written_where_the_user_s_units_are() {
+    let home = Home::new();
+    let (_devnet, folder) = registered(&home);
+    let install = ["provider", "install-service", "--data-dir", &folder];
+    fs::set_permissions(home.path("password"), fs::Permissions::from_mode(0o644)).unwrap();
+    home.run(&install).refused(1, &["others can read", "chmod 600", "nothing was written"]);
+    let bare = home.conun(&install).env_remove("ETH_PASSWORD").output().unwrap();
+    assert_eq!(bare.status.code(), Some(2), "{bare:?}");
+    fs::set_permissions(home.path("password"), fs::Permissions::from_mode(0o600)).unwrap();
+    let printed = home.run(&[&install[..], &["--print"]].concat()).succeeded().stdout;
+    let path = home.path(".config/systemd/user/conun-provider.service");
+    assert!(!path.exists(), "--print writes nothing");
+    let mut command = home.conun(&install);
+    assert!(command.env_remove("XDG_CONFIG_HOME").output().unwrap().status.success());
+    assert_eq!(fs::read_to_string(&path).unwrap(), printed);
+    assert!(printed.contains("Type=notify") && !printed.contains("correct horse"), "{printed}");
+    home.run(&["provider", "install-service", "--data-dir", home.path("none").to_str().unwrap()])
+        .refused(1, &["conun provider init"]);
+}
+
+#[test]
+fn the_doctor_names_what_keeps_a_provider_from_working() {
+    let home = Home::new();
+    let (devnet, folder) = registered(&home);
+    let doctor = |home: &Home| {
+        let output =
+            home.conun(&["doctor", "--json", "--rpc-url", &devnet.url]).env("CONUN_HOME", home.path("")).output();
+        let checks: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        move |name: &str| {
+            let found = checks.as_array().unwrap().iter().find(|check| check["name"] == name);
+            let found = found.unwrap_or_else(|| panic!("no {name} in {checks}"));
+            (found["ok"] == true, found["text"].as_str().unwrap().to_owned())
+        }
+    };
+    fs::rename(&folder, home.path("provider")).unwrap();
+    let healthy = doctor(&home);
+    for name in
+        ["endpoint", "contracts", "clock", "keystore", "sandbox", "engine", "disk", "peers", "registration", "gas"]
+    {
+        let (ok, text) = healthy(name);
+        assert!(ok, "{name}: {text}");
+    }
+    assert!(healthy("allowance").0 && healthy("nonce").0);
+    assert!(healthy("engine").1.contains("wasmer-"));
+    // All its ether but a little goes elsewhere.
+    let other = "0x000000000000000000000000000000000000dEaD";
+    let balance = home.json(&["account", "balance", "lender", "--rpc-url", &devnet.url]);
+    let ether: u128 = u128::from_str_radix(balance["ether"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+    let rest = format!("{}wei", ether - 10u128.pow(15));
+    home.run(&["account", "send", other, &rest, "--ether", "--account", "lender", "--rpc-url", &devnet.url])
+        .succeeded();
+    let (ok, text) = doctor(&home)("gas");
+    assert!(!ok && text.contains("conun account send") && text.contains("--ether"), "{text}");
+}
+
+#[test]
+fn completions_manual_pages_and_json_logs() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = home.run(&["completions", shell]).succeeded().stdout;
+        assert!(script.contains("install-service"), "{shell}");
+    }
+    home.run(&["completions", "cmd"]).refused(2, &["bash"]);
+    home.run(&["man", "pages"]).succeeded();
+    let page = fs::read_to_string(home.path("pages/conun-provider-run.1")).unwrap();
+    assert!(page.contains("Work until told to stop"), "{page}");
+
+    let logs = home.conun(&["job", "list", "--rpc-url", "http://127.0.0.1:1", "--log-format", "json"]);
+    let output = { logs }.env("RUST_LOG", "trace").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let records = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    assert!(
+        records.filter(|record| record["level"].is_string() && record["timestamp"].is_string()).count() > 0,
+        "{text}"
+    );
+}
