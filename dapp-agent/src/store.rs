@@ -10,11 +10,16 @@ use alloy::primitives::B256;
 use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Sent;
+
 /// Job id ‖ batch (big-endian) -> block number at the time of the intent.
 const LEASES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("leases");
 
 /// Job id ‖ batch (big-endian) -> [`ResultRecord`] as JSON.
 const RESULTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("results");
+
+/// 0 -> the latest transactions sent, as JSON.
+const SENT: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("sent");
 
 /// A batch's result, ready to be submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +86,7 @@ impl Journal {
         journal.write(|transaction| {
             transaction.open_table(LEASES)?;
             transaction.open_table(RESULTS)?;
+            transaction.open_table(SENT)?;
             Ok(())
         })?;
         Ok(journal)
@@ -119,6 +125,24 @@ impl Journal {
             }
             Ok(())
         })
+    }
+
+    /// Keeps the latest transactions, in place of what was kept before.
+    pub(crate) fn keep_sent(&self, sent: &[Sent]) -> Result<(), Error> {
+        let text = serde_json::to_vec(sent).expect("a transaction is plain data");
+        self.write(|transaction| {
+            transaction.open_table(SENT)?.insert(0, &text[..])?;
+            Ok(())
+        })
+    }
+
+    /// The latest transactions; none if none was ever sent.
+    pub(crate) fn sent(&self) -> Result<Vec<Sent>, Error> {
+        let read = || {
+            let table = self.database.begin_read()?.open_table(SENT)?;
+            Ok(table.get(0)?.and_then(|text| serde_json::from_slice(text.value()).ok()).unwrap_or_default())
+        };
+        read().map_err(self.failed())
     }
 
     /// Whether a lease of the batch was ever intended here.

@@ -118,6 +118,8 @@ async fn init(context: &Context, args: InitArgs) -> eyre::Result<ExitCode> {
         relay: args.relay,
         poll_millis: args.poll_millis,
         confirmations: 0,
+        max_fee_gwei: None,
+        second_rpc_url: None,
         metrics: None,
         policy,
         contracts,

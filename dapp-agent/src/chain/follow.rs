@@ -42,6 +42,8 @@ pub struct Head {
 #[derive(Debug)]
 pub struct Follower {
     provider: DynProvider,
+    /// A second endpoint: only what both tell is taken in.
+    witness: Option<DynProvider>,
     contracts: Contracts,
     /// Blocks that must lie above a block before it is read.
     confirmations: u64,
@@ -76,6 +78,7 @@ impl Follower {
         let (index, base) = (Index::default(), Index::default());
         Ok(Self {
             provider,
+            witness: None,
             contracts,
             confirmations,
             index,
@@ -107,6 +110,18 @@ impl Follower {
         self.reorg_depth
     }
 
+    /// The same, but only what `witness` tells as well is taken in: blocks that both have, and the same logs of them.
+    ///
+    /// # Errors
+    /// If the second endpoint fails or serves another chain.
+    pub async fn with_witness(self, witness: DynProvider) -> Result<Self, Error> {
+        let found = ask(witness.get_chain_id()).await.map_err(second)?;
+        if found != self.contracts.chain_id {
+            return Err(second(Error::WrongChain { found, expected: self.contracts.chain_id }));
+        }
+        Ok(Self { witness: Some(witness), ..self })
+    }
+
     /// Where the contracts are.
     pub fn contracts(&self) -> &Contracts {
         &self.contracts
@@ -122,9 +137,21 @@ impl Follower {
     pub async fn poll(&mut self) -> Result<Head, Error> {
         for _ in 0..ATTEMPTS {
             let mut head = self.block(BlockNumberOrTag::Latest).await?.ok_or(Error::NoHead)?;
+            if let Some(witness) = &self.witness {
+                let other = block(witness, BlockNumberOrTag::Latest).await.map_err(second)?.ok_or(Error::NoHead)?;
+                if other.number < head.number {
+                    head = self.block(other.number.into()).await?.ok_or(Error::NoHead)?;
+                }
+            }
             if self.confirmations > 0 {
                 let number = head.number.saturating_sub(self.confirmations);
                 head = self.block(number.into()).await?.ok_or(Error::NoHead)?;
+            }
+            if let Some(witness) = &self.witness {
+                let other = block(witness, head.number.into()).await.map_err(second)?;
+                if other != Some(head) {
+                    return Err(Error::Disagreement { block: head.number, what: "its hash" });
+                }
             }
             if self.head() == Some(head) {
                 return Ok(head);
@@ -146,7 +173,13 @@ impl Follower {
             } else {
                 vec![head]
             };
-            let logs = self.logs(from, head.number).await?;
+            let logs = self.logs(&self.provider, from, head.number).await?;
+            if let Some(witness) = &self.witness {
+                let others = self.logs(witness, from, head.number).await.map_err(second)?;
+                if let Some(block) = difference(&logs, &others) {
+                    return Err(Error::Disagreement { block, what: "the contracts' logs" });
+                }
+            }
             // The answers may come from different forks if the chain changed meanwhile.
             if self.block(head.number.into()).await? == Some(head) {
                 self.advance(kept, &steps, logs);
@@ -201,22 +234,17 @@ impl Follower {
     }
 
     async fn block(&self, number: BlockNumberOrTag) -> Result<Option<Head>, Error> {
-        let block = ask(self.provider.get_block_by_number(number)).await?;
-        Ok(block.map(|block| Head {
-            number: block.header.number,
-            hash: block.header.hash,
-            timestamp: block.header.timestamp,
-        }))
+        block(&self.provider, number).await
     }
 
     /// The registries' logs of the blocks `from` to `to`.
-    async fn logs(&self, mut from: u64, to: u64) -> Result<Vec<Log>, Error> {
+    async fn logs(&self, provider: &DynProvider, mut from: u64, to: u64) -> Result<Vec<Log>, Error> {
         let filter = Filter::new().address(vec![self.contracts.jobs, self.contracts.providers]);
         let mut found = Vec::new();
         let mut range = RANGE;
         while from <= to {
             let end = to.min(from + range - 1);
-            match ask(self.provider.get_logs(&filter.clone().from_block(from).to_block(end))).await {
+            match ask(provider.get_logs(&filter.clone().from_block(from).to_block(end))).await {
                 Ok(logs) => {
                     found.extend(logs);
                     from = end + 1;
@@ -230,6 +258,26 @@ impl Follower {
     }
 }
 
+async fn block(provider: &DynProvider, number: BlockNumberOrTag) -> Result<Option<Head>, Error> {
+    let block = ask(provider.get_block_by_number(number)).await?;
+    Ok(block.map(|block| Head {
+        number: block.header.number,
+        hash: block.header.hash,
+        timestamp: block.header.timestamp,
+    }))
+}
+
+fn second(error: Error) -> Error {
+    Error::Second(Box::new(error))
+}
+
+/// The first block about which two endpoints tell different logs.
+fn difference(logs: &[Log], others: &[Log]) -> Option<u64> {
+    let told = |log: &Log| (log.block_hash, log.transaction_hash, log.log_index, log.inner.clone());
+    let at = (0..logs.len().max(others.len())).find(|at| logs.get(*at).map(told) != others.get(*at).map(told))?;
+    [logs.get(at), others.get(at)].into_iter().flatten().filter_map(|log| log.block_number).min()
+}
+
 /// An endpoint's answer, if it comes in time.
 async fn ask<T, E>(request: impl IntoFuture<Output = Result<T, E>>) -> Result<T, Error>
 where
@@ -241,5 +289,7 @@ where
     }
 }
 
+#[cfg(test)]
+mod lies;
 #[cfg(test)]
 mod tests;

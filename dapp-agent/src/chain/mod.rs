@@ -1,11 +1,14 @@
 //! The chain as the agent sees it: an index folded from logs, a follower that keeps it current, a sender of transactions.
 
+pub(crate) mod endpoint;
 mod follow;
 mod index;
+mod outbox;
 mod send;
 
 pub use follow::{Follower, Head};
 pub use index::{BatchEntry, BatchStage, Index, JobEntry, ProviderEntry};
+pub(crate) use outbox::Sent;
 pub use send::{GasUse, SendError, Sender};
 
 /// Why the chain cannot be read.
@@ -39,6 +42,19 @@ pub enum Error {
     /// The endpoint has no latest block.
     #[error("the RPC endpoint knows no latest block")]
     NoHead,
+    /// Two endpoints tell different stories.
+    #[error(
+        "the RPC endpoints disagree about block {block} ({what}): one of them lies or is on a fork; nothing is done until they agree"
+    )]
+    Disagreement {
+        /// Where.
+        block: u64,
+        /// About what.
+        what: &'static str,
+    },
+    /// The second endpoint fails.
+    #[error("second-rpc-url: {0}; nothing is done until both endpoints answer")]
+    Second(#[source] Box<Error>),
     /// The endpoint's answers do not belong to one chain.
     #[error("the chain changed at every attempt to read it: the RPC endpoint's servers may disagree")]
     Unsteady,

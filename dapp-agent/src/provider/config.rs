@@ -23,6 +23,9 @@ pub struct ProviderConfig {
     pub address: Option<Address>,
     /// Ethereum JSON-RPC endpoint.
     pub rpc_url: String,
+    /// A second endpoint of another operator: nothing is believed that only one of them says. None by default.
+    #[serde(default)]
+    pub second_rpc_url: Option<String>,
     /// Where iroh listens (UDP); port 0 takes the last one used if it is free.
     pub listen: SocketAddr,
     /// Whether to use public relays and discovery for peers that cannot be dialled directly.
@@ -34,6 +37,9 @@ pub struct ProviderConfig {
     /// Blocks that must lie above a block before it is acted on.
     #[serde(default)]
     pub confirmations: u64,
+    /// Most gwei for a gas; nothing is sent while it costs more, and nothing is raised beyond. No limit if it is not given.
+    #[serde(default)]
+    pub max_fee_gwei: Option<u64>,
     /// Where metrics are served for Prometheus, a loopback address such as 127.0.0.1:9615; nowhere if it is not given.
     #[serde(default)]
     pub metrics: Option<SocketAddr>,
@@ -91,13 +97,18 @@ impl ProviderConfig {
 }
 
 /// What stands above each setting in a new file, and above each table.
-const COMMENTS: [(&str, &str); 15] = [
+const COMMENTS: [(&str, &str); 17] = [
     (
         "account",
         "Name of the keystore account that signs; it needs ether for gas, and can lose no more than that and the stake.",
     ),
     ("address", "Its address."),
-    ("rpc-url", "Ethereum JSON-RPC endpoint."),
+    (
+        "rpc-url",
+        "Ethereum JSON-RPC endpoint. With a second one, of another operator, nothing is believed that only one of them says:\n\
+         second-rpc-url = \"https://...\"",
+    ),
+    ("second-rpc-url", "A second endpoint, of another operator: nothing is believed that only one of them says."),
     (
         "listen",
         "Where peers reach this machine (UDP). 127.0.0.1 means: peers on this machine alone; 0.0.0.0 means: all.",
@@ -107,9 +118,12 @@ const COMMENTS: [(&str, &str); 15] = [
     (
         "confirmations",
         "Blocks that must lie above a block before it is acted on.\n\
+         Most gwei for a gas; no limit without it:\n\
+         max-fee-gwei = 50\n\
          Metrics for Prometheus, for this machine alone:\n\
          metrics = \"127.0.0.1:9615\"",
     ),
+    ("max-fee-gwei", "Most gwei for a gas: nothing is sent while it costs more."),
     ("metrics", "Where metrics are served for Prometheus: a loopback address."),
     ("[policy]", "Which jobs to take. `conun provider why` says which are left, and for which of these reasons."),
     ("min-price", "Least price, token wei for 10^9 fuel."),
@@ -142,10 +156,12 @@ mod tests {
             account: "lender".to_owned(),
             address: Some(Address::repeat_byte(7)),
             rpc_url: "http://127.0.0.1:8545".to_owned(),
+            second_rpc_url: Some("http://127.0.0.1:8546".to_owned()),
             listen: "127.0.0.1:0".parse().unwrap(),
             relay: false,
             poll_millis: 1_000,
             confirmations: 2,
+            max_fee_gwei: Some(50),
             metrics: Some("127.0.0.1:9615".parse().unwrap()),
             policy: Policy { categories: [3].into(), ..Policy::default() },
             contracts: Contracts {

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use alloy::{
-    network::EthereumWallet,
     primitives::{Address, TxHash, U256},
-    providers::{DynProvider, Provider, ProviderBuilder},
+    providers::{DynProvider, Provider},
     signers::local::PrivateKeySigner,
 };
 use conun_bindings::{
@@ -40,9 +39,7 @@ pub struct Registration {
 
 /// A provider that signs for `signer`.
 pub(crate) async fn connect(url: &str, signer: &PrivateKeySigner) -> Result<DynProvider, Error> {
-    let wallet = EthereumWallet::from(signer.clone());
-    let provider = ProviderBuilder::new().wallet(wallet).connect(url).await.map_err(chain::Error::from)?;
-    Ok(provider.erased())
+    Ok(chain::endpoint::writer(url, signer).await.map_err(chain::Error::from)?)
 }
 
 impl From<PermitError> for Error {

@@ -31,7 +31,7 @@ use super::{
     work::{Executor, Prepared, Unprepared, Workers},
 };
 use crate::{
-    chain::{BatchStage, Follower, Head, SendError, Sender},
+    chain::{BatchStage, Follower, Head, SendError, Sender, endpoint},
     core::{Action, BatchId, Core, Event},
     net::{Node, NodeConfig, PeerContact},
     sandbox::Sandbox,
@@ -40,6 +40,9 @@ use crate::{
 
 /// Time between looks for the file that pauses, however seldom the chain is looked at.
 const PAUSE_CHECK: Duration = Duration::from_millis(500);
+
+/// Gas of one batch's life from the provider's side, with a margin: lease, result, finalise.
+const LIFE_GAS: u64 = 300_000;
 
 /// What a provider says while it works.
 #[derive(Clone, Debug)]
@@ -109,13 +112,17 @@ pub async fn run(
     let provider = connect(&config.rpc_url, &signer).await?;
     let account = signer.address();
     let mut follower = Follower::new(provider.clone(), config.contracts, config.confirmations).await?;
+    if let Some(url) = &config.second_rpc_url {
+        follower = follower.with_witness(endpoint::reader(url).await.map_err(crate::chain::Error::from)?).await?;
+    }
     if !is_registered(&provider, &config.contracts, account).await? {
         return Err(Error::NotRegistered(account));
     }
     let settings = Deployment::new(config.contracts.deployment, &provider).settings().call().await?;
     let node =
         Node::start(NodeConfig { data_dir: folder.to_owned(), bind: config.listen, relay: config.relay }).await?;
-    let sender = Sender::new(provider, account);
+    let max_fee = config.max_fee_gwei.map(|gwei| u128::from(gwei) * 1_000_000_000);
+    let sender = Sender::new(provider, account).with_journal(journal.clone())?.with_max_fee(max_fee);
     let mut tasks = JoinSet::new();
     if let Some(address) = config.metrics {
         let refused = |source| Error::Metrics { address, source };
@@ -473,7 +480,15 @@ impl<T: FnMut(Running)> Agent<T> {
                 };
                 let sender = self.sender.clone();
                 self.tasks.spawn(async move {
-                    let sent = sender.send(kind, request).await;
+                    // What is leased has to be paid for to its end.
+                    let able = match &transaction {
+                        Action::Lease(_, batches) => sender.require_ether(kind, LIFE_GAS * batches.len() as u64).await,
+                        _ => Ok(()),
+                    };
+                    let sent = match able {
+                        Ok(()) => sender.send(kind, request).await,
+                        Err(error) => Err(error),
+                    };
                     let sent = sent.map(|receipt| receipt.block_number.unwrap_or_default());
                     let _ = reports.send(Report::Sent(transaction, sent));
                 });

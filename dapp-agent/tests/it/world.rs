@@ -87,6 +87,8 @@ impl World {
             relay: false,
             poll_millis: 50,
             confirmations: 0,
+            max_fee_gwei: None,
+            second_rpc_url: None,
             metrics: None,
             policy,
             contracts: self.contracts,

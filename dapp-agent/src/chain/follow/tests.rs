@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
-struct Net {
-    chain: SharedChain,
-    contracts: Contracts,
+pub(super) struct Net {
+    pub(super) chain: SharedChain,
+    pub(super) contracts: Contracts,
 }
 
 fn address(account: usize) -> Address {
@@ -21,23 +21,23 @@ fn address(account: usize) -> Address {
 }
 
 impl Net {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let chain = SharedChain::new(ChainConfig { clock: Clock::Manual(1_000_000), ..ChainConfig::default() });
         let plan = Plan::new(devnet_settings(address(0)), B256::ZERO);
         let contracts = deploy(&chain.dev_provider(), address(0), &plan, None, |_| {}).await.unwrap();
         Self { chain, contracts }
     }
 
-    fn rpc(&self, method: &str, params: Value) {
+    pub(super) fn rpc(&self, method: &str, params: Value) {
         self.chain.handle(method, params).unwrap();
     }
 
-    async fn follower(&self) -> Follower {
+    pub(super) async fn follower(&self) -> Follower {
         Follower::new(self.chain.provider(), self.contracts, 0).await.unwrap()
     }
 
     /// Registers an account as a provider that listens on `port`.
-    async fn register(&self, account: usize, port: u16) {
+    pub(super) async fn register(&self, account: usize, port: u16) {
         // A fresh one: it remembers no nonces of blocks that are gone.
         let provider = self.chain.dev_provider();
         let stake = U256::from(100 * TOKEN);
@@ -68,7 +68,7 @@ impl Net {
     }
 }
 
-fn ports(follower: &Follower) -> Vec<u16> {
+pub(super) fn ports(follower: &Follower) -> Vec<u16> {
     let mut ports: Vec<_> = follower.index().providers.values().map(|entry| entry.contact.hints[0].port()).collect();
     ports.sort_unstable();
     ports
