@@ -9,7 +9,7 @@ use conun_bindings::Contracts;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, io_error};
-use crate::core::Policy;
+use crate::{core::Policy, fabric::Preferences};
 
 /// What a provider is told once and keeps in its folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct ProviderConfig {
     /// Which jobs to take.
     #[serde(default)]
     pub policy: Policy,
+    /// When, and how much of, this computer may be used.
+    #[serde(default)]
+    pub preferences: Preferences,
     /// Where the contracts are.
     pub contracts: Contracts,
 }
@@ -57,7 +60,9 @@ impl ProviderConfig {
             std::io::ErrorKind::NotFound => Error::NoFolder(folder.to_owned()),
             _ => io_error(&path)(source),
         })?;
-        toml::from_str(&text).map_err(|error| Error::Config { path, reason: error.to_string() })
+        let read = toml::from_str(&text).map_err(|error| error.to_string());
+        let checked = read.and_then(|config: Self| config.preferences.validate().map(|()| config));
+        checked.map_err(|reason| Error::Config { path, reason })
     }
 
     /// Writes it into a data folder, which is made if need be.

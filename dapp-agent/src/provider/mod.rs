@@ -4,15 +4,17 @@
 //! everything: `provider.toml`, the journal, the endpoint's key, blobs, `status.json`, and `paused` while it is paused.
 
 mod config;
+mod guest;
 mod registration;
 mod run;
 mod status;
 mod work;
 
 pub use config::ProviderConfig;
+pub use guest::GuestStatus;
 pub use registration::{Registration, is_registered, register, withdraw};
 pub(crate) use registration::{connect, now};
-pub use run::{Running, run};
+pub use run::{Running, run, run_on};
 pub use status::{Status, is_paused, read_status, set_paused};
 
 pub(crate) use work::OUTPUT_BYTES;

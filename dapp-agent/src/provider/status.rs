@@ -10,7 +10,7 @@ use alloy::primitives::{Address, U256};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Error, io_error};
+use super::{Error, GuestStatus, io_error};
 use crate::{
     chain::{GasUse, Head},
     core::Overview,
@@ -24,8 +24,10 @@ pub struct Status {
     pub pid: u32,
     /// The hot account.
     pub account: Address,
-    /// Whether it takes nothing new.
+    /// Whether it is paused.
     pub paused: bool,
+    /// What it may do on this computer now, and why not more.
+    pub guest: GuestStatus,
     /// Latest block seen: number and time.
     pub block: u64,
     /// Time of that block, UNIX seconds.
