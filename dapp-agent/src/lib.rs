@@ -3,12 +3,14 @@
 //! - [`chain`]: what the registries' logs tell, kept current; sending transactions
 //! - [`core`]: the provider's decisions, pure: no clock, no file, no socket
 //! - [`provider`], [`requester`]: the loops that drive it all
+//! - [`fabric`]: what this computer has, and whether its owner needs it
 //! - [`net`]: blobs over iroh; [`manifest`]: what they say; [`sandbox`]: tasks in processes of their own
 //! - [`store`]: the journal; [`account`]: encrypted keys
 
 pub mod account;
 pub mod chain;
 pub mod core;
+pub mod fabric;
 mod funds;
 pub mod manifest;
 pub mod net;

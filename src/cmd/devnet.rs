@@ -191,7 +191,7 @@ fn text(report: &Report) -> String {
     }
     format!(
         "{contracts}\n{accounts}\nJSON-RPC: {} (chain {}), contracts recorded in {}\n\
-         Next, in another terminal:\n  conun account import me --devnet 1\n  conun provider init --account me\n  conun provider run\n\
+         Next, in another terminal:\n  conun account import me --devnet 1\n  conun provider init --account me --run-always\n  conun provider run\n\
          Control-C ends the chain.",
         report.rpc_url,
         report.contracts.chain_id,

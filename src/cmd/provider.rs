@@ -8,6 +8,7 @@ use alloy::primitives::{Address, U256};
 use clap::{Args, Subcommand};
 use conun_agent::{
     core::Policy,
+    fabric::{Preferences, bench::Rate},
     provider::{self, ProviderConfig, Running},
     sandbox::Sandbox,
 };
@@ -30,9 +31,9 @@ pub(crate) enum ProviderCommand {
     Run(RunArgs),
     /// Show what the provider is doing, has earned, and has at stake.
     Status(FolderArgs),
-    /// Take no new work from now on, until `resume`; also across restarts.
+    /// Stop work where it is and take nothing new, until `resume`; also across restarts.
     Pause(FolderArgs),
-    /// Take work again.
+    /// Go on with the work, and take new work again.
     Resume(FolderArgs),
     /// Send the earnings to the payout address.
     Withdraw(FolderArgs),
@@ -48,7 +49,7 @@ pub(crate) struct FolderArgs {
 }
 
 impl FolderArgs {
-    fn folder(&self, context: &Context) -> eyre::Result<PathBuf> {
+    pub(crate) fn folder(&self, context: &Context) -> eyre::Result<PathBuf> {
         match &self.data_dir {
             Some(dir) => Ok(dir.clone()),
             None => Ok(context.data_home()?.join("provider")),
@@ -75,6 +76,9 @@ pub(crate) struct InitArgs {
     /// Batches executed at once.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     workers: u32,
+    /// Work whatever the owner does, also on battery and beside other programs.  [default: only while nobody needs this computer]
+    #[arg(long)]
+    run_always: bool,
     /// Least price, in tokens for 10^9 fuel.
     #[arg(long, value_name = "TOKENS", value_parser = parse_tokens)]
     min_price: Option<U256>,
@@ -122,6 +126,7 @@ async fn init(context: &Context, args: InitArgs) -> eyre::Result<ExitCode> {
         second_rpc_url: None,
         metrics: None,
         policy,
+        preferences: if args.run_always { Preferences::always() } else { Preferences::default() },
         contracts,
     };
     let payout = args.payout.unwrap_or(signer.address());
@@ -135,8 +140,19 @@ async fn init(context: &Context, args: InitArgs) -> eyre::Result<ExitCode> {
             registration.payout
         )
     })?;
+    if let Some(rate) = Rate::read(&folder) {
+        // A token wei for 10^9 fuel is the unit of prices.
+        let fuel = u128::from(rate.fuel_per_second) * u128::from(args.workers.min(rate.workers)) * 86_400;
+        let paid = U256::from(config.policy.min_price) * U256::from(fuel) / U256::from(1_000_000_000);
+        output::note(format_args!(
+            "at the measured rate and the least price a whole day of work pays {} CON, before gas",
+            tokens(paid)
+        ));
+    } else {
+        output::note("`conun bench` measures how much fuel this computer burns in a second");
+    }
     output::note(format_args!(
-        "settings are in {}; start with `conun provider run`",
+        "settings are in {}; [preferences] says when work may run; start with `conun provider run`",
         ProviderConfig::file(&folder).display()
     ));
     Ok(ExitCode::SUCCESS)
@@ -200,6 +216,7 @@ fn tell(json: bool, event: Running) {
         Running::Submitted(job, batches) => {
             output::note(format_args!("job {}: submitted batches {batches:?}", short(job)))
         }
+        Running::Guest(text) => output::note(text),
         Running::Trouble(reason) => output::note(format_args!("trouble: {reason}")),
         Running::Looked(_) => {}
     }
@@ -226,12 +243,12 @@ async fn status(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode> {
         "last": known,
     });
     output::result(context.json(), &report, |report| {
+        let last = &report["last"];
         let state = match (running, report["paused"] == true) {
-            (true, true) => "running, paused: takes nothing new",
-            (true, false) => "running",
+            (true, true) => "paused until `conun provider resume`",
+            (true, false) => last["guest"]["text"].as_str().unwrap_or("running"),
             (false, _) => "not running: start it with `conun provider run`",
         };
-        let last = &report["last"];
         if last.is_null() {
             return format!("{state}; it has never run");
         }

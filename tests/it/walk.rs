@@ -12,7 +12,8 @@ pub(crate) fn provider(home: &Home, url: &str, name: &str, number: &str) -> Serv
 pub(crate) fn start_provider(home: &Home, url: &str, name: &str, init: &[&str]) -> Server {
     let folder = home.path(name);
     let folder = folder.to_str().unwrap();
-    let args = ["provider", "init", "--account", name, "--rpc-url", url, "--data-dir", folder];
+    // Whatever else this machine does.
+    let args = ["provider", "init", "--run-always", "--account", name, "--rpc-url", url, "--data-dir", folder];
     home.run(&[&args[..], init].concat()).succeeded();
     run_provider(home, name)
 }

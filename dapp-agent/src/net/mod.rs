@@ -4,6 +4,7 @@
 //! end. Without a relay and without discovery a peer is reached by the addresses that it published on chain.
 
 mod contact;
+mod traffic;
 
 use std::{
     collections::HashMap,
@@ -26,6 +27,7 @@ use iroh_blobs::{
 use tokio::sync::Mutex;
 
 pub use contact::PeerContact;
+use traffic::{Counted, Traffic};
 
 use crate::manifest::{BlobHash, blob_hash};
 
@@ -156,6 +158,7 @@ struct Inner {
     store: FsStore,
     folder: PathBuf,
     connections: Mutex<HashMap<EndpointId, Connection>>,
+    traffic: Traffic,
 }
 
 impl Node {
@@ -185,9 +188,11 @@ impl Node {
         let store = FsStore::load(&blobs)
             .await
             .map_err(|error| Error::Store { path: blobs.clone(), reason: error.to_string() })?;
-        let protocol = BlobsProtocol::new(&store, None);
+        let traffic = Traffic::default();
+        let protocol = Counted { protocol: BlobsProtocol::new(&store, None), traffic: traffic.clone() };
         let router = Router::builder(endpoint.clone()).accept(iroh_blobs::ALPN, protocol).spawn();
-        Ok(Self { inner: Arc::new(Inner { endpoint, router, store, folder: blobs, connections: Mutex::default() }) })
+        let connections = Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { endpoint, router, store, folder: blobs, connections, traffic }) })
     }
 
     /// Where others can reach this node, as it comes back from the chain: the addresses it listens on; those of this
@@ -200,6 +205,11 @@ impl Node {
             hints.retain(|hint| !hint.ip().is_unspecified());
         }
         PeerContact::new(*endpoint.id().as_bytes(), hints)
+    }
+
+    /// Bytes that all connections since the start have sent and got.
+    pub fn traffic_bytes(&self) -> u64 {
+        self.inner.traffic.bytes()
     }
 
     fn store_error(&self, error: impl std::fmt::Display) -> Error {
@@ -325,6 +335,7 @@ impl Node {
         let connecting = self.inner.endpoint.connect(address, iroh_blobs::ALPN);
         let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
         let connection = connection.map_err(|_| unreachable(&"no answer"))?.map_err(|error| unreachable(&error))?;
+        self.inner.traffic.add(&connection);
         self.inner.connections.lock().await.insert(id, connection.clone());
         Ok(connection)
     }

@@ -10,7 +10,7 @@ use conun_bindings::Contracts;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, io_error};
-use crate::core::Policy;
+use crate::{core::Policy, fabric::Preferences};
 
 /// What a provider is told once and keeps in its folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct ProviderConfig {
     /// Which jobs to take.
     #[serde(default)]
     pub policy: Policy,
+    /// When, and how much of, this computer may be used.
+    #[serde(default)]
+    pub preferences: Preferences,
     /// Where the contracts are.
     pub contracts: Contracts,
 }
@@ -70,16 +73,20 @@ impl ProviderConfig {
             std::io::ErrorKind::NotFound => Error::NoFolder(folder.to_owned()),
             _ => io_error(&path)(source),
         })?;
-        let config: Self =
-            toml::from_str(&text).map_err(|error| Error::Config { path: path.clone(), reason: error.to_string() })?;
-        if let Some(address) = config.metrics.filter(|address| !address.ip().is_loopback()) {
-            let reason = format!(
+        let read = toml::from_str(&text).map_err(|error| error.to_string());
+        let checked = read.and_then(|config: Self| config.validate().map(|()| config));
+        checked.map_err(|reason| Error::Config { path, reason })
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        self.preferences.validate()?;
+        match self.metrics.filter(|address| !address.ip().is_loopback()) {
+            Some(address) => Err(format!(
                 "`metrics` is {address}: metrics are for this machine alone, write 127.0.0.1:{}",
                 address.port()
-            );
-            return Err(Error::Config { path, reason });
+            )),
+            None => Ok(()),
         }
-        Ok(config)
     }
 
     /// Writes it into a data folder, which is made if need be.
@@ -97,7 +104,7 @@ impl ProviderConfig {
 }
 
 /// What stands above each setting in a new file, and above each table.
-const COMMENTS: [(&str, &str); 17] = [
+const COMMENTS: [(&str, &str); 31] = [
     (
         "account",
         "Name of the keystore account that signs; it needs ether for gas, and can lose no more than that and the stake.",
@@ -131,6 +138,27 @@ const COMMENTS: [(&str, &str); 17] = [
     ("max-fuel", "Most fuel that a task may ask for."),
     ("categories", "Categories taken; [] means all."),
     ("workers", "Batches executed at once."),
+    ("[preferences]", "When, and how much of, this computer may be used. The first seven have BOINC's meanings."),
+    ("run-if-user-active", "Whether to work while somebody uses the computer."),
+    ("idle-time-to-run", "Minutes without input after which nobody uses it."),
+    ("run-on-batteries", "Whether to work on battery."),
+    (
+        "suspend-cpu-usage",
+        "Work stops while other programs use more than so many percent of all processors; 0 for never.",
+    ),
+    ("cpu-usage-limit", "Percent of the time in which work may use its processors."),
+    ("max-ncpus-pct", "Percent of the processors that work may use."),
+    ("disk-max-used-gb", "Most disk space of the data folder, GB; 0 for no limit."),
+    (
+        "days",
+        "Days on which to work, as [\"sat\", \"sun\"]; [] means all. Hours, in local time; all day without it:\n\
+         hours = \"22:00-07:00\"",
+    ),
+    ("hours", "Local time in which to work."),
+    ("max-celsius", "Work stops while a sensor is hotter; 0 for never."),
+    ("network-bytes-per-day", "Most bytes that peers may send and get in a day; 0 for no limit."),
+    ("only-on-unmetered-network", "Whether to take nothing new while the network is known to be metered."),
+    ("suspended-memory-mib", "Most memory that stopped work may hold, MiB."),
     ("[contracts]", "The deployment. Do not change it by hand: another one needs `conun provider init`."),
 ];
 
@@ -164,6 +192,7 @@ mod tests {
             max_fee_gwei: Some(50),
             metrics: Some("127.0.0.1:9615".parse().unwrap()),
             policy: Policy { categories: [3].into(), ..Policy::default() },
+            preferences: Preferences::default(),
             contracts: Contracts {
                 chain_id: 1,
                 block: 2,

@@ -33,6 +33,7 @@ impl Running {
                 json!({ "event": "notExecuted", "job": job, "batch": batch, "reason": reason })
             }
             Self::Submitted(job, batches) => json!({ "event": "submitted", "job": job, "batches": batches }),
+            Self::Guest(text) => json!({ "event": "guest", "text": text }),
             Self::Trouble(reason) => json!({ "event": "trouble", "reason": reason }),
         })
     }

@@ -5,6 +5,7 @@
 
 mod config;
 mod events;
+mod guest;
 mod metrics;
 mod registration;
 mod run;
@@ -12,10 +13,11 @@ mod status;
 mod work;
 
 pub use config::ProviderConfig;
+pub use guest::GuestStatus;
 pub use registration::{Registration, is_registered, register, withdraw};
 pub(crate) use registration::{connect, now};
-pub use run::{Look, Running, run};
-pub use status::{Status, free_bytes, is_paused, read_status, set_paused};
+pub use run::{Look, Running, run, run_on};
+pub use status::{Status, is_paused, read_status, set_paused};
 
 pub(crate) use work::OUTPUT_BYTES;
 

@@ -24,7 +24,8 @@ use tokio::{
 use super::{
     Error, ProviderConfig, Status,
     events::EventLog,
-    io_error, is_paused,
+    guest::{Guest, gives_back},
+    io_error,
     metrics::Metrics,
     registration::connect,
     registration::is_registered,
@@ -32,14 +33,15 @@ use super::{
 };
 use crate::{
     chain::{BatchStage, Follower, Head, SendError, Sender, endpoint},
-    core::{Action, BatchId, Core, Event},
+    core::{Action, BatchId, Core, Event, Policy},
+    fabric::{self, Sensors},
     net::{Node, NodeConfig, PeerContact},
     sandbox::Sandbox,
     store::Journal,
 };
 
-/// Time between looks for the file that pauses, however seldom the chain is looked at.
-const PAUSE_CHECK: Duration = Duration::from_millis(500);
+/// Time between looks at what the guest may do, however seldom the chain is looked at.
+const GUEST_CHECK: Duration = Duration::from_millis(500);
 
 /// Gas of one batch's life from the provider's side, with a margin: lease, result, finalise.
 const LIFE_GAS: u64 = 300_000;
@@ -62,6 +64,8 @@ pub enum Running {
     NotExecuted(BatchId, String),
     /// Results were submitted.
     Submitted(B256, Vec<u32>),
+    /// Its owner needs the computer, or does not any more: what it may do now, and why.
+    Guest(String),
     /// Something did not work out; it goes on.
     Trouble(String),
     /// It has looked at the chain.
@@ -103,6 +107,22 @@ pub async fn run(
     config: ProviderConfig,
     signer: PrivateKeySigner,
     sandbox: Sandbox,
+    tell: impl FnMut(Running),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    run_on(fabric::sensors(folder), folder, config, signer, sandbox, tell, shutdown).await
+}
+
+/// The same on the computer that `sensors` look at.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    sensors: impl Sensors,
+    folder: &Path,
+    config: ProviderConfig,
+    signer: PrivateKeySigner,
+    sandbox: Sandbox,
     mut tell: impl FnMut(Running),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
@@ -137,12 +157,15 @@ pub async fn run(
         tell(event);
     };
     follower.poll().await?;
+    let guest = Guest::start(folder, config.preferences.clone(), sensors, sandbox.brake().clone(), node.clone()).await;
+    let policy = Policy { workers: guest.workers(config.policy.workers), ..config.policy };
     let workers = Arc::new(Workers::new(sandbox));
     let (reports, inbox) = mpsc::unbounded_channel();
     let status = Status {
         pid: std::process::id(),
         account,
-        paused: is_paused(folder),
+        paused: guest.standing().paused,
+        guest: guest.standing().status(),
         block: 0,
         block_time: 0,
         stake: U256::ZERO,
@@ -157,7 +180,8 @@ pub async fn run(
         folder: folder.to_owned(),
         me: account,
         audit_floor_bps: settings.auditFloorBps,
-        core: Core::new(account, config.policy, settings.auditFloorBps),
+        core: Core::new(account, policy, settings.auditFloorBps),
+        guest,
         executor: Executor { node, workers, journal },
         follower,
         sender,
@@ -184,6 +208,7 @@ struct Agent<T> {
     me: Address,
     audit_floor_bps: u16,
     core: Core,
+    guest: Guest,
     executor: Executor,
     follower: Follower,
     sender: Sender,
@@ -266,14 +291,14 @@ impl<T: FnMut(Running)> Agent<T> {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut ticks = tokio::time::interval(poll);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut flags = tokio::time::interval(PAUSE_CHECK);
+        let mut flags = tokio::time::interval(GUEST_CHECK);
         flags.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let turn = async {
                 tokio::select! {
                     biased;
                     Some(report) = inbox.recv() => self.report(report).await,
-                    _ = flags.tick() => self.heed_pause(),
+                    _ = flags.tick() => self.heed_owner().await,
                     _ = ticks.tick() => self.refresh().await,
                 }
             };
@@ -300,13 +325,29 @@ impl<T: FnMut(Running)> Agent<T> {
         }
     }
 
-    fn heed_pause(&mut self) {
-        let paused = is_paused(&self.folder);
-        if paused != self.status.paused {
-            self.status.paused = paused;
-            tracing::info!(target: "conun::provider", paused, "pause");
+    /// Takes nothing new, or gives back what it holds, as the guest has to.
+    async fn heed_owner(&mut self) {
+        let standing = self.guest.standing();
+        let status = standing.status();
+        if status.state != self.status.guest.state {
+            tracing::info!(target: "conun::provider", text = %status.text, "guest");
+            (self.tell)(Running::Guest(status.text.clone()));
+            if status.limits.is_none() {
+                // Idle workers would only hold memory.
+                self.executor.workers.clear().await;
+            }
         }
-        self.step(Event::Paused(paused));
+        (self.status.paused, self.status.guest) = (standing.paused, status);
+        self.step(Event::Paused(!standing.may_lease()));
+        if standing.is_away() {
+            let now = self.status.block_time;
+            for batch in gives_back(self.follower.index(), self.me, now, self.executing.keys()) {
+                if let Some(task) = self.executing.remove(&batch) {
+                    task.abort();
+                }
+                self.step(Event::NotExecuted(batch, format!("given back: {}", self.status.guest.text)));
+            }
+        }
     }
 
     /// Brings the index up to date and tells the core.
@@ -399,7 +440,7 @@ impl<T: FnMut(Running)> Agent<T> {
                 match result {
                     Ok((record, took)) => {
                         (self.tell)(Running::Executed(batch, record.fuel, took));
-                        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                        let millis = self.guest.millis(took);
                         self.step(Event::Executed { batch, record, millis });
                     }
                     Err(text) => {
@@ -453,7 +494,9 @@ impl<T: FnMut(Running)> Agent<T> {
             Action::Execute(batch) => {
                 let Some(prepared) = self.prepared.get(&batch.0).cloned() else { return };
                 let (executor, peers) = (self.executor.clone(), self.peers(batch.0));
+                let clearance = self.guest.clearance();
                 let task = self.tasks.spawn(async move {
+                    clearance.await;
                     let executed = executor.execute(batch, &prepared, &peers).await;
                     let _ = reports.send(Report::Executed(batch, task::id(), executed));
                 });

@@ -10,7 +10,7 @@ use alloy::primitives::{Address, U256};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Error, io_error};
+use super::{Error, GuestStatus, io_error};
 use crate::{
     chain::{GasUse, Head},
     core::Overview,
@@ -24,8 +24,10 @@ pub struct Status {
     pub pid: u32,
     /// The hot account.
     pub account: Address,
-    /// Whether it takes nothing new.
+    /// Whether it is paused.
     pub paused: bool,
+    /// What it may do on this computer now, and why not more.
+    pub guest: GuestStatus,
     /// Latest block seen: number and time.
     pub block: u64,
     /// Time of that block, UNIX seconds.
@@ -57,15 +59,6 @@ impl Status {
         let text = serde_json::to_vec_pretty(self).expect("a status has string keys only");
         std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path)).map_err(io_error(&path))
     }
-}
-
-/// Free space where `folder` lies, bytes.
-///
-/// # Errors
-/// If the file system cannot be asked.
-pub fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let found = rustix::fs::statvfs(folder)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// What the provider in `folder` said last; `None` if it never ran.

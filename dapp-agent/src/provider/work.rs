@@ -173,7 +173,7 @@ impl Executor {
         Ok(Prepared { job, compiled, inputs, files })
     }
 
-    /// Executes a batch, publishes its outputs, and keeps its result. A result from before a restart is not computed again as
+    /// Executes a batch, publishes its outputs, and keeps its result; also says how long its worker worked. A result from before a restart is not computed again as
     /// long as its bytes are here.
     ///
     /// # Errors
@@ -194,7 +194,7 @@ impl Executor {
             return Ok((record, Duration::ZERO));
         }
         let start = Instant::now();
-        let record = self.compute(id, prepared, peers).await?;
+        let (record, stopped) = self.compute(id, prepared, peers).await?;
         // The journal's first result stays, whatever comes later.
         let first = self.journal.keep_result(id.0, id.1, record).map_err(|error| error.to_string())?;
         if first != record {
@@ -202,7 +202,7 @@ impl Executor {
                 "executed again, the batch came out differently: this machine's memory or processor is faulty".into()
             );
         }
-        Ok((record, start.elapsed()))
+        Ok((record, start.elapsed().saturating_sub(stopped)))
     }
 
     /// Whether all bytes that a result promises are here; a crash may have lost the latest.
@@ -221,14 +221,16 @@ impl Executor {
         Ok(true)
     }
 
+    /// The result, and for how long the worker was stopped meanwhile.
     async fn compute(
         &self,
         id: BatchId,
         prepared: &Arc<Prepared>,
         peers: &[PeerContact],
-    ) -> Result<ResultRecord, String> {
+    ) -> Result<(ResultRecord, Duration), String> {
         let job = &prepared.job;
         let mut worker = self.workers.take(id.0, &prepared.compiled).await.map_err(|error| error.to_string())?;
+        let before = worker.stopped();
         // A lease's whole time: whatever takes longer has lost it anyway.
         let deadline = Duration::from_secs(job.leaseSeconds.into());
         let mut results = Vec::new();
@@ -251,11 +253,12 @@ impl Executor {
                 results.push(TaskResult { outcome: done.outcome, fuel: done.fuel, output });
             }
         }
+        let stopped = worker.stopped().saturating_sub(before);
         self.workers.give_back(id.0, worker).await;
         let manifest = ResultManifest { job: id.0, batch: id.1, results };
         let tree = manifest.tree(job::tasks_in(job, id.1).start).map_err(|error| error.to_string())?;
         let outputs = self.node.put(manifest.encode()).await.map_err(|error| error.to_string())?;
-        Ok(ResultRecord { root: tree.root(), fuel: tree.fuel(), outputs: outputs.into() })
+        Ok((ResultRecord { root: tree.root(), fuel: tree.fuel(), outputs: outputs.into() }, stopped))
     }
 
     /// The blob that a task reads, if it is what the job commits to.

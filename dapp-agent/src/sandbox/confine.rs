@@ -114,7 +114,50 @@ fn limits(budget: &Budget, done: &mut Confinement) -> io::Result<()> {
     // A guest on somebody's computer: whatever the owner does comes first.
     setpriority_process(None, 19)?;
     done.add("limits of memory, processor time and files; lowest priority", Ok(()));
+    #[cfg(target_os = "linux")]
+    done.add("processors only when nobody else wants them", idle_cpu().map_err(|error| error.to_string()));
+    #[cfg(target_os = "linux")]
+    done.add("the disk only when nobody else wants it", idle_io().map_err(|error| error.to_string()));
     Ok(())
+}
+
+/// The scheduler's idle class; and the same for the session, where the kernel shares processors among sessions first (autogroup): there
+/// a process's own priority means nothing to other sessions.
+#[cfg(target_os = "linux")]
+fn idle_cpu() -> io::Result<()> {
+    /// The kernel allows one change of a session's priority in a tenth of a second.
+    const ATTEMPTS: u32 = 20;
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameters are read during the call.
+    #[expect(unsafe_code, reason = "no crate here has this system call")]
+    let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    for _ in 0..ATTEMPTS {
+        match std::fs::write("/proc/self/autogroup", "19") {
+            // A kernel without sessions' shares.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            done => return done,
+        }
+    }
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+/// Disk accesses of this process (it may still page) wait for everybody else's.
+#[cfg(target_os = "linux")]
+fn idle_io() -> io::Result<()> {
+    /// `IOPRIO_WHO_PROCESS`, and process 0: this one.
+    const THIS: (libc::c_long, libc::c_long) = (1, 0);
+    /// `IOPRIO_CLASS_IDLE`, in the highest three of 16 bits.
+    const IDLE: libc::c_long = 3 << 13;
+    // SAFETY: numbers go in, a number comes out.
+    #[expect(unsafe_code, reason = "no crate here has this system call")]
+    let done = unsafe { libc::syscall(libc::SYS_ioprio_set, THIS.0, THIS.1, IDLE) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// No rule allows anything: what is not open already, nobody opens.

@@ -11,6 +11,7 @@
 //! A worker that does not answer in time is killed; that, like any other failure of the host, is an [`Error`], never a result.
 //! What keeps workers in, and what this machine's kernel lacks for it, tells [`Sandbox::confinement`].
 
+mod brake;
 mod confine;
 mod frame;
 mod process;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 pub use conun_vm::Task;
 use conun_vm::{Execution, native};
 
+pub use brake::Brake;
 use confine::{Budget, Role};
 pub use confine::{Confinement, Layer};
 use frame::{Reply, Request};
@@ -51,6 +53,9 @@ pub enum Error {
     /// The worker took too long and was killed.
     #[error("the worker did not answer within {0:?} and was killed")]
     TooSlow(Duration),
+    /// The worker was stopped and its memory was needed.
+    #[error("its work was stopped and then given up, since stopped work held more memory than suspended-memory-mib")]
+    GivenUp,
     /// The worker ended by itself or was killed by somebody.
     #[error(
         "the worker process ended unexpectedly: {how}{}{}",
@@ -106,13 +111,14 @@ pub struct Sandbox {
     args: Vec<OsString>,
     cache: Option<Arc<native::Cache>>,
     compile_data_bytes: u64,
+    brake: Brake,
 }
 
 impl Sandbox {
     /// Workers are `program` with `args`, which has to call [`worker_main`].
     pub fn new(program: PathBuf, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         let args = args.into_iter().map(Into::into).collect();
-        Self { program, args, cache: None, compile_data_bytes: COMPILE_DATA_BYTES }
+        Self { program, args, cache: None, compile_data_bytes: COMPILE_DATA_BYTES, brake: Brake::default() }
     }
 
     /// Keeps compiled programs in `cache`, too.
@@ -125,6 +131,11 @@ impl Sandbox {
     #[must_use]
     pub fn with_compile_memory(self, bytes: u64) -> Self {
         Self { compile_data_bytes: bytes, ..self }
+    }
+
+    /// What stops its processes and has them go on.
+    pub fn brake(&self) -> &Brake {
+        &self.brake
     }
 
     /// What keeps workers in on this machine.
@@ -211,6 +222,11 @@ impl Worker {
     /// The worker's process id, while it lives.
     pub fn id(&self) -> Option<u32> {
         self.process.id()
+    }
+
+    /// Time in which the worker was stopped in the middle of a task, since it was started.
+    pub fn stopped(&self) -> Duration {
+        self.process.stopped
     }
 
     /// Executes one task. After an error the worker is of no more use.

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     Error, Sandbox,
+    brake::{Brake, Turn},
     confine::{Budget, Confinement, Role},
     frame::{self, Reply, Request},
 };
@@ -32,6 +33,9 @@ pub(super) struct Process {
     stdout: BufReader<ChildStdout>,
     stderr: ChildStderr,
     role: Role,
+    brake: Brake,
+    /// Time in which it was stopped in the middle of something.
+    pub(super) stopped: Duration,
     /// What keeps it in.
     pub(super) confinement: Confinement,
 }
@@ -57,7 +61,8 @@ impl Process {
         };
         let (stdin, stdout) = (BufWriter::with_capacity(BUFFER, stdin), BufReader::with_capacity(BUFFER, stdout));
         let confinement = Confinement { layers: Vec::new() };
-        let mut process = Self { child, stdin, stdout, stderr, role: budget.role, confinement };
+        let (role, brake) = (budget.role, sandbox.brake.clone());
+        let mut process = Self { child, stdin, stdout, stderr, role, brake, stopped: Duration::ZERO, confinement };
         match process.ask(&Request::Begin(budget), deadline).await? {
             Reply::Confined(confinement) => process.confinement = confinement,
             Reply::Host(reason) => return Err(Error::Host(reason)),
@@ -87,6 +92,8 @@ impl Process {
             Role::Compile => frame::MAX_ARTIFACT,
             Role::Execute => frame::MAX_RESULT,
         };
+        // One that is dead already has nothing to stop.
+        let turn = self.child.id().map(|process| self.brake.enter(process));
         let (stdin, stdout) = (&mut self.stdin, &mut self.stdout);
         let exchange = async {
             let send = pin!(async {
@@ -98,9 +105,12 @@ impl Process {
             let receive = pin!(async {
                 let mut replies = VecDeque::with_capacity(requests.len());
                 for _ in requests {
-                    let Ok(body) = timeout(deadline, frame::receive(stdout, most)).await else {
-                        return Err(Broken::Slow);
+                    let receiving = frame::receive(stdout, most);
+                    let body = match &turn {
+                        Some(turn) => turn.within(deadline, receiving).await,
+                        None => timeout(deadline, receiving).await.ok(),
                     };
+                    let Some(body) = body else { return Err(Broken::Slow) };
                     replies.push_back(Reply::decode(body?)?);
                 }
                 Ok(replies)
@@ -114,8 +124,13 @@ impl Process {
                 Either::Right((received, _)) => received.and(Err(Broken::Liar)),
             }
         };
-        match exchange.await {
+        let exchanged = exchange.await;
+        let given_up = turn.as_ref().is_some_and(Turn::given_up);
+        self.stopped += turn.as_ref().map_or(Duration::ZERO, Turn::stopped);
+        drop(turn);
+        match exchanged {
             Ok(replies) => Ok(replies),
+            Err(_) if given_up => Err(Error::GivenUp),
             Err(broken) => Err(self.end(broken, deadline).await),
         }
     }

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod bombs;
+mod fabric;
+mod guest;
 mod hostile;
 mod market;
 mod net;

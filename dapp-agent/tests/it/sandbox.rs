@@ -51,6 +51,79 @@ fn endless() -> Task {
     task(b"", conun_vm::MAX_FUEL)
 }
 
+/// Whether a process is stopped: the state comes after the name, which ends with `)`.
+fn is_stopped(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ")
+}
+
+/// Waits for the kernel, which stops and continues a process soon, not at once.
+async fn until(holds: impl Fn() -> bool) {
+    let waiting = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while !holds() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it never is so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_brake_stops_workers_in_the_middle_of_a_task_and_their_deadline_with_them() {
+    let sandbox = sandbox();
+    let brake = sandbox.brake().clone();
+    let program = Program { memory_bytes: 256 << 20, ..program(HELLO) };
+    let compiled = sandbox.compile(&program, PATIENCE).await.unwrap();
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        workers.push(sandbox.start(&compiled, PATIENCE).await.unwrap());
+    }
+    let expected = workers[0].execute(task(b"Ada\n", 10_000_000), PATIENCE).await.unwrap();
+    let pids: Vec<_> = workers.iter().map(|worker| worker.id().unwrap()).collect();
+
+    // An idle worker is not stopped; one that gets a task is, before it has answered.
+    brake.allow(0);
+    assert!(brake.stopped().is_empty() && !pids.iter().any(|pid| is_stopped(*pid)));
+    let deadline = Duration::from_millis(300);
+    let working: Vec<_> = workers
+        .into_iter()
+        .map(|mut worker| {
+            tokio::spawn(async move {
+                let done = worker.execute(task(b"Ada\n", 10_000_000), deadline).await;
+                (worker, done)
+            })
+        })
+        .collect();
+    until(|| brake.stopped().len() == 3 && pids.iter().all(|pid| is_stopped(*pid))).await;
+    // Far beyond the deadline.
+    tokio::time::sleep(3 * deadline).await;
+    assert!(!working.iter().any(|work| work.is_finished()));
+
+    // The first goes on, then the second in its place.
+    brake.allow(1);
+    for work in working {
+        let (worker, done) = work.await.unwrap();
+        assert_eq!(done.unwrap(), expected);
+        assert!(worker.stopped() >= 3 * deadline, "{:?}", worker.stopped());
+    }
+    assert!(brake.stopped().is_empty() && !pids.iter().any(|pid| is_stopped(*pid)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_worker_that_is_given_up_ends_and_says_why() {
+    let sandbox = sandbox();
+    let brake = sandbox.brake().clone();
+    assert!(!brake.give_up(), "nothing is stopped");
+    let mut worker = started(&sandbox, &program(ENDLESS)).await.unwrap();
+    let pid = worker.id().unwrap();
+    brake.allow(0);
+    let work = tokio::spawn(async move { worker.execute(endless(), PATIENCE).await });
+    until(|| !brake.stopped().is_empty()).await;
+    assert_eq!(brake.stopped(), [pid]);
+    assert!(brake.give_up() && !brake.give_up() && brake.stopped().is_empty());
+    assert!(matches!(work.await.unwrap(), Err(Error::GivenUp)));
+    ended(pid).await;
+}
+
 /// Waits until a process has ended, whether or not somebody has asked for its exit status. Nothing tells of the end of a
 /// process that is no child.
 async fn ended(pid: u32) {

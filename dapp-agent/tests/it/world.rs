@@ -16,6 +16,7 @@ use alloy::{
 use conun_agent::{
     chain::{BatchStage, Follower},
     core::Policy,
+    fabric::{Preferences, Sensors},
     provider::{self, ProviderConfig, Running},
     requester::{JobFile, Prepared, Progress, Requester, assemble},
     sandbox::Sandbox,
@@ -91,16 +92,24 @@ impl World {
             second_rpc_url: None,
             metrics: None,
             policy,
+            // Whatever else this machine does.
+            preferences: Preferences::always(),
             contracts: self.contracts,
         }
     }
 
-    /// Registers a devnet account as a provider.
+    /// Registers a devnet account as a provider, for whom the owner's wishes do not matter.
     pub(crate) async fn register(&self, account: usize, policy: Policy) -> Seat {
+        self.register_guest(account, policy, Preferences::always()).await
+    }
+
+    /// Registers a devnet account as a provider with these preferences.
+    pub(crate) async fn register_guest(&self, account: usize, policy: Policy, preferences: Preferences) -> Seat {
         let signer = dev_accounts()[account].clone();
         let seat = Seat { folder: self.folder(&format!("provider-{account}")), signer };
         let payout = seat.signer.address();
-        provider::register(&seat.folder, &self.config(policy), &seat.signer, payout, None).await.unwrap();
+        let config = ProviderConfig { preferences, ..self.config(policy) };
+        provider::register(&seat.folder, &config, &seat.signer, payout, None).await.unwrap();
         seat
     }
 
@@ -172,6 +181,15 @@ impl World {
         follower
     }
 
+    /// Waits until the chain has so many more blocks.
+    pub(crate) async fn pass(&self, blocks: u64) {
+        let end = self.height().await + blocks;
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        while self.height().await < end {
+            ticks.tick().await;
+        }
+    }
+
     pub(crate) async fn height(&self) -> u64 {
         self.provider().get_block_number().await.unwrap()
     }
@@ -203,6 +221,11 @@ impl Seat {
     }
 
     pub(crate) fn start(&self) -> Agent {
+        self.start_on(conun_agent::fabric::sensors(&self.folder))
+    }
+
+    /// Starts it on the computer that the sensors look at.
+    pub(crate) fn start_on(&self, sensors: impl Sensors) -> Agent {
         let (tell, events) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
         let (seat, config) = (self.clone(), self.config());
@@ -223,7 +246,7 @@ impl Seat {
                 let told = move |event| drop(tell.send(event));
                 let shutdown = async { drop(signalled.await) };
                 tokio::select! {
-                    result = provider::run(&seat.folder, config, seat.signer, sandbox, told, shutdown) => result.map_err(|error| error.to_string()),
+                    result = provider::run_on(sensors, &seat.folder, config, seat.signer, sandbox, told, shutdown) => result.map_err(|error| error.to_string()),
                     () = ending => Ok(()),
                 }
             });
@@ -302,6 +325,14 @@ pub(crate) fn picture() -> Prepared {
         format!("192 128 {x} {y} {} {} 160\n", x + 32, y + 32).into()
     };
     assemble(&JobFile::parse(text).unwrap(), PATHTRACER.into(), (0..24).map(tile).collect(), Vec::new(), TOKEN).unwrap()
+}
+
+/// One batch of two tasks, about four seconds of work.
+pub(crate) fn long_work() -> Prepared {
+    let text = "program = 'pathtracer.wasm'\nprice = '1'\nbatch-size = 2\nfuel-limit = 1_000_000_000_000\n\
+        lease-seconds = 60\nwindow-seconds = 120";
+    let inputs = [1, 2].map(|seed| format!("192 128 0 0 192 128 {}\n", 900 + seed).into());
+    assemble(&JobFile::parse(text).unwrap(), PATHTRACER.into(), inputs.to_vec(), Vec::new(), TOKEN).unwrap()
 }
 
 /// Whether the folder holds exactly what [`greetings`] say.

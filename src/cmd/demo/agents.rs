@@ -62,7 +62,8 @@ impl Agents {
                 Ok(command)
             };
             let stake = STAKE.to_string();
-            let made = command("init")?.args(["--stake", &stake, "--poll-millis", "150"]).output().await?;
+            let made =
+                command("init")?.args(["--stake", &stake, "--poll-millis", "150", "--run-always"]).output().await?;
             ensure!(made.status.success(), "{name} could not be registered: {}", String::from_utf8_lossy(&made.stdout));
             let mut process = command("run")?.spawn().wrap_err("an agent cannot be started")?;
             let ready = tokio::time::timeout(READY_WITHIN, ready(&mut process)).await;

@@ -7,6 +7,7 @@ use alloy::{
     providers::{DynProvider, Provider},
 };
 use conun_agent::{
+    fabric,
     provider::{self, ProviderConfig},
     store::Journal,
 };
@@ -59,7 +60,7 @@ pub(super) async fn check(
 }
 
 fn disk(folder: &Path) -> Outcome {
-    let room = provider::free_bytes(folder).map_err(|error| format!("cannot look at {}: {error}", folder.display()))?;
+    let room = fabric::free_bytes(folder).map_err(|error| format!("cannot look at {}: {error}", folder.display()))?;
     let text = format!("{} free for {}", bytesize::ByteSize(room), folder.display());
     if room < LEAST_ROOM {
         return Err(format!("{text}: make room, or move the folder and give --data-dir"));

@@ -66,7 +66,7 @@ impl Bench {
         let mut paid = Vec::new();
         for number in 0..=self.chain.height() {
             let block = self.provider().get_block_by_number(number.into()).full().await.unwrap().unwrap();
-            let own = block.transactions().filter(|tx| tx.inner.signer() == self.signer.address());
+            let own = block.transactions.txns().filter(|tx| tx.inner.signer() == self.signer.address());
             paid.extend(own.map(|tx| (tx.nonce(), tx.to().unwrap())));
         }
         paid.sort_unstable();
@@ -188,7 +188,7 @@ async fn fees_rise_up_to_the_cap_and_no_further() {
     bench.automine(true);
     bench.chain.mine();
     let block = bench.provider().get_block_by_number(BlockNumberOrTag::Latest).full().await.unwrap().unwrap();
-    let fees: Vec<_> = block.transactions().map(|tx| tx.max_fee_per_gas()).collect();
+    let fees: Vec<_> = block.transactions.txns().map(|tx| tx.max_fee_per_gas()).collect();
     assert!(fees.len() == 1 && fees[0] <= most, "{fees:?} of {most}");
     sender.send("pay", payment(2)).await.unwrap();
     assert_eq!(bench.paid().await, [payee(1), payee(2)]);
