@@ -72,6 +72,12 @@ fn metrics_and_the_event_log_tell_of_a_paid_job() {
     assert_eq!((value("conun_nonce_gap"), value("conun_reorgs_total")), (0.0, 0.0));
     assert!(!text.contains("0x"), "neither jobs nor accounts are labels: {text}");
     get(&address, "evil.example", "403");
+    // What documentation and dashboard name is there.
+    let named = [include_str!("../../docs/operating.md"), include_str!("../../docs/grafana.json")].concat();
+    let words = named.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '_'));
+    for metric in words.filter(|word| word.starts_with("conun_")) {
+        assert!(text.contains(metric), "no {metric} in {text}");
+    }
 
     let log = fs::read_to_string(Path::new(&folder).join("events.jsonl")).unwrap();
     let events: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -11,7 +11,8 @@ use crate::chain::JobEntry;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Policy {
-    /// Least price, token wei for 10^9 fuel; default 1.
+    /// Least price, token wei for 10^9 fuel; written as tokens, `"0.5"`, or `"1wei"`, which is the default.
+    #[serde(with = "price")]
     pub min_price: u128,
     /// Most memory that a task may ask for, bytes; default 2 GiB.
     pub max_memory_bytes: u64,
@@ -32,6 +33,34 @@ impl Default for Policy {
             categories: BTreeSet::new(),
             workers: 1,
         }
+    }
+}
+
+/// A price as people write it.
+mod price {
+    use alloy::primitives::{U256, utils::format_ether};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::parse_tokens;
+
+    /// Below this, 10^-9 of a token, wei are easier to read.
+    const SMALL: u128 = 1_000_000_000;
+
+    pub(super) fn serialize<S: Serializer>(wei: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = if *wei < SMALL { format!("{wei}wei") } else { format_ether(*wei) };
+        let plain = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+        serializer.serialize_str(plain)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wei = match text.strip_suffix("wei") {
+            Some(wei) => wei.parse().ok(),
+            None => parse_tokens(&text).and_then(|wei: U256| wei.try_into().ok()),
+        };
+        wei.ok_or_else(|| {
+            D::Error::custom(format!("`{text}` is no price: write tokens as \"0.5\", or wei as \"1wei\""))
+        })
     }
 }
 

@@ -133,7 +133,7 @@ const COMMENTS: [(&str, &str); 31] = [
     ("max-fee-gwei", "Most gwei for a gas: nothing is sent while it costs more."),
     ("metrics", "Where metrics are served for Prometheus: a loopback address."),
     ("[policy]", "Which jobs to take. `conun provider why` says which are left, and for which of these reasons."),
-    ("min-price", "Least price, token wei for 10^9 fuel."),
+    ("min-price", "Least price for 10^9 fuel: tokens as \"0.5\", or wei as \"1wei\"."),
     ("max-memory-bytes", "Most memory that a task may ask for, bytes."),
     ("max-fuel", "Most fuel that a task may ask for."),
     ("categories", "Categories taken; [] means all."),
@@ -224,6 +224,26 @@ mod tests {
     }
 
     #[test]
+    fn prices_are_written_as_people_read_them() {
+        let folder = tempfile::tempdir().unwrap();
+        for (wei, text) in [
+            (1, "\"1wei\""),
+            (999_999_999, "\"999999999wei\""),
+            (5 * 10u128.pow(17), "\"0.5\""),
+            (10u128.pow(19), "\"10\""),
+            (10u128.pow(21), "\"1000\""),
+            (10u128.pow(18) + 1, "\"1.000000000000000001\""),
+        ] {
+            let mut config = example();
+            config.policy.min_price = wei;
+            config.write(folder.path()).unwrap();
+            let written = std::fs::read_to_string(ProviderConfig::file(folder.path())).unwrap();
+            assert!(written.contains(&format!("min-price = {text}\n")), "{written}");
+            assert_eq!(ProviderConfig::read(folder.path()).unwrap(), config);
+        }
+    }
+
+    #[test]
     fn a_wrong_setting_is_told_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
         example().write(folder.path()).unwrap();
@@ -232,7 +252,7 @@ mod tests {
         for (wrong, word) in [
             (text.replace("workers", "worker"), "worker"),
             (text.replace("127.0.0.1:9615", "1.2.3.4:9615"), "write 127.0.0.1:9615"),
-            (text.replace("min-price = 1", "min-price = 'x'"), "min-price"),
+            (text.replace("1wei", "x"), "no price: write tokens"),
         ] {
             std::fs::write(&path, wrong).unwrap();
             let error = ProviderConfig::read(folder.path()).unwrap_err().to_string();

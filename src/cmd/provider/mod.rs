@@ -1,13 +1,13 @@
 //! `conun provider`: lend this computer.
 
+mod init;
 mod service;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use alloy::primitives::{Address, U256};
 use clap::{Args, Subcommand};
 use conun_agent::{
-    core::Policy,
     fabric::{Preferences, bench::Rate},
     provider::{self, ProviderConfig, Running},
     sandbox::Sandbox,
@@ -26,7 +26,7 @@ const PROGRAMS_BYTES: u64 = 2 << 30;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
     /// Register this account as a provider, with a stake, and make its data folder.
-    Init(InitArgs),
+    Init(init::InitArgs),
     /// Work until told to stop (Control-C).
     Run(RunArgs),
     /// Show what the provider is doing, has earned, and has at stake.
@@ -58,36 +58,6 @@ impl FolderArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct InitArgs {
-    #[command(flatten)]
-    folder: FolderArgs,
-    /// Tokens to stake; leases lock parts of it.  [default: ten times the deployment's least]
-    #[arg(long, value_name = "TOKENS", value_parser = parse_tokens)]
-    stake: Option<U256>,
-    /// Where earnings and, in the end, the stake go.  [default: the account]
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
-    payout: Option<Address>,
-    /// Where to listen for peers (UDP); port 0 takes the one used last, or any.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-    listen: SocketAddr,
-    /// Use public relays and discovery for peers that cannot be dialled directly.
-    #[arg(long)]
-    relay: bool,
-    /// Batches executed at once.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
-    workers: u32,
-    /// Work whatever the owner does, also on battery and beside other programs.  [default: only while nobody needs this computer]
-    #[arg(long)]
-    run_always: bool,
-    /// Least price, in tokens for 10^9 fuel.
-    #[arg(long, value_name = "TOKENS", value_parser = parse_tokens)]
-    min_price: Option<U256>,
-    /// Milliseconds between looks at the chain.
-    #[arg(long, value_name = "MS", default_value_t = 1_000)]
-    poll_millis: u64,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     folder: FolderArgs,
@@ -95,7 +65,7 @@ pub(crate) struct RunArgs {
 
 pub(crate) async fn run(context: &Context, command: ProviderCommand) -> eyre::Result<ExitCode> {
     match command {
-        ProviderCommand::Init(args) => init(context, args).await,
+        ProviderCommand::Init(args) => init::init(context, args).await,
         ProviderCommand::Run(args) => work(context, args).await,
         ProviderCommand::Status(args) => status(context, args).await,
         ProviderCommand::Pause(args) => pause(context, args, true),
@@ -103,59 +73,6 @@ pub(crate) async fn run(context: &Context, command: ProviderCommand) -> eyre::Re
         ProviderCommand::Withdraw(args) => withdraw(context, args).await,
         ProviderCommand::InstallService(args) => service::install(context, args),
     }
-}
-
-async fn init(context: &Context, args: InitArgs) -> eyre::Result<ExitCode> {
-    let folder = args.folder.folder(context)?;
-    let signer = context.signer()?;
-    let (reader, chain_id) = context.reader().await?;
-    let contracts = context.contracts(&reader, chain_id).await?;
-    let mut policy = Policy { workers: args.workers, ..Policy::default() };
-    if let Some(price) = args.min_price {
-        policy.min_price = price.try_into().map_err(|_| Ending::Usage("--min-price is too high".to_owned()))?;
-    }
-    let config = ProviderConfig {
-        account: context.account()?.to_owned(),
-        address: Some(signer.address()),
-        rpc_url: context.rpc_url().to_owned(),
-        listen: args.listen,
-        relay: args.relay,
-        poll_millis: args.poll_millis,
-        confirmations: 0,
-        max_fee_gwei: None,
-        second_rpc_url: None,
-        metrics: None,
-        policy,
-        preferences: if args.run_always { Preferences::always() } else { Preferences::default() },
-        contracts,
-    };
-    let payout = args.payout.unwrap_or(signer.address());
-    let registration = provider::register(&folder, &config, &signer, payout, args.stake).await?;
-    output::result(context.json(), &registration, |registration| {
-        format!(
-            "{} {} as a provider with {} CON at stake; earnings go to {}",
-            if registration.transaction.is_some() { "registered" } else { "made a new folder for" },
-            registration.account,
-            tokens(registration.stake),
-            registration.payout
-        )
-    })?;
-    if let Some(rate) = Rate::read(&folder) {
-        // A token wei for 10^9 fuel is the unit of prices.
-        let fuel = u128::from(rate.fuel_per_second) * u128::from(args.workers.min(rate.workers)) * 86_400;
-        let paid = U256::from(config.policy.min_price) * U256::from(fuel) / U256::from(1_000_000_000);
-        output::note(format_args!(
-            "at the measured rate and the least price a whole day of work pays {} CON, before gas",
-            tokens(paid)
-        ));
-    } else {
-        output::note("`conun bench` measures how much fuel this computer burns in a second");
-    }
-    output::note(format_args!(
-        "settings are in {}; [preferences] says when work may run; start with `conun provider run`",
-        ProviderConfig::file(&folder).display()
-    ));
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The configuration of a folder, as far as flags and environment do not say otherwise.
