@@ -198,3 +198,49 @@ fn completions_manual_pages_and_json_logs() {
         "{text}"
     );
 }
+
+#[test]
+fn on_a_terminal_init_asks_and_says_what_a_day_earns() {
+    let home = Home::new();
+    let devnet = home.devnet(&[]);
+    home.run(&["account", "import", "lender", "--devnet", "1"]).succeeded();
+    let folder = home.path("lender").to_str().unwrap().to_owned();
+    home.run(&["bench", "--seconds", "1", "--workers", "1", "--data-dir", &folder]).succeeded();
+    // `script` gives the command a terminal. Enter takes the default of each question but the least price, and `y` confirms.
+    let command = format!("{} provider init --rpc-url {} --data-dir {folder}", env!("CARGO_BIN_EXE_conun"), devnet.url);
+    let answer = |keys: &str| {
+        let mut script = home.conun(&[]);
+        let (environment, place): (Vec<_>, _) = (
+            script.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect(),
+            script.get_current_dir().unwrap().to_owned(),
+        );
+        script = std::process::Command::new("script");
+        for (name, value) in environment {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
+        script.args(["-qec", &command, "/dev/null"]).current_dir(place).env("TERM", "xterm");
+        let mut child =
+            script.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(keys.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        drop(stdin);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    // account, payout, stake, workers, price, use while active, register
+    let (code, said) = answer("\r\r\r\r0.5\rnn");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("nothing was sent, nothing was written"), "{said}");
+    assert!(!home.path("lender/provider.toml").exists());
+
+    let (code, said) = answer("\r\r\r\r0.5\rny");
+    assert_eq!(code, Some(0), "{said}");
+    for words in ["Account that signs", "Address that earnings", "Tokens at stake", "CON a day", "registered"] {
+        assert!(said.contains(words), "no `{words}` in {said}");
+    }
+    let settings = fs::read_to_string(home.path("lender/provider.toml")).unwrap();
+    assert!(settings.contains("min-price = \"0.5\"") && settings.contains("run-if-user-active = false"), "{settings}");
+}
