@@ -10,7 +10,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IDeployment, Part} from "./interfaces/IDeployment.sol";
-import {Balance, IEscrow, Mark, Permit, Share, Voter} from "./interfaces/IEscrow.sol";
+import {Balance, Consent, IEscrow, Mark, Permit, Share, Voter} from "./interfaces/IEscrow.sol";
 
 /// @title The only contract that holds tokens
 /// @dev Needs EIP-1153 (transient storage, Cancun) for its reentrancy guard.
@@ -145,10 +145,14 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
-    function settle(address requester, uint256 refunded, uint256 burned, uint256 award, Share[] calldata shares)
-        external
-        onlyJobs
-    {
+    function settle(
+        address requester,
+        uint256 refunded,
+        uint256 burned,
+        uint256 award,
+        Consent consent,
+        Share[] calldata shares
+    ) external onlyJobs {
         uint256 unlocked = refunded + burned;
         for (uint256 i = 0; i < shares.length; ++i) {
             Share calldata share = shares[i];
@@ -162,7 +166,10 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
             unlocked += share.paid;
             burned += share.slashed;
         }
-        _unlock(requester, unlocked).available += refunded.toUint96();
+        Balance storage payer = _unlock(requester, unlocked);
+        payer.available += refunded.toUint96();
+        if (consent == Consent.Accepted) payer.accepted = _more(payer.accepted);
+        else if (consent == Consent.TimedOut) payer.timedOut = _more(payer.timedOut);
         if (award != 0) _balances[_DISPUTES].available += award.toUint96();
         if (burned != award) burnable += burned - award;
     }
