@@ -132,8 +132,7 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     ) external only(_JOBS) {
         Balance storage entry = _unlock(requester, paid + refunded);
         entry.available += refunded.toUint96();
-        if (accepted) entry.accepted = uint32(Math.min(entry.accepted + batches, type(uint32).max));
-        else entry.timedOut = uint32(Math.min(entry.timedOut + batches, type(uint32).max));
+        _record(entry, batches, accepted);
         entry = _balances[provider];
         entry.earned += paid.toUint88();
         entry.held -= freed.toUint80();
@@ -168,8 +167,7 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
         }
         Balance storage payer = _unlock(requester, unlocked);
         payer.available += refunded.toUint96();
-        if (consent == Consent.Accepted) payer.accepted = _more(payer.accepted);
-        else if (consent == Consent.TimedOut) payer.timedOut = _more(payer.timedOut);
+        if (consent != Consent.None) _record(payer, 1, consent == Consent.Accepted);
         if (award != 0) _balances[_DISPUTES].available += award.toUint96();
         if (burned != award) burnable += burned - award;
     }
@@ -261,6 +259,11 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
         if (staked - held < amount) revert FreeStakeTooSmall(staked - held, amount);
         // forge-lint: disable-next-line(unsafe-typecast) It is at most the free stake.
         entry.held = held + uint80(amount);
+    }
+
+    function _record(Balance storage entry, uint256 batches, bool accepted) private {
+        if (accepted) entry.accepted = uint32(Math.min(entry.accepted + batches, type(uint32).max));
+        else entry.timedOut = uint32(Math.min(entry.timedOut + batches, type(uint32).max));
     }
 
     function _more(uint32 count) private pure returns (uint32) {
