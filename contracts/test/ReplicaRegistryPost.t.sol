@@ -27,7 +27,7 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         assertEq(_postJob(job), jobId);
         assertEq(_locked(requester), deposit);
         Ballot head = replicas.ballotOf(jobId, 0);
-        assertTrue(head.isPosted() && !head.isCancelled());
+        assertTrue(head.isPosted() && !head.isCancelled() && !head.isContinued());
         assertEq(head.openCount(), 3);
         assertEq(head.postBlock(), block.number);
         assertEq(head.seed(), 0);
