@@ -99,9 +99,10 @@ contract ReplicaHandler is ReplicaAgreement {
     }
 
     function amend(uint256 seed) external lucky(seed) {
-        if (_posted.length == _MAX_JOBS || _current.length == 0 || _dice(3) != 0) return;
+        if (_posted.length == _MAX_JOBS || _current.length == 0 || _dice(2) != 0) return;
         Spot memory s = _spot(_current[_dice(_current.length)]);
-        if (_retire() == MAX_LIVE_JOBS || openCountOf(s.id) == 0 && _dice(4) != 0) return;
+        // One more than by posts: its batches are those of another.
+        if (_retire() > MAX_LIVE_JOBS || openCountOf(s.id) == 0 && _dice(4) != 0) return;
         ReplicatedJob memory terms = _termsOf(s.job);
         bytes memory data = abi.encodeCall(IReplicaRegistry.amend, (s.job, terms, _none()));
         address from = terms.job.requester;

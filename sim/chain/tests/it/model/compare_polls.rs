@@ -48,7 +48,11 @@ fn ballot(world: &World, poll: usize, number: u32, want: &Ballot) {
         [
             want.wanted as u64,
             want.leased() as u64,
-            if matches!(want.phase, Phase::Open | Phase::Cancelled | Phase::Refunded) { 0 } else { want.committed() as u64 },
+            if matches!(want.phase, Phase::Open | Phase::Cancelled | Phase::Refunded) {
+                0
+            } else {
+                want.committed() as u64
+            },
             want.revealed() as u64,
             want.expiries.into(),
             want.audited.into(),
