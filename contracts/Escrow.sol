@@ -10,7 +10,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IDeployment, Part} from "./interfaces/IDeployment.sol";
-import {Balance, IEscrow, Mark, Permit, Share, Voter} from "./interfaces/IEscrow.sol";
+import {Balance, Consent, IEscrow, Mark, Permit, Share, Voter} from "./interfaces/IEscrow.sol";
 
 /// @title The only contract that holds tokens
 /// @dev Needs EIP-1153 (transient storage, Cancun) for its reentrancy guard.
@@ -132,8 +132,7 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     ) external only(_JOBS) {
         Balance storage entry = _unlock(requester, paid + refunded);
         entry.available += refunded.toUint96();
-        if (accepted) entry.accepted = uint32(Math.min(entry.accepted + batches, type(uint32).max));
-        else entry.timedOut = uint32(Math.min(entry.timedOut + batches, type(uint32).max));
+        _record(entry, batches, accepted);
         entry = _balances[provider];
         entry.earned += paid.toUint88();
         entry.held -= freed.toUint80();
@@ -145,10 +144,14 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
-    function settle(address requester, uint256 refunded, uint256 burned, uint256 award, Share[] calldata shares)
-        external
-        onlyJobs
-    {
+    function settle(
+        address requester,
+        uint256 refunded,
+        uint256 burned,
+        uint256 award,
+        Consent consent,
+        Share[] calldata shares
+    ) external onlyJobs {
         uint256 unlocked = refunded + burned;
         for (uint256 i = 0; i < shares.length; ++i) {
             Share calldata share = shares[i];
@@ -162,7 +165,9 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
             unlocked += share.paid;
             burned += share.slashed;
         }
-        _unlock(requester, unlocked).available += refunded.toUint96();
+        Balance storage payer = _unlock(requester, unlocked);
+        payer.available += refunded.toUint96();
+        if (consent != Consent.None) _record(payer, 1, consent == Consent.Accepted);
         if (award != 0) _balances[_DISPUTES].available += award.toUint96();
         if (burned != award) burnable += burned - award;
     }
@@ -254,6 +259,11 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
         if (staked - held < amount) revert FreeStakeTooSmall(staked - held, amount);
         // forge-lint: disable-next-line(unsafe-typecast) It is at most the free stake.
         entry.held = held + uint80(amount);
+    }
+
+    function _record(Balance storage entry, uint256 batches, bool accepted) private {
+        if (accepted) entry.accepted = uint32(Math.min(entry.accepted + batches, type(uint32).max));
+        else entry.timedOut = uint32(Math.min(entry.timedOut + batches, type(uint32).max));
     }
 
     function _more(uint32 count) private pure returns (uint32) {

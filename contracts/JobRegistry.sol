@@ -6,7 +6,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IDeployment, Part, Settings} from "./interfaces/IDeployment.sol";
 import {IDisputes, Standing, Verdict} from "./interfaces/IDisputes.sol";
-import {IEscrow, Mark, Permit, Share} from "./interfaces/IEscrow.sol";
+import {Consent, IEscrow, Mark, Permit, Share} from "./interfaces/IEscrow.sol";
 import {
     Batch,
     BatchState,
@@ -278,7 +278,7 @@ contract JobRegistry is IJobRegistry {
         Share[] memory shares = new Share[](1);
         shares[0] =
             wrong ? Share(given.provider, 0, 0, stake, Mark.Failed) : Share(given.provider, 0, stake, 0, Mark.Withheld);
-        _ESCROW.settle(job.requester, refund, 0, wrong ? award : 0, shares);
+        _ESCROW.settle(job.requester, refund, 0, wrong ? award : 0, Consent.None, shares);
     }
 
     /// @inheritdoc IJobRegistry
@@ -295,9 +295,9 @@ contract JobRegistry is IJobRegistry {
         emit BatchRejected(jobId, given.provider, given.batch, payment, worst - payment, bond);
         Share[] memory shares = new Share[](1);
         shares[0] = Share(given.provider, 0, stake - bond, bond, Mark.None);
-        _ESCROW.settle(msg.sender, worst - payment, payment, 0, shares);
+        _ESCROW.settle(msg.sender, worst - payment, payment, 0, Consent.None, shares);
         _ESCROW.lock(msg.sender, _REJECT_BOND, permit);
-        _ESCROW.settle(msg.sender, 0, _REJECT_BOND, 0, new Share[](0));
+        _ESCROW.settle(msg.sender, 0, _REJECT_BOND, 0, Consent.None, new Share[](0));
     }
 
     /// @inheritdoc IJobRegistry

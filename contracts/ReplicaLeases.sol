@@ -22,16 +22,23 @@ abstract contract ReplicaLeases is ReplicaStore {
     function lease(ReplicatedJob calldata job, uint32[] calldata batches) external {
         (bytes32 jobId,) = _posted();
         if (batches.length == 0) revert NothingGiven();
-        Voter memory voter = _enter(job, batches);
+        uint256 lock;
+        for (uint256 i = 0; i < batches.length; ++i) {
+            _ballotAt(job, jobId, batches[i]);
+            lock += leaseLock(job, batches[i]);
+        }
+        Voter memory voter = _enter(job, lock);
         uint16 step = job.job.step();
         uint32 deadline = (block.timestamp + job.job.leaseSeconds).toUint32();
         Replica replica = Ballots.leased(step, voter.checks, deadline, false, address(0));
         for (uint256 i = 0; i < batches.length; ++i) {
             uint32 number = batches[i];
-            Ballot ballot = _checkTurn(job, jobId, number, _ballots[jobId][number], voter, 0);
+            Ballot ballot = _ballots[jobId][number];
+            _checkTurn(job, jobId, number, ballot, voter, 0);
             if (ballot.state() == BallotState.Open) {
                 Ballot head = _ballots[jobId][0];
                 if (head.isCancelled()) revert JobIsCancelled(jobId);
+                if (!_isInherited(jobId, head, number)) revert WrongState(number, BallotState.Cancelled);
                 _ballots[jobId][0] = head.withOpenCount(head.openCount() - 1);
                 ballot = ballot.withState(BallotState.Committing).withWanted(job.assurance.replicas)
                     .withTime((block.timestamp + 2 * uint256(job.job.leaseSeconds)).toUint32());
@@ -50,9 +57,7 @@ abstract contract ReplicaLeases is ReplicaStore {
         (bytes32 jobId,) = _posted();
         Replica late = _lateReplica(job, jobId, number, straggler);
         _replicaIn(jobId, number, msg.sender, ReplicaState.None);
-        uint32[] memory batches = new uint32[](1);
-        batches[0] = number;
-        Voter memory voter = _enter(job, batches);
+        Voter memory voter = _enter(job, leaseLock(job, number));
         // A lot of its own: else a ring's fresh accounts would wait beside every slot that went to somebody else.
         _checkTurn(job, jobId, number, _ballots[jobId][number], voter, late.deadline() - job.job.leaseSeconds / 2);
         uint16 step = job.job.step();
@@ -90,7 +95,7 @@ abstract contract ReplicaLeases is ReplicaStore {
         Replica replica = _replicaIn(jobId, number, provider, ReplicaState.Leased);
         if (_isBeaten(jobId, number, replica)) revert SlotTaken(number);
         uint256 deadline = replica.isBackup() ? ballot.time() : Math.min(replica.deadline(), ballot.time());
-        if (block.timestamp <= deadline) revert TooEarly(number, deadline);
+        _checkPast(number, deadline);
         uint256 expiries = ballot.expiries();
         uint256 stake = leaseLock(job, number);
         uint256 bond = Math.min((job.job.worst(number) * _EXPIRY_BOND_BPS / BPS) << expiries, stake);
@@ -124,20 +129,14 @@ abstract contract ReplicaLeases is ReplicaStore {
         ) revert NoBackupNeeded(number);
     }
 
-    /// Holds the caller's stake for leases of the batches, and reads what else they depend on.
-    function _enter(ReplicatedJob calldata job, uint32[] memory batches) private returns (Voter memory voter) {
-        uint256 lock;
-        for (uint256 i = 0; i < batches.length; ++i) {
-            uint32 count = job.job.batchCount();
-            if (batches[i] >= count) revert NoSuchBatch(batches[i], count);
-            lock += leaseLock(job, batches[i]);
-        }
+    /// Holds the caller's stake for leases, and reads what else they depend on.
+    function _enter(ReplicatedJob calldata job, uint256 lock) private returns (Voter memory voter) {
         voter = _ESCROW.holdVoter(msg.sender, lock);
         if (voter.checks < job.assurance.minChecks) revert RecordTooSmall(voter.checks, job.assurance.minChecks);
     }
 
-    /// Reverts unless the lot, which is from `start` on if that is not 0, lets the caller lease the batch. Stores the seed when it is first needed, and returns the
-    /// batch as it is then.
+    /// Reverts unless the lot, which is from `start` on if that is not 0, lets the caller lease the batch. Stores the seed when it is first
+    /// needed.
     function _checkTurn(
         ReplicatedJob calldata job,
         bytes32 jobId,
@@ -145,17 +144,15 @@ abstract contract ReplicaLeases is ReplicaStore {
         Ballot ballot,
         Voter memory voter,
         uint256 start
-    ) private returns (Ballot) {
-        if (!job.isSorted()) return ballot;
+    ) private {
+        if (!job.isSorted()) return;
         (uint256 at, uint64 seed) = _turn(job, jobId, number, ballot, msg.sender, voter);
         if (start != 0) at = at - _lotStart(job, ballot) + start;
         if (block.timestamp < at) revert NotDrawnYet(number, at);
         Ballot head = _ballots[jobId][0];
         if (ballot.openedBlock() == 0 && head.seed() == 0 && seed != 0) {
             _ballots[jobId][0] = head.withSeed(seed);
-            if (number == 0) return ballot.withSeed(seed);
         }
-        return ballot;
     }
 
     /// When the lot lets `provider` lease a slot of the batch's round, and the seed of that lot. Those whose stake was there before the

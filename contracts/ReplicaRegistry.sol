@@ -5,7 +5,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {ReplicaLeases} from "./ReplicaLeases.sol";
 import {Standing, Verdict} from "./interfaces/IDisputes.sol";
-import {Mark, Permit, Share} from "./interfaces/IEscrow.sol";
+import {Consent, Mark, Permit, Share} from "./interfaces/IEscrow.sol";
 import {Contact, Job, Spec} from "./interfaces/IJobRegistry.sol";
 import {
     BallotState,
@@ -20,7 +20,6 @@ import {
 } from "./interfaces/IReplicaRegistry.sol";
 import {Ballot, Ballots, Replica} from "./libraries/Ballots.sol";
 import {Jobs} from "./libraries/Jobs.sol";
-import {Openings} from "./libraries/Openings.sol";
 import {Votes} from "./libraries/Votes.sol";
 
 /// @title Jobs whose batches several providers execute: commit, reveal, vote; audits by lot
@@ -44,6 +43,8 @@ contract ReplicaRegistry is ReplicaLeases {
         /// Token wei: what its votes are paid, and what else the requester pays.
         uint256 paid;
         uint256 burned;
+        /// Whose doing its payment is.
+        Consent consent;
     }
 
     /// @inheritdoc IReplicaRegistry
@@ -54,10 +55,8 @@ contract ReplicaRegistry is ReplicaLeases {
         if (msg.sender != job.job.requester) revert NotRequester(msg.sender, job.job.requester);
         uint256 deposit = _RULES.depositOfReplicated(job, spec);
         jobId = _jobId();
-        if (_ballots[jobId][0].isPosted()) revert JobExists(jobId);
-        _ballots[jobId][0] = Ballots.posted(job.job.batchCount(), block.number.toUint32());
         emit ReplicatedJobPosted(jobId, msg.sender, job, spec, contact, deposit);
-        _ESCROW.lock(msg.sender, deposit, permit);
+        _start(jobId, job.job.batchCount(), false, deposit, permit);
     }
 
     /// @inheritdoc IReplicaRegistry
@@ -69,18 +68,22 @@ contract ReplicaRegistry is ReplicaLeases {
     /// @inheritdoc IReplicaRegistry
     function cancel(ReplicatedJob calldata job) external {
         (bytes32 jobId, Ballot head) = _asRequester(job);
-        if (head.isCancelled()) revert JobIsCancelled(jobId);
+        _cancel(job, jobId, head);
+    }
+
+    /// @inheritdoc IReplicaRegistry
+    function amend(ReplicatedJob calldata job, ReplicatedJob calldata terms, Permit calldata permit)
+        external
+        returns (bytes32 jobId)
+    {
+        (bytes32 from, Ballot head) = _asRequester(job);
         uint24 open = head.openCount();
-        uint256 refund;
-        if (open != 0) {
-            uint32 last = job.job.batchCount() - 1;
-            bool withLast = _ballots[jobId][last].state() == BallotState.Open;
-            refund = job.costOf(open, withLast, _FEE_BPS);
-        }
-        _ballots[jobId][0] = head.cancelled();
-        uint256 burned = _cancelFee(job, refund);
-        emit JobCancelled(jobId, open, refund - burned, burned);
-        if (refund != 0) _ESCROW.settle(msg.sender, refund - burned, burned, 0, new Share[](0));
+        uint256 deposit = _RULES.depositOfAmended(job, terms, open, _cancel(job, from, head));
+        // The second argument follows the words of the first.
+        jobId = _idOf(msg.data[4 + 32 * JOB_WORDS:4 + 64 * JOB_WORDS]);
+        _parents[jobId] = from;
+        emit ReplicatedJobAmended(from, jobId, terms, deposit);
+        _start(jobId, open, true, deposit, permit);
     }
 
     /// @inheritdoc IReplicaRegistry
@@ -115,7 +118,7 @@ contract ReplicaRegistry is ReplicaLeases {
     function draw(ReplicatedJob calldata job, uint32 number, address provider) external {
         (bytes32 jobId,) = _posted();
         Ballot ballot = _ballotAt(job, jobId, number);
-        if (ballot.state() != BallotState.Drawing) revert WrongState(number, ballot.state());
+        _checkState(number, ballot, BallotState.Drawing);
         Replica replica = _replicaIn(jobId, number, provider, ReplicaState.Committed);
         bool audited = _isAudited(job, jobId, number, replica);
         emit Drawn(jobId, number, audited);
@@ -141,14 +144,9 @@ contract ReplicaRegistry is ReplicaLeases {
         (bytes32 jobId,) = _posted();
         Replica replica = _reveal(job, jobId, given);
         if (!replica.isPublic()) revert WrongReveal(given.batch);
-        uint256 tasks = job.job.tasksIn(given.batch);
         bytes32 hash = _hashAfter(replica.commitBlock());
         if (hash == 0) revert BlockTooOld(replica.commitBlock() + 1);
-        uint256 position = uint256(keccak256(abi.encode(hash, jobId, given.batch, given.provider))) % tasks;
-        uint256 index = uint256(given.batch) * job.job.batchSize + position;
-        // forge-lint: disable-next-line(unsafe-typecast) At most 65,536 tasks.
-        bool shown = opening.leaf.index == index && Openings.verify(given, opening, uint32(tasks), uint32(position));
-        if (!shown) revert WrongOpening(given.batch);
+        if (!_RULES.isOpened(job, jobId, hash, given, opening)) revert WrongOpening(given.batch);
     }
 
     /// @inheritdoc IReplicaRegistry
@@ -197,7 +195,7 @@ contract ReplicaRegistry is ReplicaLeases {
     function resolve(ReplicatedJob calldata job, Tally calldata tally) external returns (Verdict verdict) {
         (bytes32 jobId,) = _posted();
         Ballot ballot = _ballotAt(job, jobId, tally.batch);
-        if (ballot.state() != BallotState.Frozen) revert WrongState(tally.batch, ballot.state());
+        _checkState(tally.batch, ballot, BallotState.Frozen);
         Count memory count = _count(job, jobId, ballot, tally.batch, tally.votes);
         uint256 award = count.agreed * (leaseLock(job, tally.batch) / 2);
         Standing memory about = _describe(job, jobId, ballot, tally.batch, count.winner);
@@ -211,6 +209,23 @@ contract ReplicaRegistry is ReplicaLeases {
         } else {
             _end(job, count, BallotState.Overturned, verdict);
         }
+    }
+
+    function _start(bytes32 jobId, uint256 open, bool continued, uint256 deposit, Permit calldata permit) private {
+        if (_ballots[jobId][0].isPosted()) revert JobExists(jobId);
+        _ballots[jobId][0] = Ballots.posted(open, block.number.toUint32(), continued);
+        _ESCROW.lock(msg.sender, deposit, permit);
+    }
+
+    /// Ends the open batches of a job. Returns whether its last batch is one of them.
+    function _cancel(ReplicatedJob calldata job, bytes32 jobId, Ballot head) private returns (bool withLast) {
+        if (head.isCancelled()) revert JobIsCancelled(jobId);
+        uint24 open = head.openCount();
+        uint32 last = job.job.batchCount() - 1;
+        withLast = _ballots[jobId][last].state() == BallotState.Open && _isInherited(jobId, head, last);
+        _ballots[jobId][0] = head.cancelled();
+        (uint256 refund, uint256 burned) = _giveBack(job, job.costOf(open, withLast, _FEE_BPS));
+        emit JobCancelled(jobId, open, refund, burned);
     }
 
     function _isAudited(ReplicatedJob calldata job, bytes32 jobId, uint32 number, Replica replica)
@@ -239,8 +254,8 @@ contract ReplicaRegistry is ReplicaLeases {
         } else if (ballot.state() == BallotState.Drawing) {
             if (_isAudited(job, jobId, number, replica)) revert WrongState(number, BallotState.Drawing);
             emit Drawn(jobId, number, false);
-        } else if (ballot.state() != BallotState.Revealing) {
-            revert WrongState(number, ballot.state());
+        } else {
+            _checkState(number, ballot, BallotState.Revealing);
         }
         if (block.timestamp > end) revert TooLate(number, end);
         uint256 limit = job.job.fuelIn(number);
@@ -264,7 +279,7 @@ contract ReplicaRegistry is ReplicaLeases {
 
     /// Reverts unless the time to commit is over, and with it all leases.
     function _checkEnd(uint32 number, Ballot ballot) private view {
-        if (block.timestamp <= ballot.time()) revert TooEarly(number, ballot.time());
+        _checkPast(number, ballot.time());
         if (ballot.leased() != 0) revert LeasesToExpire(number);
     }
 
@@ -280,12 +295,11 @@ contract ReplicaRegistry is ReplicaLeases {
             _checkEnd(number, ballot);
             if (ballot.revealed() != 0) return (ballot, finalAt);
             finalAt += job.assurance.revealSeconds;
-        } else if (ballot.state() != BallotState.Revealing) {
-            revert WrongState(number, ballot.state());
-        } else if (ballot.revealed() == ballot.committed()) {
-            return (ballot, finalAt);
+        } else {
+            _checkState(number, ballot, BallotState.Revealing);
+            if (ballot.revealed() == ballot.committed()) return (ballot, finalAt);
         }
-        if (block.timestamp <= finalAt) revert TooEarly(number, finalAt);
+        _checkPast(number, finalAt);
         return (ballot.withState(BallotState.Revealing), finalAt + job.job.windowSeconds);
     }
 
@@ -365,6 +379,7 @@ contract ReplicaRegistry is ReplicaLeases {
             bool unanimous = accepted && count.agreed == votes.length;
             if (!unanimous && block.timestamp < finalAt) revert TooEarly(number, finalAt);
             end = BallotState.Settled;
+            count.consent = accepted ? Consent.Accepted : Consent.TimedOut;
         } else if (accepted) {
             revert NotAccepted(number);
         } else if (ballot.revealed() == 0) {
@@ -399,9 +414,11 @@ contract ReplicaRegistry is ReplicaLeases {
             _set(count.jobId, count.batch, count.ballot.withState(end));
             refund = job.costOf(count.batch, _FEE_BPS) - count.paid - count.burned;
         }
-        emit BatchEnded(count.jobId, count.batch, end, count.winner.root, count.winner.fuel, refund, count.burned);
+        emit BatchEnded(
+            count.jobId, count.batch, end, count.winner.root, count.winner.fuel, refund, count.burned, count.consent
+        );
         uint256 award = verdict == Verdict.Wrong ? count.agreed * (lock / 2) : 0;
-        _ESCROW.settle(job.job.requester, refund, count.burned, award, shares);
+        _ESCROW.settle(job.job.requester, refund, count.burned, award, count.consent, shares);
     }
 
     /// What becomes of one vote; adds to what the requester pays.

@@ -5,7 +5,7 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {IDeployment, Part, Settings} from "./interfaces/IDeployment.sol";
 import {IDisputes} from "./interfaces/IDisputes.sol";
-import {IEscrow, Share} from "./interfaces/IEscrow.sol";
+import {Consent, IEscrow, Share} from "./interfaces/IEscrow.sol";
 import {Job} from "./interfaces/IJobRegistry.sol";
 import {IJobRules} from "./interfaces/IJobRules.sol";
 import {BallotState, IReplicaRegistry, ReplicaState, ReplicatedJob} from "./interfaces/IReplicaRegistry.sol";
@@ -40,6 +40,8 @@ abstract contract ReplicaStore is IReplicaRegistry {
 
     mapping(bytes32 jobId => mapping(uint32 batch => Ballot)) internal _ballots;
     mapping(bytes32 jobId => mapping(uint32 batch => mapping(address provider => Replica))) internal _replicas;
+    /// What a job continues.
+    mapping(bytes32 jobId => bytes32) internal _parents;
 
     constructor() {
         IDeployment deployment = IDeployment(msg.sender);
@@ -82,7 +84,11 @@ abstract contract ReplicaStore is IReplicaRegistry {
 
     /// The job is the first argument of every call, nineteen words without a pointer: these bytes are abi.encode(job).
     function _jobId() internal view returns (bytes32) {
-        return keccak256(abi.encode(_CHAIN_ID, address(this), keccak256(msg.data[4:4 + 32 * JOB_WORDS])));
+        return _idOf(msg.data[4:4 + 32 * JOB_WORDS]);
+    }
+
+    function _idOf(bytes calldata encodedJob) internal view returns (bytes32) {
+        return keccak256(abi.encode(_CHAIN_ID, address(this), keccak256(encodedJob)));
     }
 
     function _posted() internal view returns (bytes32 jobId, Ballot head) {
@@ -116,6 +122,15 @@ abstract contract ReplicaStore is IReplicaRegistry {
         _ballots[jobId][number] = number == 0 ? ballot.withJob(_ballots[jobId][0]) : ballot;
     }
 
+    /// Whether a batch was open in all the jobs that this one continues. They are cancelled, so that it still is.
+    function _isInherited(bytes32 jobId, Ballot head, uint32 number) internal view returns (bool) {
+        if (!head.isContinued()) return true;
+        for (bytes32 from = _parents[jobId]; from != 0; from = _parents[from]) {
+            if (_ballots[from][number].state() != BallotState.Open) return false;
+        }
+        return true;
+    }
+
     /// Whether the other of straggler and backup has taken the slot of a lease.
     function _isBeaten(bytes32 jobId, uint32 number, Replica replica) internal view returns (bool) {
         address rival = replica.rival();
@@ -124,26 +139,38 @@ abstract contract ReplicaStore is IReplicaRegistry {
 
     /// Reverts unless leases of the batch may be taken and served.
     function _checkRound(uint32 number, Ballot ballot) internal view {
-        if (ballot.state() != BallotState.Committing) revert WrongState(number, ballot.state());
+        _checkState(number, ballot, BallotState.Committing);
         if (block.timestamp > ballot.time()) revert TooLate(number, ballot.time());
     }
 
+    function _checkState(uint32 number, Ballot ballot, BallotState state) internal pure {
+        if (ballot.state() != state) revert WrongState(number, ballot.state());
+    }
+
+    /// Reverts unless block time has passed `end`.
+    function _checkPast(uint32 number, uint256 end) internal view {
+        if (block.timestamp <= end) revert TooEarly(number, end);
+    }
+
     function _reopen(ReplicatedJob calldata job, bytes32 jobId, uint32 number, Ballot ballot) internal {
-        _set(jobId, number, ballot.reopened());
+        ballot = ballot.reopened();
         Ballot head = _ballots[jobId][0];
         if (!head.isCancelled()) {
             _ballots[jobId][0] = head.withOpenCount(head.openCount() + 1);
+            _set(jobId, number, ballot);
             return;
         }
-        uint256 refund = job.costOf(number, _FEE_BPS);
-        uint256 burned = _cancelFee(job, refund);
-        emit BatchCancelled(jobId, number, refund - burned, burned);
-        _ESCROW.settle(job.job.requester, refund - burned, burned, 0, new Share[](0));
+        // Else a job that continues this one would take it for one of the batches that it was given.
+        _set(jobId, number, ballot.withState(BallotState.Cancelled));
+        (uint256 refund, uint256 burned) = _giveBack(job, job.costOf(number, _FEE_BPS));
+        emit BatchCancelled(jobId, number, refund, burned);
     }
 
-    /// What the requester does not get back of what open batches cost: posting a sorted job again until the lot suits has its price.
-    function _cancelFee(ReplicatedJob calldata job, uint256 refund) internal view returns (uint256) {
-        return job.isSorted() ? refund * _FEE_BPS / BPS : 0;
+    /// Gives the requester back what open batches cost, less a fee: posting a sorted job again until the lot suits has its price.
+    function _giveBack(ReplicatedJob calldata job, uint256 cost) internal returns (uint256 refund, uint256 burned) {
+        if (job.isSorted()) burned = cost * _FEE_BPS / BPS;
+        refund = cost - burned;
+        _ESCROW.settle(job.job.requester, refund, burned, 0, Consent.None, new Share[](0));
     }
 
     /// Hash of the block after `number`; 0 if it is past reading.

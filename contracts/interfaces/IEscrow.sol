@@ -60,6 +60,16 @@ enum Mark {
     Withheld
 }
 
+/// @notice Why a batch is paid.
+enum Consent {
+    /// It is not.
+    None,
+    /// The requester accepted it.
+    Accepted,
+    /// The requester kept silent until its window was over.
+    TimedOut
+}
+
 /// @notice What a provider gets when a batch is settled, token wei.
 struct Share {
     address provider;
@@ -139,9 +149,15 @@ interface IEscrow {
     /// @notice A job registry: gives `amount` of `account`'s locked tokens back.
     function refund(address account, uint256 amount) external;
     /// @notice A job registry: gives each provider its share, the requester `refunded`, Disputes `award` (of what is slashed), and
-    /// burns `burned` of the requester's locked tokens and the rest of what is slashed.
-    function settle(address requester, uint256 refunded, uint256 burned, uint256 award, Share[] calldata shares)
-        external;
+    /// burns `burned` of the requester's locked tokens and the rest of what is slashed. `consent` goes into the requester's record.
+    function settle(
+        address requester,
+        uint256 refunded,
+        uint256 burned,
+        uint256 award,
+        Consent consent,
+        Share[] calldata shares
+    ) external;
     /// @notice Disputes: takes `amount` from `account`, as {lock} does, into its own available balance.
     function collect(address account, uint256 amount, Permit calldata permit) external;
     /// @notice Disputes: gives `amount` of its available balance to `account`, and burns `burned` of it.

@@ -4,7 +4,7 @@ pragma solidity ^0.8.30;
 import {Ballot, Replica} from "../libraries/Ballots.sol";
 import {ResultLeaf} from "../libraries/ResultTree.sol";
 import {Standing, Verdict} from "./IDisputes.sol";
-import {Permit} from "./IEscrow.sol";
+import {Consent, Permit} from "./IEscrow.sol";
 import {Contact, Job, Spec} from "./IJobRegistry.sol";
 
 /// @notice How a requester wants its results assured.
@@ -125,6 +125,8 @@ interface IReplicaRegistry {
     event JobCancelled(bytes32 indexed jobId, uint32 batches, uint256 refund, uint256 burned);
     /// A batch of a cancelled job was open again, and is final. `burned`: as for those that were open at once.
     event BatchCancelled(bytes32 indexed jobId, uint32 batch, uint256 refund, uint256 burned);
+    /// The open batches of job `from`, which was cancelled just before, go on as those of the new job with fields `terms`.
+    event ReplicatedJobAmended(bytes32 indexed from, bytes32 indexed jobId, ReplicatedJob terms, uint256 deposit);
     /// `provider` holds a slot of each batch until `deadline`, block time, or the end of the round if that is earlier, at `price` token wei for 10^9 fuel.
     event ReplicasLeased(
         bytes32 indexed jobId, address indexed provider, uint32[] batches, uint128 price, uint32 deadline
@@ -166,7 +168,8 @@ interface IReplicaRegistry {
         bytes32 root,
         uint64 fuel,
         uint256 refund,
-        uint256 burned
+        uint256 burned,
+        Consent consent
     );
     /// Its result is disputed.
     event BatchFrozen(bytes32 indexed jobId, uint32 batch);
@@ -238,6 +241,11 @@ interface IReplicaRegistry {
     /// @notice Requester: ends all open batches, and others once they are open again. Of what a sorted job is refunded then, the fee is
     /// burned.
     function cancel(ReplicatedJob calldata job) external;
+    /// @notice Requester: gives the open batches other prices, times, assurance or nonce, as `IJobRegistry.amend` does. It is a
+    /// cancellation and a post in one: of a sorted job the fee is burned, and the new job has a lot of its own.
+    function amend(ReplicatedJob calldata job, ReplicatedJob calldata terms, Permit calldata permit)
+        external
+        returns (bytes32 jobId);
     /// @notice Provider: takes a free slot of each batch, from {opensAt} on, locking {leaseLock} for each.
     function lease(ReplicatedJob calldata job, uint32[] calldata batches) external;
     /// @notice Provider: takes a backup of the straggler's lease, until the end of the round, when no batch is open and half of that lease

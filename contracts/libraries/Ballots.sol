@@ -21,6 +21,7 @@ import {BallotState, ReplicaState} from "../interfaces/IReplicaRegistry.sol";
 /// |---|---|
 /// | 128..192 | seed of the sortition, once it was needed |
 /// | 192..224 | block of the post |
+/// | 224 | it amends another, whose open batches it has |
 /// | 230..254 | batches that are open |
 /// | 254 | cancelled: its open batches are final |
 /// | 255 | posted |
@@ -106,8 +107,12 @@ library Ballots {
         return Ballot.unwrap(head) >> 255 != 0;
     }
 
-    function posted(uint256 count, uint32 block_) internal pure returns (Ballot) {
-        return Ballot.wrap(uint256(1) << 255 | count << 230 | uint256(block_) << 192);
+    function isContinued(Ballot head) internal pure returns (bool) {
+        return Ballot.unwrap(head) & 1 << 224 != 0;
+    }
+
+    function posted(uint256 count, uint32 block_, bool continued) internal pure returns (Ballot) {
+        return Ballot.wrap(uint256(1) << 255 | count << 230 | (continued ? 1 << 224 : 0) | uint256(block_) << 192);
     }
 
     function withState(Ballot ballot, BallotState state_) internal pure returns (Ballot) {

@@ -39,8 +39,11 @@ library Jobs {
 
     /// The same of `count` batches, of which the last may hold fewer tasks.
     function worstOf(Job calldata job, uint256 count, bool withLast) internal pure returns (uint256) {
-        if (!withLast) return count * worst(job, 0);
-        return (count - 1) * worst(job, 0) + worst(job, batchCount(job) - 1);
+        // Below 2^24 times 2^192.
+        unchecked {
+            if (!withLast) return count * worst(job, 0);
+            return (count - 1) * worst(job, 0) + worst(job, batchCount(job) - 1);
+        }
     }
 
     /// How far the ramp has come, in 1/65,535.

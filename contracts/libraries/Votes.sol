@@ -21,8 +21,11 @@ library Votes {
 
     /// Most that a batch may cost with all its executions and the fee on top, token wei.
     function costOf(ReplicatedJob calldata job, uint32 batch, uint256 feeBps) internal pure returns (uint256) {
-        uint256 worst = job.job.worst(batch) * job.assurance.limit;
-        return worst + Math.ceilDiv(worst * feeBps, BPS);
+        // Below 2^192 times 15 and, for a fee, 10,000.
+        unchecked {
+            uint256 worst = job.job.worst(batch) * job.assurance.limit;
+            return worst + Math.ceilDiv(worst * feeBps, BPS);
+        }
     }
 
     /// The same of `count` batches, of which the last may hold fewer tasks.
@@ -31,8 +34,11 @@ library Votes {
         pure
         returns (uint256)
     {
-        if (!withLast) return count * costOf(job, 0, feeBps);
-        return (count - 1) * costOf(job, 0, feeBps) + costOf(job, job.job.batchCount() - 1, feeBps);
+        // Below 2^24 times 2^197.
+        unchecked {
+            if (!withLast) return count * costOf(job, 0, feeBps);
+            return (count - 1) * costOf(job, 0, feeBps) + costOf(job, job.job.batchCount() - 1, feeBps);
+        }
     }
 
     /// A vote of the group of equal votes with the best odds, how many are in it, and whether it is believed. What was not revealed is in

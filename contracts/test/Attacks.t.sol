@@ -32,7 +32,7 @@ import {RegionTree} from "./RegionTree.sol";
 /// | rule 5, silence | ReplicaRegistryVote: anUnrevealedCommit_isPunishedExactlyAsAWrongRoot; DisputesVote: .._costsWhoNeverRevealedAsWell |
 /// | rule 6, accept instead of an audit | ReplicaRegistryAudit: accept_neitherSkipsTheDrawNorMakesARecord |
 /// | rule 6, cheap checks | ReplicaRegistryVote: aCheck_needsTheCheckFee |
-/// | rule 7, post until the lot suits | ReplicaRegistryPost: cancel_refundsOpenBatchesAndBurnsTheFee, theLot_widensWithinALeaseAndBeforeTheRamp, theRamp_isSoonEnoughForTheSeedToBeRead |
+/// | rule 7, post until the lot suits | ReplicaRegistryPost: cancel_refundsOpenBatchesAndBurnsTheFee, ReplicaRegistryAmend: amend_isNoCheaperThanToCancelAndPost, theLot_widensWithinALeaseAndBeforeTheRamp, theRamp_isSoonEnoughForTheSeedToBeRead |
 /// | rule 7, fresh accounts, lost seed | ReplicaRegistryLease: whoRegistersAtOrAfterThePost_comesLast, theSeed_isStoredByTheFirstLease_ofAnyBatch |
 /// | rule 8, accept decides a vote | ReplicaRegistryAccept: accept_waitsForTheWindow_whereSomebodyDissents, accept_doesNotMakeAVoteThatWasNone |
 /// | rule 9, withheld inputs | JobRegistryLease: release_inTheFirstQuarterReturnsStakeWithoutAMark, expire_doublesTheBond.. |
@@ -45,7 +45,7 @@ import {RegionTree} from "./RegionTree.sol";
 /// | A1, garbage | Arithmetic: leaseLock_coversWorstCaseTimesOddsOfNoAudit; ReplicaRegistryVote: dissent_losesTheStakeAndTheRecord |
 /// | A2, copies | also: ReplicaRegistryReveal: aCopiedCommitment_doesNotReveal_andLosesTheStake |
 /// | A3, front-run claim, permit, cancel | also: JobRegistryLease: lease_refusesWhatIsNotOpen; JobRegistryPost: post_worksByPermitEvenWhenItWasFrontRun, cancel_leavesLeased.. |
-/// | A4, squatting | JobRegistryLease: expire_doublesTheBondOfABatchUpToTheLock, lease_expiresAnotherLeaseThatIsOver |
+/// | A4, squatting | Delays; JobRegistryLease: expire_doublesTheBondOfABatchUpToTheLock, lease_expiresAnotherLeaseThatIsOver |
 /// | A5, colluding majority | DisputesVote: wrongResult_costsAllThatAgreedAndFreesWhoDissented |
 /// | A6, fresh identity | ProviderRegistry: registration_afterAnExitStartsAfresh |
 /// | A8, silent requester | JobRegistryResult: finalise_byAnyoneAfterTheWindowPays |

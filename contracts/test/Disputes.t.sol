@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Case, CaseState, Dispute, IDisputes, Standing, Verdict} from "../interfaces/IDisputes.sol";
-import {IEscrow, Permit, Share} from "../interfaces/IEscrow.sol";
+import {Consent, IEscrow, Permit, Share} from "../interfaces/IEscrow.sol";
 import {Batch, BatchState, IJobRegistry, Job, JobState, Submission} from "../interfaces/IJobRegistry.sol";
 import {DisputeFixture} from "./DisputeFixture.sol";
 import {TestArbiter} from "./mocks/TestArbiter.sol";
@@ -585,7 +585,7 @@ contract DisputesTest is DisputeFixture {
             vm.expectRevert(refusal);
             escrow.refund(requester, 0);
             vm.expectRevert(refusal);
-            escrow.settle(requester, 0, 0, 0, new Share[](0));
+            escrow.settle(requester, 0, 0, 0, Consent.None, new Share[](0));
             vm.expectRevert(refusal);
             escrow.pay(requester, alice, 0, 0, 0, 0, true);
             vm.stopPrank();

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {CaseState, IDisputes, Standing, Verdict} from "../interfaces/IDisputes.sol";
+import {Consent} from "../interfaces/IEscrow.sol";
 import {BallotState, IReplicaRegistry, ReplicatedJob, ReplicaState, Tally} from "../interfaces/IReplicaRegistry.sol";
 import {DisputeFixture} from "./DisputeFixture.sol";
 
@@ -166,7 +167,7 @@ contract DisputesVoteTest is DisputeFixture {
         emit IReplicaRegistry.BatchResolved(id, 0, Verdict.Wrong);
         uint256 refund = _costOf(4);
         vm.expectEmit(address(replicas));
-        emit IReplicaRegistry.BatchEnded(id, 0, BallotState.Overturned, _result(0, A).root, A, refund, 0);
+        emit IReplicaRegistry.BatchEnded(id, 0, BallotState.Overturned, _result(0, A).root, A, refund, 0, Consent.None);
         _resolve(job, tally);
         assertEq(escrow.balanceOf(alice).stake, STAKE - lock);
         assertEq(escrow.balanceOf(bob).stake, STAKE - lock);

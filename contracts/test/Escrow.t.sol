@@ -7,7 +7,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {stdError} from "forge-std/Test.sol";
 
 import {Part, Settings} from "../interfaces/IDeployment.sol";
-import {Balance, IEscrow, Mark, Permit, Share} from "../interfaces/IEscrow.sol";
+import {Balance, Consent, IEscrow, Mark, Permit, Share} from "../interfaces/IEscrow.sol";
 import {Fixture} from "./Fixture.sol";
 
 contract EscrowTest is Fixture {
@@ -348,7 +348,7 @@ contract EscrowTest is Fixture {
         for (uint256 award = 0; award <= 2; ++award) {
             uint256 had = _available(address(disputes));
             uint256 burnable = escrow.burnable();
-            escrow.settle(requester, 0, 0, award, shares);
+            escrow.settle(requester, 0, 0, award, Consent.None, shares);
             assertEq(_available(address(disputes)), had + award);
             assertEq(escrow.burnable(), burnable + 2 - award);
         }
@@ -360,7 +360,7 @@ contract EscrowTest is Fixture {
         for (uint8 mark = 0; mark < 4; ++mark) {
             shares[0] = Share(alice, 0, 0, 0, Mark(mark));
             uint256 before = vm.snapshotState();
-            escrow.settle(requester, 0, 0, 0, shares);
+            escrow.settle(requester, 0, 0, 0, Consent.None, shares);
             Balance memory entry = escrow.balanceOf(alice);
             assertEq(entry.checks, Mark(mark) == Mark.Checked ? 1 : 0);
             assertEq(entry.failed, Mark(mark) == Mark.Failed ? 1 : 0);

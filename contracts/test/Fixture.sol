@@ -10,7 +10,7 @@ import {IERC5267} from "@openzeppelin/contracts/interfaces/IERC5267.sol";
 
 import {IDeployment, Part, Settings} from "../interfaces/IDeployment.sol";
 import {IDisputes} from "../interfaces/IDisputes.sol";
-import {Balance, IEscrow, Mark, Permit, Share} from "../interfaces/IEscrow.sol";
+import {Balance, Consent, IEscrow, Mark, Permit, Share} from "../interfaces/IEscrow.sol";
 import {Batch, BatchState, Contact, IJobRegistry, Job, Result, Spec, Submission} from "../interfaces/IJobRegistry.sol";
 import {IJobRules} from "../interfaces/IJobRules.sol";
 import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
@@ -369,7 +369,7 @@ abstract contract Fixture is Test {
         shares[0] = Share(who, 0, 0, 0, Mark.Checked);
         vm.startPrank(address(replicas));
         for (uint256 i = 0; i < count; ++i) {
-            escrow.settle(who, 0, 0, 0, shares);
+            escrow.settle(who, 0, 0, 0, Consent.None, shares);
         }
         vm.stopPrank();
     }

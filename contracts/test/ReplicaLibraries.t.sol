@@ -44,8 +44,9 @@ contract BallotsTest is Test {
         _only(ballot, next, 230, 24);
     }
 
-    function testFuzz_posted_isAJobAndNoBatch(uint24 count, uint32 block_) public pure {
-        Ballot head = Ballots.posted(count, block_);
+    function testFuzz_posted_isAJobAndNoBatch(uint24 count, uint32 block_, bool continued) public pure {
+        Ballot head = Ballots.posted(count, block_, continued);
+        assertEq(head.isContinued(), continued);
         assertTrue(head.isPosted());
         assertFalse(head.isCancelled());
         assertEq(head.openCount(), count);

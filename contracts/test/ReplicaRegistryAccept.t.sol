@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {BallotState, IReplicaRegistry, ReplicaState, ReplicatedJob, Reveal} from "../interfaces/IReplicaRegistry.sol";
+import {RequesterRecord} from "../interfaces/IReputation.sol";
 import {ReplicaCases} from "./ReplicaCases.sol";
 
 /// The requester pays before the window is over: what is unanimous, and nothing else (rule 8).
@@ -13,6 +14,39 @@ contract ReplicaRegistryAcceptTest is ReplicaCases {
         _accept(job, _tally(0, RIGHT, RIGHT, RIGHT));
         assertEq(uint8(_stateOf(job, 0)), uint8(BallotState.Settled));
         assertEq(_earned(alice), _price(job.job, RIGHT));
+    }
+
+    /// Each paid batch once, by whoever's doing it was; what is undecided, or open again, not at all.
+    function test_theRequestersRecord_countsWhatItAcceptedAndWhatTimedOut() public solvent {
+        ReplicatedJob memory job = _replicated();
+        job.assurance.limit = 3;
+        _open(job);
+        _voted(job, 0, RIGHT, RIGHT, RIGHT);
+        _accept(job, _tally(0, RIGHT, RIGHT, RIGHT));
+        _expectRecord(1, 0);
+        _voted(job, 1, RIGHT, RIGHT, RIGHT);
+        vm.warp(block.timestamp + WINDOW);
+        // Its own call is no acceptance either.
+        vm.prank(requester);
+        replicas.finalise(job, _one(_tally(1, RIGHT, RIGHT, RIGHT)));
+        _expectRecord(1, 1);
+        _committedBy(job, 2, RIGHT, RIGHT, RIGHT);
+        vm.warp(block.timestamp + REVEAL + 1);
+        _finalise(job, _tally(2, 0, 0, 0));
+        _expectRecord(1, 1);
+        ReplicatedJob memory other = _replicated();
+        (other.job.nonce, other.assurance.limit) = (2, 3);
+        _open(other);
+        _setChecks(carol, 2);
+        _voted(other, 0, RIGHT, RIGHT, WRONG);
+        _finalise(other, _tally(0, RIGHT, RIGHT, WRONG));
+        assertEq(uint8(_stateOf(other, 0)), uint8(BallotState.Undecided));
+        _expectRecord(1, 1);
+    }
+
+    function _expectRecord(uint32 accepted, uint32 timedOut) private view {
+        RequesterRecord memory have = reputation.requesterRecord(requester);
+        assertEq(abi.encode(have), abi.encode(RequesterRecord(accepted, timedOut, 0)));
     }
 
     /// Rule 8: else a requester's puppet would make the others lose before they can dispute it.

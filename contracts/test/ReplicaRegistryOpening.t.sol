@@ -41,6 +41,25 @@ contract ReplicaRegistryOpeningTest is ReplicaCases {
         _revealOpened(dave, job, given, _opening(leaves, dave, position));
     }
 
+    /// Two batches of two tasks, and a smaller last one: the drawn leaf and no other.
+    function testFuzz_theRules_openTheDrawnLeafOfAnyBatch(bytes32 hash, uint32 batch) public view {
+        ReplicatedJob memory job = _replicated();
+        (job.job.taskCount, job.job.batchSize) = (5, 2);
+        bytes32 id = replicas.jobIdOf(job);
+        batch = uint32(bound(batch, 0, 2));
+        ResultLeaf[] memory leaves = _leaves(batch == 2 ? 1 : 2);
+        for (uint32 i = 0; i < leaves.length; ++i) {
+            leaves[i].index = 2 * batch + i;
+        }
+        Reveal memory given = _honest(leaves, dave);
+        given.batch = batch;
+        bytes memory lot = bytes.concat(hash, id, bytes32(uint256(batch)), bytes32(uint256(uint160(dave))));
+        uint256 drawn = uint256(keccak256(lot)) % leaves.length;
+        for (uint256 i = 0; i < leaves.length; ++i) {
+            assertEq(rules.isOpened(job, id, hash, given, _opening(leaves, dave, i)), i == drawn);
+        }
+    }
+
     /// A leaf's index counts the tasks of all batches before it.
     function test_theLeafOfALaterBatch_hasItsIndexInTheJob() public solvent {
         ReplicatedJob memory job = _replicated();

@@ -27,7 +27,7 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         assertEq(_postJob(job), jobId);
         assertEq(_locked(requester), deposit);
         Ballot head = replicas.ballotOf(jobId, 0);
-        assertTrue(head.isPosted() && !head.isCancelled());
+        assertTrue(head.isPosted() && !head.isCancelled() && !head.isContinued());
         assertEq(head.openCount(), 3);
         assertEq(head.postBlock(), block.number);
         assertEq(head.seed(), 0);
@@ -325,8 +325,8 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         assertEq(_available(requester), before + _cost(job, 4) - burned);
         assertEq(_locked(requester), 0);
         assertEq(_available(address(disputes)), 0, "nobody has an award");
-        vm.expectPartialRevert(IReplicaRegistry.JobIsCancelled.selector);
-        _lease(alice, job, 0);
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.WrongState.selector, 0, BallotState.Cancelled));
+        _lease(carol, job, 0);
     }
 
     function test_cancel_refundsABatchThatNobodyReveals() public solvent {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Balance} from "../interfaces/IEscrow.sol";
+import {Balance, Consent} from "../interfaces/IEscrow.sol";
 import {
     BallotState,
     IReplicaRegistry,
@@ -31,7 +31,9 @@ contract ReplicaRegistryVoteTest is ReplicaCases {
         uint256 burned = 3 * _fee(price);
         uint256 refund = _cost(job, 4) - 3 * price - burned;
         vm.expectEmit(address(replicas));
-        emit IReplicaRegistry.BatchEnded(jobId, 0, BallotState.Settled, _result(0, RIGHT).root, RIGHT, refund, burned);
+        emit IReplicaRegistry.BatchEnded(
+            jobId, 0, BallotState.Settled, _result(0, RIGHT).root, RIGHT, refund, burned, Consent.TimedOut
+        );
         _finalise(job, tally);
         for (uint256 i = 0; i < 3; ++i) {
             assertEq(_earned(three[i]), price);
@@ -262,7 +264,7 @@ contract ReplicaRegistryVoteTest is ReplicaCases {
         // The best group; no window: nothing is paid that could be disputed.
         vm.expectEmit(address(replicas));
         emit IReplicaRegistry.BatchEnded(
-            jobId, 0, BallotState.Undecided, _result(0, RIGHT).root, RIGHT, _cost(job, 4) - half, half
+            jobId, 0, BallotState.Undecided, _result(0, RIGHT).root, RIGHT, _cost(job, 4) - half, half, Consent.None
         );
         _finalise(job, _tally(0, RIGHT, RIGHT, WRONG));
         assertEq(escrow.burnable(), half);
@@ -474,7 +476,7 @@ contract ReplicaRegistryVoteTest is ReplicaCases {
         _finalise(job, _tally(0, 0, 0, 0));
         vm.warp(end + 1);
         vm.expectEmit(address(replicas));
-        emit IReplicaRegistry.BatchEnded(jobId, 0, BallotState.Open, 0, 0, 0, 0);
+        emit IReplicaRegistry.BatchEnded(jobId, 0, BallotState.Open, 0, 0, 0, 0, Consent.None);
         _finalise(job, _tally(0, 0, 0, 0));
         for (uint256 i = 0; i < 3; ++i) {
             assertEq(_stake(three[i]), STAKE - _lockOf(job, 4));

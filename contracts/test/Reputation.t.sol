@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Job} from "../interfaces/IJobRegistry.sol";
-import {Mark, Share} from "../interfaces/IEscrow.sol";
+import {Consent, Mark, Share} from "../interfaces/IEscrow.sol";
 import {ProviderRecord} from "../interfaces/IReputation.sol";
 import {Fixture} from "./Fixture.sol";
 
@@ -54,14 +54,14 @@ contract ReputationTest is Fixture {
         for (uint256 i = 0; i < 2; ++i) {
             escrow.expire(alice, 0, 0);
             shares[0].mark = Mark.Checked;
-            escrow.settle(requester, 0, 0, 0, shares);
+            escrow.settle(requester, 0, 0, 0, Consent.None, shares);
             shares[0].mark = Mark.Withheld;
-            escrow.settle(requester, 0, 0, 0, shares);
+            escrow.settle(requester, 0, 0, 0, Consent.None, shares);
         }
         assertEq(abi.encode(reputation.providerRecord(alice)), abi.encode(ProviderRecord(most, most, most - 1, most)));
         shares[0].mark = Mark.Failed;
         for (uint256 i = 0; i < 2; ++i) {
-            escrow.settle(requester, 0, 0, 0, shares);
+            escrow.settle(requester, 0, 0, 0, Consent.None, shares);
         }
         assertEq(abi.encode(reputation.providerRecord(alice)), abi.encode(ProviderRecord(0, most, most, most)));
     }

@@ -20,6 +20,8 @@ abstract contract Calls is Cases {
     mapping(string call => uint256) public successes;
     bytes32 internal immutable _OUTPUT_ROOT = Results.outputRoot();
     uint256 private _luck;
+    /// Of the call that is being learned.
+    bytes4 internal _selector;
 
     /// What the fuzzer gives decides by its hash: it likes small numbers, which would choose the same all the time.
     modifier lucky(uint256 seed) {
@@ -282,6 +284,7 @@ abstract contract Calls is Cases {
         if (ok) {
             successes[name] += 1;
             // Tokens that nobody asked the Escrow to take are in no book.
+            _selector = bytes4(data);
             if (to != address(_TOKEN)) _learn(from, logs);
             return true;
         }

@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
 import {Part} from "../../interfaces/IDeployment.sol";
-import {Balance, IEscrow, Mark, Permit, Share} from "../../interfaces/IEscrow.sol";
+import {Balance, Consent, IEscrow, Mark, Permit, Share} from "../../interfaces/IEscrow.sol";
 import {Symbolic} from "./Symbolic.sol";
 
 /// @notice I1, conservation: no function of the Escrow changes (tokens held) - (sum of all balances + burnable), whatever its caller
@@ -195,6 +195,6 @@ contract EscrowSymbolicTest is Symbolic {
 
     function _settle(uint256 refunded, uint256 burned, uint256 award, Share[] memory shares) private {
         vm.prank(JOBS);
-        escrow.settle(A, refunded, burned, award, shares);
+        escrow.settle(A, refunded, burned, award, Consent.None, shares);
     }
 }

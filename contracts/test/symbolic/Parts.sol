@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Verdict} from "../../interfaces/IDisputes.sol";
-import {Share, Voter} from "../../interfaces/IEscrow.sol";
+import {Consent, Share, Voter} from "../../interfaces/IEscrow.sol";
 
 /// @notice Stands for all parts that a registry calls: lets everything happen, and counts what is paid. What a registry cannot do with it,
 /// it cannot do with the real parts either, which only refuse more.
@@ -20,7 +20,7 @@ contract Parts {
         paid += batches;
     }
 
-    function settle(address, uint256, uint256, uint256, Share[] calldata shares) external {
+    function settle(address, uint256, uint256, uint256, Consent, Share[] calldata shares) external {
         for (uint256 i = 0; i < shares.length; ++i) {
             if (shares[i].paid != 0) paid += 1;
         }

@@ -62,10 +62,10 @@ contract SlotsSymbolicTest is Symbolic {
         _onlyIn(ballot, next, 230, 255);
     }
 
-    function check_ballot_ofAPost(uint24 count, uint32 block_) public pure {
-        Ballot head = Ballots.posted(count, block_);
+    function check_ballot_ofAPost(uint24 count, uint32 block_, bool continued) public pure {
+        Ballot head = Ballots.posted(count, block_, continued);
         assert(head.isPosted() && !head.isCancelled() && head.openCount() == count && head.postBlock() == block_);
-        assert(head.seed() == 0 && head.state() == BallotState.Open);
+        assert(head.isContinued() == continued && head.seed() == 0 && head.state() == BallotState.Open);
     }
 
     /// Whatever the round was, a next one wants one commit more; nothing else but time, block and the mark of an audit changes.

@@ -77,9 +77,9 @@ abstract contract ReplicaAgreement is ReplicaModel {
         uint256 open;
         for (uint32 b = 0; b < count; ++b) {
             GhostBallot memory g = _ballots[id][b];
-            bool final_ = g.state >= BallotState.Settled || g.state == BallotState.Open && cancelled;
+            bool final_ = g.state >= BallotState.Settled || g.state == BallotState.Open && _isClosed(id, b);
             if (g.ends != (g.state >= BallotState.Settled ? 1 : 0)) revert("a batch ends once");
-            if (g.state == BallotState.Open && !cancelled) ++open;
+            if (g.state == BallotState.Open && !final_) ++open;
             if (!final_) deposits[_number(job.job.requester)] += _costOf(job, b);
             _ballotAgrees(id, b, g);
             _holdersAgree(id, b, final_, _leaseLockOf(job, b), holds);

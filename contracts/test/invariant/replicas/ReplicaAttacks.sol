@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {Settings} from "../../../interfaces/IDeployment.sol";
 import {IDisputes} from "../../../interfaces/IDisputes.sol";
-import {IEscrow, Mark, Share} from "../../../interfaces/IEscrow.sol";
+import {Consent, IEscrow, Mark, Share} from "../../../interfaces/IEscrow.sol";
 import {Contact} from "../../../interfaces/IJobRegistry.sol";
 import {
     BallotState,
@@ -229,7 +229,7 @@ contract ReplicaAttacks is ReplicaHandler {
         Share[] memory shares = new Share[](1);
         shares[0] = Share(who, amount, 0, 0, Mark.Checked);
         bytes[7] memory calls = [
-            abi.encodeCall(IEscrow.settle, (victim, 0, 0, 0, shares)),
+            abi.encodeCall(IEscrow.settle, (victim, 0, 0, 0, Consent.None, shares)),
             abi.encodeCall(IEscrow.holdVoter, (victim, amount)),
             abi.encodeCall(IEscrow.free, (victim, amount)),
             abi.encodeCall(IEscrow.expire, (victim, amount, amount)),

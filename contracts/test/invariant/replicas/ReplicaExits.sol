@@ -96,8 +96,9 @@ abstract contract ReplicaExits is ReplicaCampaign {
             replicas.resolve(job, tally);
         } else {
             if (ballot.state() == BallotState.Committing) _expireAll(job, id, b);
-            // Nobody has committed: it is open again.
-            if (replicas.ballotOf(id, b).state() != BallotState.Open) replicas.finalise(job, _one(tally));
+            // Nobody has committed: it is open again, or cancelled.
+            BallotState state = replicas.ballotOf(id, b).state();
+            if (state != BallotState.Open && state != BallotState.Cancelled) replicas.finalise(job, _one(tally));
         }
         return true;
     }

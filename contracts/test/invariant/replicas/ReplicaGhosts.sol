@@ -51,6 +51,8 @@ abstract contract ReplicaGhosts is Calls {
     ReplicatedJob[] internal _posted;
     mapping(bytes32 jobId => uint256) internal _numbers;
     mapping(bytes32 jobId => bool) public isCancelled;
+    /// Of an amended job: batches that were not open in the one that it amends.
+    mapping(bytes32 jobId => mapping(uint32 batch => bool)) public isAbsent;
     /// Batches of cancelled jobs that were open again, and events that told so.
     uint256 public reopenedCancelled;
     uint256 public batchesCancelled;
@@ -169,10 +171,14 @@ abstract contract ReplicaGhosts is Calls {
     }
 
     function openCountOf(bytes32 id) public view returns (uint256 open) {
-        if (isCancelled[id]) return 0;
         for (uint32 b = 0; b < _batchCount(_jobOf(id)); ++b) {
-            if (_ballots[id][b].state == BallotState.Open) ++open;
+            if (_ballots[id][b].state == BallotState.Open && !_isClosed(id, b)) ++open;
         }
+    }
+
+    /// Whether nobody can have the batch any more although nobody had it.
+    function _isClosed(bytes32 id, uint32 batch) internal view returns (bool) {
+        return isCancelled[id] || isAbsent[id][batch];
     }
 
     /// Most that a batch may cost.

@@ -5,6 +5,7 @@ import {Settings} from "../../../interfaces/IDeployment.sol";
 import {IDisputes, Standing} from "../../../interfaces/IDisputes.sol";
 import {Balance} from "../../../interfaces/IEscrow.sol";
 import {Contact, Job} from "../../../interfaces/IJobRegistry.sol";
+import {IJobRules} from "../../../interfaces/IJobRules.sol";
 import {
     Assurance,
     BallotState,
@@ -95,6 +96,60 @@ contract ReplicaHandler is ReplicaAgreement {
 
     function _cancel(ReplicatedJob memory job) private {
         _call("cancel", job.job.requester, address(_REPLICAS), abi.encodeCall(IReplicaRegistry.cancel, (job)));
+    }
+
+    function amend(uint256 seed) external lucky(seed) {
+        if (_posted.length == _MAX_JOBS || _current.length == 0 || _dice(2) != 0) return;
+        Spot memory s = _spot(_current[_dice(_current.length)]);
+        // One more than by posts: its batches are those of another.
+        if (_retire() > MAX_LIVE_JOBS || openCountOf(s.id) == 0 && _dice(4) != 0) return;
+        ReplicatedJob memory terms = _termsOf(s.job);
+        bytes memory data = abi.encodeCall(IReplicaRegistry.amend, (s.job, terms, _none()));
+        address from = terms.job.requester;
+        if (openCountOf(s.id) == 0) {
+            bytes4 reason = isCancelled[s.id] ? IReplicaRegistry.JobIsCancelled.selector : IJobRules.InvalidJob.selector;
+            return _refused("amend what is not open", from, address(_REPLICAS), data, reason);
+        }
+        if (_dice(4) == 0) {
+            terms.job.taskCount += 1;
+            data = abi.encodeCall(IReplicaRegistry.amend, (s.job, terms, _none()));
+            return _refused("amend to other work", from, address(_REPLICAS), data, IJobRules.InvalidJob.selector);
+        }
+        bool again = _REPLICAS.ballotOf(s.id, 0).isContinued();
+        if (!_call("amend", from, address(_REPLICAS), data)) return;
+        if (again) successes["amend what continues"] += 1;
+        _current.push(_posted.length - 1);
+        _leaseAmended(s, _spot(_posted.length - 1));
+    }
+
+    /// A job that was amended gives nothing away any more, nor does the new one give what was not open.
+    function _leaseAmended(Spot memory old, Spot memory new_) private {
+        address who = _actorIn(new_, ReplicaState.None);
+        if (who == address(0)) return;
+        for (uint32 b = 0; b < _batchCount(old.job); ++b) {
+            bool absent = isAbsent[new_.id][b];
+            Spot memory s = absent ? new_ : old;
+            if (!absent && _ballots[old.id][b].state != BallotState.Open) continue;
+            s.batch = b;
+            _awaitTurn(s, who);
+            string memory name = absent ? "lease of what was not open" : "lease of what was amended";
+            bytes memory data = abi.encodeCall(IReplicaRegistry.lease, (s.job, _one(b)));
+            _refused(name, who, address(_REPLICAS), data, 0);
+        }
+    }
+
+    /// Other terms for the same work.
+    function _termsOf(ReplicatedJob memory job) private returns (ReplicatedJob memory terms) {
+        terms = abi.decode(abi.encode(job), (ReplicatedJob));
+        terms.job.nonce = uint64(_posted.length);
+        terms.job.maxPrice = uint128(job.job.maxPrice + _dice(1e18));
+        if (terms.job.rampSeconds == 0) terms.job.startPrice = terms.job.maxPrice;
+        terms.job.leaseSeconds = uint32(300 + _dice(600));
+        terms.job.windowSeconds = uint32(50 + _dice(150));
+        terms.assurance = _assurance();
+        uint32 widen = uint32(1 + _dice(60));
+        terms.job.rampStart = uint32(block.timestamp + widen + _dice(60));
+        if (terms.assurance.limit > 1) terms.assurance.widenSeconds = widen;
     }
 
     function lease(uint256 seed) external lucky(seed) {
@@ -560,7 +615,7 @@ contract ReplicaHandler is ReplicaAgreement {
         isOver = true;
         for (uint32 batch = 0; batch < _batchCount(s.job); ++batch) {
             BallotState state = _ballots[s.id][batch].state;
-            if (state == BallotState.Open ? !isCancelled[s.id] : state < BallotState.Settled) isLive = true;
+            if (state == BallotState.Open ? !_isClosed(s.id, batch) : state < BallotState.Settled) isLive = true;
             for (uint256 a = 0; a < actors.length; ++a) {
                 if (_replicas[s.id][batch][actors[a]].state == ReplicaState.Leased) isOver = false;
             }
@@ -583,7 +638,8 @@ contract ReplicaHandler is ReplicaAgreement {
             uint32 batches = _batchCount(s.job);
             for (uint32 k = 0; k < batches; ++k) {
                 s.batch = uint32((first + k) % batches);
-                s.any = _ballots[s.id][s.batch].state == state && !(state == BallotState.Open && isCancelled[s.id]);
+                s.any =
+                    _ballots[s.id][s.batch].state == state && !(state == BallotState.Open && _isClosed(s.id, s.batch));
                 if (s.any) return s;
             }
         }

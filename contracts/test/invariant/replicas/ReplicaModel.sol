@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {Vm} from "forge-std/Vm.sol";
 
 import {Verdict} from "../../../interfaces/IDisputes.sol";
-import {Balance} from "../../../interfaces/IEscrow.sol";
+import {Balance, Consent} from "../../../interfaces/IEscrow.sol";
 import {Contact, Spec} from "../../../interfaces/IJobRegistry.sol";
 import {
     BallotState,
@@ -25,6 +25,17 @@ struct Ending {
     uint256 lost;
 }
 
+/// @notice What {IReplicaRegistry-BatchEnded} tells of a batch.
+struct Ended {
+    uint32 batch;
+    BallotState state;
+    bytes32 root;
+    uint64 fuel;
+    uint256 refund;
+    uint256 fee;
+    Consent consent;
+}
+
 /// @notice The books of replicated jobs, from their events: batches, replicas, votes, and what they do to balances.
 abstract contract ReplicaModel is ReplicaGhosts {
     function _learnOfJob(address from, Vm.Log memory log) internal override {
@@ -34,6 +45,8 @@ abstract contract ReplicaModel is ReplicaGhosts {
             _onPosted(id, from, log);
         } else if (topic == IReplicaRegistry.JobContactChanged.selector) {
             _check(from == _requesterOf(id), "by its requester");
+        } else if (topic == IReplicaRegistry.ReplicatedJobAmended.selector) {
+            _onAmended(id, from, log);
         } else if (topic == IReplicaRegistry.JobCancelled.selector) {
             _onCancelled(id, from, log);
         } else if (topic == IReplicaRegistry.BatchCancelled.selector) {
@@ -85,6 +98,29 @@ abstract contract ReplicaModel is ReplicaGhosts {
         _lock(from, deposit);
     }
 
+    /// The cancellation was told just before: the fee of a new lot is in it.
+    function _onAmended(bytes32 old, address from, Vm.Log memory log) private {
+        (ReplicatedJob memory terms, uint256 deposit) = abi.decode(log.data, (ReplicatedJob, uint256));
+        ReplicatedJob memory job = _jobOf(old);
+        bytes32 id = log.topics[2];
+        _check(_numbers[id] == 0 && id == idOf(terms), "an amended job is a new one");
+        _check(from == job.job.requester && isCancelled[old], "in the place of one that its requester cancelled");
+        _check(
+            terms.job.requester == from && terms.job.spec == job.job.spec && terms.job.taskCount == job.job.taskCount
+                && terms.job.batchSize == job.job.batchSize && terms.job.fuelLimit == job.job.fuelLimit,
+            "the same work"
+        );
+        uint256 need;
+        for (uint32 b = 0; b < _batchCount(job); ++b) {
+            isAbsent[id][b] = isAbsent[old][b] || _ballots[old][b].state != BallotState.Open;
+            if (!isAbsent[id][b]) need += _costOf(terms, b);
+        }
+        _check(need != 0 && deposit == need, "all that its open batches may cost");
+        _posted.push(terms);
+        (_numbers[id], postBlockOf[id]) = (_posted.length, block.number);
+        _lock(from, deposit);
+    }
+
     function _onCancelled(bytes32 id, address from, Vm.Log memory log) private {
         (uint32 batches, uint256 refund, uint256 fee) = abi.decode(log.data, (uint32, uint256, uint256));
         ReplicatedJob memory job = _jobOf(id);
@@ -92,7 +128,7 @@ abstract contract ReplicaModel is ReplicaGhosts {
         isCancelled[id] = true;
         uint256 worth;
         for (uint32 b = 0; b < _batchCount(job); ++b) {
-            if (_ballots[id][b].state != BallotState.Open) continue;
+            if (_ballots[id][b].state != BallotState.Open || isAbsent[id][b]) continue;
             batches -= 1;
             worth += _costOf(job, b);
         }
@@ -128,7 +164,9 @@ abstract contract ReplicaModel is ReplicaGhosts {
             GhostBallot storage g = _ballots[id][batches[i]];
             _checkTurn(job, id, batches[i], from, g);
             if (g.state == BallotState.Open) {
-                _check(!isCancelled[id], "no lease of a cancelled job");
+                _check(
+                    !_isClosed(id, batches[i]), "no lease of a cancelled job, or of what an amended one was not given"
+                );
                 (g.state, g.wanted) = (BallotState.Committing, job.assurance.replicas);
                 g.time = uint32(block.timestamp + 2 * job.job.leaseSeconds);
             }
@@ -225,6 +263,7 @@ abstract contract ReplicaModel is ReplicaGhosts {
         delete _ballots[id][batch];
         _ballots[id][batch].expiries = expiries;
         if (!isCancelled[id]) return;
+        (_ballots[id][batch].state, _ballots[id][batch].ends) = (BallotState.Cancelled, 1);
         _refundCancelled(job, _costOf(job, batch));
         reopenedCancelled += 1;
     }
@@ -338,27 +377,38 @@ abstract contract ReplicaModel is ReplicaGhosts {
 
     /// What becomes of each vote, and of the deposit.
     function _onEnded(bytes32 id, address from, Vm.Log memory log) private {
-        (uint32 batch, BallotState state, bytes32 root, uint64 fuel, uint256 refund, uint256 fee) =
-            abi.decode(log.data, (uint32, BallotState, bytes32, uint64, uint256, uint256));
+        Ended memory e = abi.decode(log.data, (Ended));
         ReplicatedJob memory job = _jobOf(id);
-        GhostBallot storage g = _ballots[id][batch];
-        Said memory said = saidIn(id, batch);
-        _check(state == _endOf(job, g, said, from), "the end that the votes and the clock allow");
-        if (said.revealed != 0) _check(root == said.root && fuel == said.fuel, "the best group");
-        (uint256 paid, uint256 burns) = _share(job, id, batch, state, said);
-        _check(burns == fee, "the fee, or half of the price");
-        feesBurned += fee;
-        if (state == BallotState.Open) {
-            _check(refund == 0, "an open batch keeps its deposit");
-            _reopen(job, id, batch);
+        GhostBallot storage g = _ballots[id][e.batch];
+        Said memory said = saidIn(id, e.batch);
+        _check(e.state == _endOf(job, g, said, from), "the end that the votes and the clock allow");
+        if (said.revealed != 0) _check(e.root == said.root && e.fuel == said.fuel, "the best group");
+        (uint256 paid, uint256 burns) = _share(job, id, e.batch, e.state, said);
+        _check(burns == e.fee, "the fee, or half of the price");
+        feesBurned += e.fee;
+        _recordConsent(job.job.requester, e);
+        if (e.state == BallotState.Open) {
+            _check(e.refund == 0, "an open batch keeps its deposit");
+            _reopen(job, id, e.batch);
             return;
         }
-        _check(paid + fee + refund == _costOf(job, batch), "what goes out of a batch is what it was given");
-        _refund(job.job.requester, paid + fee + refund);
-        _books[job.job.requester].available -= uint96(paid + fee);
-        burnable += fee;
-        g.state = state;
+        _check(paid + e.fee + e.refund == _costOf(job, e.batch), "what goes out of a batch is what it was given");
+        _refund(job.job.requester, paid + e.fee + e.refund);
+        _books[job.job.requester].available -= uint96(paid + e.fee);
+        burnable += e.fee;
+        g.state = e.state;
         g.ends += 1;
+    }
+
+    /// Only the requester calls `accept`: others' payments are its silence.
+    function _recordConsent(address requester, Ended memory e) private {
+        bool accepting =
+            _selector == IReplicaRegistry.accept.selector || _selector == IReplicaRegistry.revealAndAccept.selector;
+        _check((e.consent != Consent.None) == (e.state == BallotState.Settled), "somebody has it paid");
+        _check(e.consent != Consent.Accepted || accepting, "an acceptance");
+        _check(e.consent != Consent.TimedOut || !accepting, "silence");
+        if (e.consent == Consent.Accepted) _books[requester].accepted += 1;
+        if (e.consent == Consent.TimedOut) _books[requester].timedOut += 1;
     }
 
     function _endOf(ReplicatedJob memory job, GhostBallot storage g, Said memory said, address from)

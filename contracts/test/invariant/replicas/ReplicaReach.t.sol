@@ -26,12 +26,18 @@ contract ReplicaReachTest is ReplicaExits {
 
     /// What has not succeeded yet; how often the others have is seen with -vv.
     function _missing() private view returns (string memory missing) {
-        string[85] memory names = [
+        string[91] memory names = [
             "post",
             "post alone",
             "post audited",
             "post voted",
             "cancel",
+            "amend",
+            "amend what continues",
+            "amend to other work",
+            "amend what is not open",
+            "lease of what was amended",
+            "lease of what was not open",
             "setJobContact",
             "lease",
             "lease two",
@@ -131,10 +137,11 @@ contract ReplicaReachTest is ReplicaExits {
     }
 
     function _callOf(uint256 seed) private view returns (bytes memory) {
-        bytes4[25] memory ones = [
+        bytes4[26] memory ones = [
             handler.provide.selector,
             handler.post.selector,
             handler.cancel.selector,
+            handler.amend.selector,
             handler.lease.selector,
             handler.backUp.selector,
             handler.release.selector,
@@ -158,11 +165,11 @@ contract ReplicaReachTest is ReplicaExits {
             handler.miscount.selector,
             handler.pass.selector
         ];
-        uint256 kind = seed % 27;
-        if (kind == 25) {
+        uint256 kind = seed % 28;
+        if (kind == 26) {
             return abi.encodeCall(handler.aside, (seed >> 8, seed >> 16, seed >> 24, seed >> 32));
         }
-        if (kind == 26) return abi.encodeCall(handler.leave, (seed >> 8, seed >> 16, seed >> 24 & 1 == 0));
-        return abi.encodePacked(ones[kind], kind == 24 ? uint256(uint16(seed >> 8)) : seed);
+        if (kind == 27) return abi.encodeCall(handler.leave, (seed >> 8, seed >> 16, seed >> 24 & 1 == 0));
+        return abi.encodePacked(ones[kind], kind == 25 ? uint256(uint16(seed >> 8)) : seed);
     }
 }

@@ -124,7 +124,10 @@ pub(super) enum Phase {
     Settled,
     Undecided,
     Overturned,
+    /// Open when its job was cancelled, or not open when its job took the place of another.
     Cancelled,
+    /// Open again after its job was cancelled.
+    Refunded,
 }
 
 #[derive(Clone, Debug)]
@@ -185,7 +188,7 @@ impl Ballot {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Settled | Phase::Undecided | Phase::Overturned | Phase::Cancelled)
+        matches!(self.phase, Phase::Settled | Phase::Undecided | Phase::Overturned | Phase::Cancelled | Phase::Refunded)
     }
 
     /// All who committed, and what they revealed.
@@ -205,6 +208,8 @@ pub(super) struct Poll {
     pub(super) fields: Fields,
     pub(super) assurance: Assurance,
     pub(super) cancelled: bool,
+    /// It took the place of another.
+    pub(super) continued: bool,
     pub(super) posted: u64,
     /// The hash that decides the first lot is stored.
     pub(super) seeded: bool,
@@ -223,6 +228,12 @@ pub(super) enum Turn {
 }
 
 impl Poll {
+    /// Before it is posted.
+    pub(super) fn new(fields: &Fields, assurance: Assurance) -> Self {
+        let (fields, ballots, ledger) = (fields.clone(), Vec::new(), Ledger::default());
+        Self { fields, assurance, cancelled: false, continued: false, posted: 0, seeded: false, ballots, ledger }
+    }
+
     pub(super) fn fits(&self, now: u64) -> bool {
         self.fields.fit() && self.assurance.fits(&self.fields, now)
     }

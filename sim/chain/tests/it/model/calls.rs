@@ -1,9 +1,9 @@
 //! The calls: what anybody may try, and what the reference makes of it.
 
 use super::{
-    ballots::{Assurance, Ballot, Poll, Vote},
+    ballots::{Assurance, Poll, Vote},
     disputes::{About, Place},
-    jobs::{Fields, Ledger},
+    jobs::Fields,
     reference::{Faults, Outcome, State, Wei, Who},
 };
 
@@ -184,6 +184,7 @@ pub(super) enum Act {
 pub(super) enum PollAct {
     SetContact,
     Cancel,
+    Amend(Fields, Assurance, Permit),
     Lease(Vec<u32>),
     BackUp {
         batch: u32,
@@ -280,9 +281,7 @@ impl State {
                 self.act(who, job, act, faults);
             }
             Call::PostPoll(ref fields, assurance, permit) => {
-                let (fields, ballots, ledger) = (fields.clone(), Vec::<Ballot>::new(), Ledger::default());
-                let poll = Poll { fields, assurance, cancelled: false, posted: 0, seeded: false, ballots, ledger };
-                self.post_poll(who, &poll, permit, faults);
+                self.post_poll(who, Poll::new(fields, assurance), permit, faults);
             }
             Call::Poll { poll, forged, ref act } => {
                 faults.unless(!forged, "UnknownJob");
@@ -317,6 +316,9 @@ impl State {
         match *act {
             PollAct::SetContact => self.as_pollster(who, poll, faults),
             PollAct::Cancel => self.cancel_poll(who, poll, faults),
+            PollAct::Amend(ref terms, assurance, permit) => {
+                self.amend_poll(who, poll, Poll::new(terms, assurance), permit, faults);
+            }
             PollAct::Lease(ref batches) => self.lease_replicas(who, poll, batches, faults),
             PollAct::BackUp { batch, straggler } => self.back_up(who, poll, batch, straggler, faults),
             PollAct::Release(ref batches) => self.release_replicas(who, poll, batches, faults),

@@ -25,7 +25,7 @@ fn shortened(hash: B256) -> U256 {
 
 fn number_of(phase: Phase) -> u64 {
     match phase {
-        // What is cancelled is stored as open.
+        // What is cancelled is stored as open, and so is what an amended job was not given.
         Phase::Open | Phase::Cancelled => 0,
         Phase::Committing => 1,
         Phase::Drawing => 2,
@@ -34,6 +34,7 @@ fn number_of(phase: Phase) -> u64 {
         Phase::Settled => 5,
         Phase::Undecided => 6,
         Phase::Overturned => 7,
+        Phase::Refunded => 8,
     }
 }
 
@@ -47,7 +48,11 @@ fn ballot(world: &World, poll: usize, number: u32, want: &Ballot) {
         [
             want.wanted as u64,
             want.leased() as u64,
-            if matches!(want.phase, Phase::Open | Phase::Cancelled) { 0 } else { want.committed() as u64 },
+            if matches!(want.phase, Phase::Open | Phase::Cancelled | Phase::Refunded) {
+                0
+            } else {
+                want.committed() as u64
+            },
             want.revealed() as u64,
             want.expiries.into(),
             want.audited.into(),
@@ -120,9 +125,10 @@ pub(super) fn agree(world: &World, state: &State) {
     for (poll, found) in state.polls.iter().enumerate() {
         let call = ReplicaRegistry::ballotOfCall { jobId: world.poll_id(poll), batch: 0 };
         let head = world.read(world.contracts.replicas, &call);
-        let have = (bits(head, 230, 254), bits(head, 254, 255), bits(head, 255, 256), bits(head, 192, 224));
+        let have = [(230, 254), (254, 255), (255, 256), (192, 224), (224, 225)].map(|(from, to)| bits(head, from, to));
         let open = found.ballots.iter().filter(|ballot| ballot.phase == Phase::Open).count() as u64;
-        assert_eq!(have, (open, found.cancelled.into(), 1, found.posted), "replicated job {poll}");
+        let want = [open, found.cancelled.into(), 1, found.posted, found.continued.into()];
+        assert_eq!(have, want, "replicated job {poll}");
         for (number, want) in (0..).zip(&found.ballots) {
             ballot(world, poll, number, want);
             for who in 0..PLAYERS {

@@ -253,8 +253,15 @@ fn intrusion(world: &World, me: Address, which: u8) -> (Address, Vec<u8>) {
         7 => Escrow::refundCall { account, amount }.abi_encode(),
         8 => {
             let zero = U256::ZERO;
-            Escrow::settleCall { requester: me, refunded: zero, burned: zero, award: amount, shares: vec![] }
-                .abi_encode()
+            Escrow::settleCall {
+                requester: me,
+                refunded: zero,
+                burned: zero,
+                award: amount,
+                consent: 1,
+                shares: vec![],
+            }
+            .abi_encode()
         }
         9 => Escrow::collectCall { account, amount, permit }.abi_encode(),
         10 => Escrow::giveCall { account, amount, burned: U256::ZERO }.abi_encode(),

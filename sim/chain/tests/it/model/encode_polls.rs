@@ -254,6 +254,10 @@ pub(super) fn act(
             ReplicaRegistry::setContactCall { job, contact }.abi_encode()
         }
         PollAct::Cancel => ReplicaRegistry::cancelCall { job }.abi_encode(),
+        PollAct::Amend(ref fields, ref assurance, signed) => {
+            let (terms, permit) = (poll(world, fields, assurance), signature(world, who, signed));
+            ReplicaRegistry::amendCall { job, terms, permit }.abi_encode()
+        }
         PollAct::Lease(ref batches) => ReplicaRegistry::leaseCall { job, batches: batches.clone() }.abi_encode(),
         PollAct::BackUp { batch, straggler } => {
             let straggler = world.address(straggler);

@@ -11,7 +11,7 @@ use super::{
 };
 
 const MOST_JOBS: usize = 7;
-const MOST_POLLS: usize = 4;
+pub(super) const MOST_POLLS: usize = 4;
 
 pub(super) fn player() -> impl Strategy<Value = Who> {
     0..PLAYERS

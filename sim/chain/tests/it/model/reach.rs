@@ -103,13 +103,13 @@ fn every_call_state_and_refusal_is_reached() {
     println!("{reached:#?}");
     let calls = "Wait Approve Donate Deposit Withdraw Burn Register SetEndpoint SetPayout AddStake RequestExit CancelExit Exit PayOut Post \
                  SetContact Cancel Amend Lease Release Submit Accept Finalise Expire Reject Resolve Challenge Demand Rule Answer Claim \
-                 PostPoll PollSetContact PollCancel PollLease PollBackUp PollRelease PollExpire PollCommit PollDraw PollReveal \
+                 PostPoll PollSetContact PollCancel PollAmend PollLease PollBackUp PollRelease PollExpire PollCommit PollDraw PollReveal \
                  PollRevealOpened PollAccept PollRevealAndAccept PollFinalise PollResolve PollChallenge PollDemand";
     let missing: Vec<_> = calls.split_whitespace().filter(|call| !reached.done.contains_key(*call)).collect();
     assert!(missing.is_empty(), "calls that never succeed: {missing:?}");
     assert_eq!(reached.batches.len(), 7, "only {:?}", reached.batches);
     assert_eq!(reached.concluded.len(), 3, "only {:?}", reached.concluded);
-    assert_eq!(reached.phases.len(), 9, "only {:?}", reached.phases);
+    assert_eq!(reached.phases.len(), 10, "only {:?}", reached.phases);
     assert_eq!(reached.rare.len(), 9, "only {:?}", reached.rare);
     let refusals = "AlreadyRegistered BalanceTooSmall CaseExists EmptyRoot ERC20InsufficientAllowance ERC20InsufficientBalance ExitTooEarly \
                     Exiting FreeStakeTooSmall FuelAboveLimit HasArbiter InvalidJob JobExists JobIsCancelled LeaseRunning NoArbiter \

@@ -3,7 +3,7 @@
 use super::{
     ballots::{Ballot, Phase, Poll, Replica, Stage, Turn, Vote},
     calls::{Given, Opened, Permit, Shown},
-    jobs::payment,
+    jobs::{Fields, payment},
     reference::{BPS, CHECK_FEE, DISPUTES, EXPIRY_BOND_BPS, FEE_BPS, Faults, SUCCESSOR_DELAY, State, Wei, Who},
 };
 
@@ -18,18 +18,39 @@ pub(super) enum End {
 }
 
 impl State {
-    pub(super) fn post_poll(&mut self, who: Who, poll: &Poll, permit: Permit, faults: &mut Faults) {
+    pub(super) fn post_poll(&mut self, who: Who, poll: Poll, permit: Permit, faults: &mut Faults) {
         faults.unless(who == poll.fields.requester, "NotRequester");
         faults.unless(poll.fits(self.now), "InvalidJob");
+        if poll.fits(self.now) {
+            let ballots = vec![Ballot::new(); poll.fields.batches() as usize];
+            self.open_poll(Poll { ballots, ..poll }, permit, faults);
+        }
+    }
+
+    /// The open batches are those of a new job, with a lot of its own; the others have no part in it.
+    pub(super) fn amend_poll(&mut self, who: Who, number: usize, terms: Poll, permit: Permit, faults: &mut Faults) {
+        let found = &self.polls[number];
+        let work = |fields: &Fields| (fields.requester, fields.tasks, fields.batch_size, fields.fuel_limit);
+        let fits = work(&found.fields) == work(&terms.fields) && terms.fits(self.now) && found.open() > 0;
+        faults.unless(fits, "InvalidJob");
+        let part = |ballot: &Ballot| match ballot.phase {
+            Phase::Open => Ballot::new(),
+            _ => Ballot { phase: Phase::Cancelled, ..Ballot::new() },
+        };
+        let ballots = found.ballots.iter().map(part).collect();
+        self.cancel_poll(who, number, faults);
+        if fits {
+            self.open_poll(Poll { ballots, continued: true, ..terms }, permit, faults);
+        }
+    }
+
+    fn open_poll(&mut self, mut poll: Poll, permit: Permit, faults: &mut Faults) {
         let same = |old: &Poll| (&old.fields, &old.assurance) == (&poll.fields, &poll.assurance);
         faults.unless(!self.polls.iter().any(same), "JobExists");
-        if !poll.fits(self.now) {
-            return;
-        }
-        let mut poll = Poll { posted: self.block, ..poll.clone() };
-        poll.ballots = vec![Ballot::new(); poll.fields.batches() as usize];
+        poll.posted = self.block;
         poll.ledger.settled = vec![0; poll.ballots.len()];
-        poll.ledger.deposit = (0..poll.fields.batches()).map(|batch| poll.cost(batch)).sum();
+        let open = (0..).zip(&poll.ballots).filter(|(_, ballot)| ballot.phase == Phase::Open);
+        poll.ledger.deposit = open.map(|(batch, _)| poll.cost(batch)).sum();
         self.lock(poll.fields.requester, poll.ledger.deposit, permit, faults);
         self.polls.push(poll);
     }
@@ -112,7 +133,8 @@ impl State {
                 continue;
             }
             self.enter(who, poll, batch, None, faults);
-            faults.unless(self.polls[poll].ballots[batch as usize].phase != Phase::Cancelled, "JobIsCancelled");
+            let gone = self.polls[poll].cancelled && self.polls[poll].ballots[batch as usize].phase == Phase::Cancelled;
+            faults.unless(!gone, "JobIsCancelled");
             let ballot = self.ballot(poll, batch);
             if ballot.phase == Phase::Open {
                 (ballot.phase, ballot.wanted) = (Phase::Committing, assurance.replicas.into());
@@ -194,7 +216,7 @@ impl State {
         let (cost, cancelled) = (found.cost(batch), found.cancelled);
         let ballot = &mut found.ballots[batch as usize];
         let (replicas, expiries) = (std::mem::take(&mut ballot.replicas), ballot.expiries);
-        let phase = if cancelled { Phase::Cancelled } else { Phase::Open };
+        let phase = if cancelled { Phase::Refunded } else { Phase::Open };
         *ballot = Ballot { phase, replicas, expiries, ..Ballot::new() };
         if cancelled {
             self.refund_cancelled(poll, cost);
@@ -394,9 +416,12 @@ impl State {
         let (_, agreed, believed) = self.polls[poll].tally(batch);
         let ballot = &self.polls[poll].ballots[batch as usize];
         let (committed, revealed) = (ballot.committed(), ballot.revealed());
+        let requester = self.polls[poll].fields.requester;
         if believed {
             faults.unless(accepted && agreed == committed || self.now >= final_at, "TooEarly");
             self.end(poll, batch, End::Settled);
+            let book = &mut self.books[requester];
+            *(if accepted { &mut book.accepted } else { &mut book.timed_out }) += 1;
         } else if accepted {
             faults.unless(false, "NotAccepted");
         } else if revealed == 0 {

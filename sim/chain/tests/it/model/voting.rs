@@ -7,7 +7,7 @@ use super::{
     calls::{Call, Given, Move, Opened, Permit, PollAct, Shown, Work},
     disputes::About,
     jobs::Fields,
-    moves::{any_permit, player},
+    moves::{MOST_POLLS, any_permit, player},
     reference::{KEEPER, PLAYERS, State, Wei, Who},
 };
 
@@ -87,7 +87,10 @@ pub(super) fn of_ballot(state: &State, poll: usize, batch: u32, (work, audited):
     let given = Given { batch, wrong: false };
     let requester = found.fields.requester;
     match ballot.phase {
-        Phase::Open => lease(state, poll, batch, all),
+        Phase::Open => {
+            lease(state, poll, batch, all);
+            amend(state, poll, work, all);
+        }
         Phase::Committing => {
             if ballot.leased() + ballot.committed() < ballot.wanted {
                 lease(state, poll, batch, all);
@@ -112,6 +115,23 @@ pub(super) fn of_ballot(state: &State, poll: usize, batch: u32, (work, audited):
     }
     for (who, replica) in &ballot.replicas {
         of_replica(state, (poll, batch, *who), replica.at, (work, audited), all);
+    }
+}
+
+/// The same work under other terms, which draw another lot; now and then terms that were posted before.
+fn amend(state: &State, poll: usize, work: Work, all: &mut Vec<Move>) {
+    let found = &state.polls[poll];
+    let (mut fields, mut assurance) = (found.fields.clone(), found.assurance);
+    if work.flavour != 1 {
+        fields.nonce += 10;
+    }
+    fields.max_price += Wei::from(work.flavour) * 100;
+    fields.ramp += 1;
+    fields.ramp_start = state.now + assurance.widen + u64::from(work.flavour);
+    fields.lease += 5;
+    assurance.reveal += 1;
+    if state.polls.len() < MOST_POLLS {
+        all.push(act(fields.requester, poll, PollAct::Amend(fields, assurance, Permit::None)));
     }
 }
 
@@ -250,6 +270,8 @@ pub(super) fn spoilt(poll: usize, act: PollAct, right: Who, who: Who, how: u8) -
     match (how, &mut made) {
         (0, _) => return Move::Call(right, Call::Poll { poll, forged: true, act: made }),
         (1, PollAct::Accept(given) | PollAct::Finalise(given)) => given.iter_mut().for_each(wrong),
+        (1, PollAct::Amend(fields, ..)) => fields.tasks += 1,
+        (2, PollAct::Amend(fields, ..)) => fields.ramp_start = 0,
         (1, PollAct::Resolve(given) | PollAct::Challenge(given, _) | PollAct::Demand(given, _)) => wrong(given),
         (1, PollAct::Reveal(shown) | PollAct::RevealAndAccept(shown)) => shown[0].wrong = true,
         (1, PollAct::RevealOpened(shown, _)) => shown.wrong = true,

@@ -203,7 +203,7 @@ impl World {
                 assert_eq!(job::id(self.contracts.chain_id, self.contracts.jobs, &made), id(), "the id of a job");
                 self.jobs.push(made);
             }
-            Call::PostPoll(fields, assurance, _) => {
+            Call::PostPoll(fields, assurance, _) | Call::Poll { act: PollAct::Amend(fields, assurance, _), .. } => {
                 self.polls.push(encode_polls::poll(self, fields, assurance));
                 assert_eq!(self.poll_id(self.polls.len() - 1), id(), "the id of a replicated job");
             }
