@@ -134,7 +134,7 @@ fn cases() -> Vec<(&'static str, Make)> {
                 repeated(12, usize::MAX, |code, nth| {
                     code.block(BlockType::Empty)
                         .local_get(nth % 16)
-                        .br_if(1)
+                        .br_if(0)
                         .i32_const(1)
                         .local_set(nth * 7 % 16)
                         .end();
