@@ -326,8 +326,8 @@ impl Error {
         }
     }
 
-    /// Whether the program or task itself is at fault, so that every machine refuses it alike. Otherwise this machine
-    /// could not execute it, and another may.
+    /// Whether what was given, a program, a task or a proof, is itself at fault, so that every machine refuses it alike.
+    /// Otherwise this machine could not execute it, and another may.
     pub fn is_refusal(&self) -> bool {
         !matches!(self, Self::Cache { .. } | Self::Compile(_) | Self::NativeStack | Self::HostMemory(_) | Self::Host(_))
     }

@@ -4,8 +4,11 @@
 //!
 //! | what | fuel |
 //! |---|---|
-//! | an instruction; of `block`, `loop`, `else`, `end`: nothing | 1 |
+//! | an instruction; of `block`, `loop`, `else`, `end`: nothing; `data.drop`: [`DATA_DROP`] | 1 |
+//! | entering `_start`: an element of the table | [`TABLE_ELEMENT`] more |
+//! | entering `_start`: [`DATA_BYTES_PER_FUEL`] bytes of active data segments, all together rounded down | 1 more |
 //! | entering a function: each [`LOCALS_PER_FUEL`] declared locals begun | 1 more |
+//! | entering a function whose frame is counted or whose fuel is checked | [`ACCOUNTED`] more |
 //! | `memory.grow` | [`MEMORY_GROW`] more, and [`MEMORY_GROW_PAGE`] for each page if the limit allows them |
 //! | `memory.fill`, `memory.copy`, `memory.init` of n bytes | [`BULK`] + n / [`BYTES_PER_FUEL`] more, rounded down |
 //! | a host call | [`HOST_CALL`] more |
@@ -24,6 +27,15 @@
 
 use wasmparser::Operator;
 
+/// Bytes of active data segments that one unit of fuel puts into a new instance's memory; `_start` pays.
+pub const DATA_BYTES_PER_FUEL: u64 = 4;
+
+/// Fuel of each element of the table of a new instance; `_start` pays.
+pub const TABLE_ELEMENT: u64 = 64;
+
+/// Fuel of `data.drop`.
+pub const DATA_DROP: u64 = 32;
+
 /// Fuel of `memory.grow` beyond the instruction's own 1, also of one that the limit does not allow.
 pub const MEMORY_GROW: u64 = 1_000;
 
@@ -31,7 +43,7 @@ pub const MEMORY_GROW: u64 = 1_000;
 pub const MEMORY_GROW_PAGE: u64 = 16_384;
 
 /// Fuel of `memory.fill`, `memory.copy` and `memory.init` of no bytes, beyond the instruction's own 1.
-pub const BULK: u64 = 2;
+pub const BULK: u64 = 32;
 
 /// Bytes that one unit of fuel moves in bulk.
 pub const BYTES_PER_FUEL: u64 = 1 << BYTES_PER_FUEL_LOG2;
@@ -46,6 +58,9 @@ pub const OUTPUT_BYTE: u64 = 32;
 
 /// Declared locals that one unit of fuel sets to zero when a function is entered.
 pub const LOCALS_PER_FUEL: u32 = 4;
+
+/// Fuel of entering a function that has its frame on the account or its fuel checked: what is done for that.
+pub const ACCOUNTED: u64 = 3;
 
 /// Units of at most this much fuel are paid with the unit before them, whether control gets to them or not.
 pub const SMALL_UNIT: u64 = 12;
@@ -71,6 +86,13 @@ pub const UNCOUNTED_SLOTS: u32 = 1 << 14;
 /// Fuel that a function may burn without any check, its callees included; loops check by themselves.
 pub const UNCHECKED: u64 = 1 << 10;
 
+/// A function that may burn more than this without any check, its callees included, checks behind calls.
+pub const LONG: u64 = 1 << 16;
+
+/// More than the fuel of all that a program executes between two checks: an instruction has a byte at least, and
+/// [`MAX_FUNCTION_BYTES`](crate::MAX_FUNCTION_BYTES) are 2^20. SPEC.md, section 5, has the proof.
+pub const OVERRUN: u64 = (1 << 20) + (1 << 13);
+
 /// Native stack that executions get, in bytes.
 pub const NATIVE_STACK_BYTES: usize = 64 << 20;
 
@@ -78,6 +100,7 @@ pub const NATIVE_STACK_BYTES: usize = 64 << 20;
 pub(crate) fn of(operator: &Operator<'_>) -> u64 {
     match operator {
         Operator::Block { .. } | Operator::Loop { .. } | Operator::Else | Operator::End => 0,
+        Operator::DataDrop { .. } => DATA_DROP,
         _ => 1,
     }
 }

@@ -13,7 +13,12 @@ use wasmparser::{Parser, Payload, ValidPayload, Validator, WasmFeatures};
 
 pub use refusal::{Function, Refusal, function_names};
 
-use crate::{error::Error, limits::MAX_PROGRAM_BYTES};
+use crate::{
+    error::Error,
+    limits::{Limits, MAX_MEMORY_BYTES, MAX_PROGRAM_BYTES},
+    machine::Code,
+    prepare::prepare,
+};
 
 /// WebAssembly as of 2017 and what every tool chain now emits on top of it without being asked.
 ///
@@ -52,7 +57,8 @@ pub(crate) struct Functions {
 ///
 /// The first reason to refuse it, with what to change; [`refusals`] has all.
 pub fn check(wasm: &[u8]) -> Result<(), Error> {
-    accept(wasm, Kind::Program).map(drop)
+    accept(wasm, Kind::Program)?;
+    flattened(wasm)
 }
 
 /// Every reason to refuse a program, in the order of the file; empty if it is accepted.
@@ -61,7 +67,7 @@ pub fn check(wasm: &[u8]) -> Result<(), Error> {
 /// [`MOST_REFUSALS`] are told.
 pub fn refusals(wasm: &[u8]) -> Vec<Refusal> {
     match examine(wasm, Kind::Program) {
-        Ok(_) => Vec::new(),
+        Ok(_) => flattened(wasm).err().map(|reason| Refusal { function: None, reason }).into_iter().collect(),
         Err(mut refusals) => {
             refusal::name_functions(wasm, &mut refusals);
             refusals
@@ -79,6 +85,28 @@ pub const MOST_REFUSALS: usize = 100;
 /// The first reason to refuse it.
 pub(crate) fn accept(wasm: &[u8], kind: Kind) -> Result<Functions, Error> {
     examine(wasm, kind).map_err(|refusals| refusals.into_iter().next().expect("who refuses says why").reason)
+}
+
+/// Programs of at most so many bytes always have a place in the step machine: a byte of code is never more than 32 of its
+/// instructions, and locals, table and data are bounded by themselves.
+const SURELY_FLAT: usize = 512 << 10;
+
+/// Whether the step machine has room for an accepted program.
+///
+/// # Errors
+///
+/// [`Error::TooMany`] if it has not.
+fn flattened(wasm: &[u8]) -> Result<(), Error> {
+    if wasm.len() <= SURELY_FLAT {
+        return Ok(());
+    }
+    let most = Limits { memory_bytes: MAX_MEMORY_BYTES, ..Limits::default() };
+    match prepare(wasm, &most) {
+        Ok(prepared) => Code::flatten(prepared.as_bytes()).map(drop),
+        // Some job's limit is another matter than whether the program is one.
+        Err(Error::MemoryTooSmall { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// # Errors

@@ -16,8 +16,10 @@ use crate::roots::{BLOB_DEPTH, LEAF};
 /// Slots of region S, 64 bits each; a slot's number is taken modulo this.
 pub const STACK_SLOTS: u32 = 1 << 20;
 
-/// Steps that a prepared module may take beyond what its fuel explains: at the beginning, and where a step finds fuel gone.
-pub const STEPS_MARGIN: u64 = 1 << 16;
+/// Fuel that a prepared module may burn beyond its limit before that is noticed, and more.
+pub const STEPS_MARGIN: u64 = 1 << 21;
+
+const _: () = assert!(STEPS_MARGIN > crate::fuel::OVERRUN);
 
 /// Most steps of a prepared module under a fuel limit, so that a search for a step has an end.
 pub const fn max_steps(fuel_limit: u64) -> u64 {

@@ -6,6 +6,8 @@
 //!   would come to more than [`UNCOUNTED_SLOTS`];
 //! - its fuel is *checked*, when it is entered and when it is left, if a cycle leads through it, or if more than
 //!   [`UNCHECKED`] could be burned in it without any other check;
+//! - if more than [`LONG`] could be burned in it, it checks behind calls as well, so that not many callees who do not check
+//!   come together;
 //! - it is *free* if it always burns the same and nobody but direct calls gets to it: its callers pay for it with their
 //!   own instructions.
 //!
@@ -18,7 +20,7 @@ use wasmparser::{ElementItems, FuncType, Operator};
 use super::source::Source;
 use crate::{
     error::Error,
-    fuel::{FRAME_SLOTS, NAN_SLOTS, UNCHECKED, UNCOUNTED_SLOTS},
+    fuel::{ACCOUNTED, FRAME_SLOTS, LONG, NAN_SLOTS, UNCHECKED, UNCOUNTED_SLOTS},
 };
 
 /// What is known of one function, imported or defined.
@@ -28,8 +30,12 @@ pub(crate) struct Role {
     pub(crate) frame: Option<u32>,
     /// Whether its fuel is checked when it is entered and left.
     pub(crate) checked: bool,
+    /// Whether fuel is checked behind calls in it.
+    pub(crate) long: bool,
     /// Whether its callers pay for it.
     pub(crate) free: bool,
+    /// Whether it may burn fuel, its callers' for it included, without a check.
+    pub(crate) burns: bool,
 }
 
 /// Finds each function's role, and makes callers pay for the free ones.
@@ -52,6 +58,12 @@ pub(crate) fn assign(source: &mut Source<'_>) -> Result<Vec<Role>, Error> {
         }
         for node in component {
             summaries[node].uncounted = uncounted;
+            if node >= roles.len() {
+                // A type. Functions on a cycle with it are checked, so that they need not have been looked at before.
+                let callees = graph.edges[node].iter().map(|&callee| summaries[callee].unchecked);
+                summaries[node].unchecked = callees.max().unwrap_or(0);
+                continue;
+            }
             let Some(defined) = node.checked_sub(imported) else { continue };
             let Some((_, shape)) = source.bodies.get_mut(defined) else { continue };
 
@@ -63,17 +75,27 @@ pub(crate) fn assign(source: &mut Source<'_>) -> Result<Vec<Role>, Error> {
             } else {
                 summaries[node].uncounted += slots;
             }
+            if role.frame.is_some() {
+                shape.units[0].1 += ACCOUNTED;
+            }
             for &(callee, unit) in &shape.sites {
                 shape.units[unit as usize].1 += summaries[callee as usize].free.unwrap_or(0);
             }
             let own: u64 = shape.units.iter().map(|(_, fuel)| fuel).sum();
-            let called: u64 = shape.sites.iter().map(|(callee, _)| summaries[*callee as usize].unchecked).sum();
+            let direct = shape.sites.iter().map(|(callee, _)| *callee as usize);
+            let callees = direct.chain(shape.indirect.iter().map(|ty| graph.types[*ty as usize]));
+            let called: u64 = callees.map(|callee| summaries[callee].unchecked).sum();
             role.checked = cyclic || own + called > UNCHECKED;
+            if role.checked && role.frame.is_none() {
+                shape.units[0].1 += ACCOUNTED;
+            }
+            role.long = own + called > LONG;
             let steady = shape.units.iter().skip(1).all(|(_, fuel)| *fuel == 0)
                 && shape.heads.is_empty()
                 && shape.counted.is_empty();
             let direct = shape.indirect.is_empty() && !shape.helped && !graph.taken[node];
             let all_free = shape.sites.iter().all(|(callee, _)| summaries[*callee as usize].free.is_some());
+            role.burns = own + called > 0 && !role.checked;
             role.free = steady && direct && all_free && !role.checked && role.frame.is_none();
             let summary = &mut summaries[node];
             summary.free = role.free.then_some(own);
@@ -88,7 +110,7 @@ pub(crate) fn assign(source: &mut Source<'_>) -> Result<Vec<Role>, Error> {
 struct Summary {
     /// Most slots of uncounted frames, its own included, that may lie above one another when it is called.
     uncounted: u32,
-    /// Fuel that it may burn without a check.
+    /// Most fuel that it may burn without a check; of a type, any function of it.
     unchecked: u64,
     /// Fuel that it always burns, if its callers are to pay for it.
     free: Option<u64>,
@@ -98,6 +120,8 @@ struct Summary {
 #[derive(Debug)]
 struct Graph {
     edges: Vec<Vec<usize>>,
+    /// Of each type: its node.
+    types: Vec<usize>,
     /// Of each function: whether others than direct calls get to it.
     taken: Vec<bool>,
 }
@@ -106,7 +130,7 @@ impl Graph {
     fn of(source: &Source<'_>) -> Result<Self, Error> {
         let functions = source.functions.len();
         let mut kinds: HashMap<&FuncType, usize> = HashMap::new();
-        let nodes: Vec<usize> = source
+        let types: Vec<usize> = source
             .types
             .iter()
             .map(|ty| {
@@ -118,7 +142,7 @@ impl Graph {
         let mut taken = vec![false; functions];
         for (index, (_, shape)) in (source.imports.len()..).zip(&source.bodies) {
             let direct = shape.sites.iter().map(|(callee, _)| *callee as usize);
-            let indirect = shape.indirect.iter().map(|ty| nodes[*ty as usize]);
+            let indirect = shape.indirect.iter().map(|ty| types[*ty as usize]);
             edges[index] = direct.chain(indirect).collect();
             edges[index].sort_unstable();
             edges[index].dedup();
@@ -129,9 +153,9 @@ impl Graph {
         source.start.iter().for_each(|start| taken[*start as usize] = true);
         for function in addressed(source)? {
             taken[function as usize] = true;
-            edges[nodes[source.functions[function as usize] as usize]].push(function as usize);
+            edges[types[source.functions[function as usize] as usize]].push(function as usize);
         }
-        Ok(Self { edges, taken })
+        Ok(Self { edges, types, taken })
     }
 
     /// Strongly connected components, callees first: Tarjan's algorithm with a stack of its own.

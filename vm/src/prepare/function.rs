@@ -13,6 +13,7 @@ use wasm_encoder::{BlockType, Function, Instruction, InstructionSink, ValType, r
 use wasmparser::{FunctionBody, Operator};
 
 use super::{
+    calls::Role,
     counted::Counted,
     helpers::{Globals, Helper},
     module::{Context, value_type},
@@ -49,6 +50,8 @@ struct Plan {
     fuel_in_local: bool,
     /// Whether fuel is checked at both ends.
     checked: bool,
+    /// Whether fuel is checked behind calls.
+    long: bool,
     /// Whether its callers pay.
     free: bool,
 }
@@ -122,7 +125,8 @@ pub(crate) fn write(
         values_f32,
         values_f64,
     };
-    let plan = Plan { globals: context.globals, scratch, frame, fuel_in_local, checked: role.checked, free: role.free };
+    let Role { checked, long, free, .. } = role;
+    let plan = Plan { globals: context.globals, scratch, frame, fuel_in_local, checked, long, free };
 
     let mut writer = Writer {
         function: Function::new(locals),
@@ -183,7 +187,7 @@ impl Writer<'_> {
 
     /// Charges the first unit, takes the frame, and checks both at once: below zero either way, and the task fails.
     fn prologue(&mut self, cost: u64) {
-        let Plan { globals, scratch, frame, fuel_in_local, checked, free } = *self.plan;
+        let Plan { globals, scratch, frame, fuel_in_local, checked, free, .. } = *self.plan;
         let cost = cost.cast_signed();
         let mut code = self.code();
         if free {
@@ -261,14 +265,24 @@ impl Writer<'_> {
                 let out = self.nesting;
                 self.code().br(out);
             }
-            (operator @ Operator::Call { function_index }, ..)
-                if context.source.roles[function_index as usize].free =>
-            {
-                self.function.instruction(&context.indices.instruction(operator)?);
+            (operator @ Operator::Call { function_index }, ..) => {
+                let callee = context.source.roles[function_index as usize];
+                let call = context.indices.instruction(operator)?;
+                if callee.free {
+                    self.function.instruction(&call);
+                } else {
+                    self.around_call(&call);
+                }
+                if self.plan.long && callee.burns {
+                    self.check();
+                }
             }
-            (operator @ (Operator::Call { .. } | Operator::CallIndirect { .. }), ..) => {
+            (operator @ Operator::CallIndirect { .. }, ..) => {
                 let call = context.indices.instruction(operator)?;
                 self.around_call(&call);
+                if self.plan.long {
+                    self.check();
+                }
             }
             (_, Some(index), _) => {
                 self.around_call(&Instruction::Call(index));
@@ -336,6 +350,18 @@ impl Writer<'_> {
             code.global_get(globals.fuel);
             counted.price(&mut code);
             code.i64_sub().global_set(globals.fuel).global_get(globals.fuel);
+        }
+        code.i64_const(0).i64_lt_s().if_(BlockType::Empty).unreachable().end();
+    }
+
+    /// Fails the task if its fuel has not sufficed.
+    fn check(&mut self) {
+        let Plan { globals, scratch, fuel_in_local, .. } = *self.plan;
+        let mut code = self.code();
+        if fuel_in_local {
+            code.local_get(scratch.fuel);
+        } else {
+            code.global_get(globals.fuel);
         }
         code.i64_const(0).i64_lt_s().if_(BlockType::Empty).unreachable().end();
     }

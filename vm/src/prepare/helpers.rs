@@ -152,9 +152,19 @@ fn host(code: &mut InstructionSink<'_>, globals: Globals, call: HostCall, import
             code.local_get(0).local_get(1).call(import);
         }
         HostCall::InputRead => {
-            // How much it gives is known only afterwards; it is never more than the memory holds.
+            // How much it gives is known only afterwards. It is not asked for more than the first bytes that the fuel left
+            // does not pay for: whether there are more makes no difference.
             charge(code, globals, fuel::HOST_CALL, |_| {});
-            code.local_get(0).local_get(1).local_get(2).call(import).local_set(2);
+            code.local_get(0).local_get(1);
+            code.global_get(globals.fuel)
+                .i64_const(1)
+                .i64_add()
+                .i64_const(i64::from(fuel::BYTES_PER_FUEL_LOG2))
+                .i64_shl();
+            code.i32_wrap_i64().local_get(2);
+            code.local_get(2).i64_extend_i32_u().i64_const(i64::from(fuel::BYTES_PER_FUEL_LOG2)).i64_shr_u();
+            code.global_get(globals.fuel).i64_gt_s().select();
+            code.call(import).local_set(2);
             charge(code, globals, 0, |code| per_byte_moved(code, 2));
             code.local_get(2);
         }

@@ -1,15 +1,16 @@
 //! A module taken apart into its sections.
 
 use wasmparser::{
-    DataSectionReader, ElementSectionReader, Export, FuncType, FuncValidatorAllocations, FunctionBody, GlobalType,
-    Import, MemoryType, Parser, Payload, TableSectionReader, TypeRef, TypeSectionReader, ValidPayload, Validator,
+    DataKind, DataSectionReader, ElementSectionReader, Export, ExternalKind, FuncType, FuncValidatorAllocations,
+    FunctionBody, GlobalType, Import, MemoryType, Parser, Payload, TableSectionReader, TypeRef, TypeSectionReader,
+    ValidPayload, Validator,
 };
 
 use super::{
     calls::{self, Role},
     units::Shape,
 };
-use crate::{check::FEATURES, error::Error};
+use crate::{check::FEATURES, error::Error, fuel};
 
 /// A valid module, its sections not yet read where they are copied.
 #[derive(Debug, Default)]
@@ -53,7 +54,28 @@ impl<'a> Source<'a> {
             }
         }
         source.roles = calls::assign(&mut source)?;
+        source.charge_beginning()?;
         Ok(source)
+    }
+
+    /// Lets `_start` pay for what each new instance does before it begins.
+    fn charge_beginning(&mut self) -> Result<(), Error> {
+        let start = self.exports.iter().find(|export| export.name == "_start" && export.kind == ExternalKind::Func);
+        let defined = start.and_then(|start| (start.index as usize).checked_sub(self.imports.len()));
+        let Some((_, shape)) = defined.and_then(|defined| self.bodies.get_mut(defined)) else { return Ok(()) };
+        let mut bytes = 0;
+        for segment in self.data.clone().into_iter().flatten() {
+            let segment = segment?;
+            if matches!(segment.kind, DataKind::Active { .. }) {
+                bytes += segment.data.len() as u64;
+            }
+        }
+        let mut elements = 0;
+        for table in self.tables.clone().into_iter().flatten() {
+            elements += table?.ty.initial;
+        }
+        shape.units[0].1 += bytes / fuel::DATA_BYTES_PER_FUEL + elements * fuel::TABLE_ELEMENT;
+        Ok(())
     }
 
     fn section(&mut self, payload: Payload<'a>) -> Result<(), Error> {

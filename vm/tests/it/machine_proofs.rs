@@ -141,6 +141,7 @@ fn a_proof_with_a_byte_more_or_less_is_malformed() {
         let shorter = &proof.accesses[..proof.accesses.len() - 1];
         assert!(matches!(verify_step(&proof.state, shorter), Err(Error::ProofTooShort { .. })));
         assert!(matches!(verify_step(&proof.state, &[]), Err(Error::ProofTooShort { .. })));
+        assert!(verify_step(&proof.state, &[]).is_err_and(|error| error.is_refusal()), "no machine takes it");
     }
 }
 

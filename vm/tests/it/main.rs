@@ -16,6 +16,7 @@ mod machine_steps;
 mod metering;
 mod mutation;
 mod native;
+mod overrun;
 mod prepare;
 mod prepare_random;
 mod programs;

@@ -17,6 +17,8 @@ fn every_instruction_costs_one_and_structure_nothing() {
     assert_eq!(burned("", "(drop (i32.add (i32.const 1) (i32.const 2)))"), 4);
     assert_eq!(burned("", "(block (loop nop))"), 1);
     assert_eq!(burned("(func $f nop)", "(call $f)"), 2);
+    // On a cycle, so that it is accounted for.
+    assert_eq!(burned("(func $f (if (i32.const 0) (then (call $f))))", "(call $f)"), 1 + 3 + fuel::ACCOUNTED);
 }
 
 #[test]

@@ -311,3 +311,55 @@ fn compile_bombs_are_refused() {
         prepare(&wasm, &Limits::default()).expect("what is just within the bounds can be prepared");
     }
 }
+
+#[test]
+fn largest_frame_that_is_accepted_has_room_in_the_step_machine() {
+    let repeat = |text: &str, times: u64| text.repeat(usize::try_from(times).expect("bounds are small"));
+    let operands =
+        format!("{}{}", repeat("(f64.load (i32.const 0))", MAX_OPERANDS), repeat("f64.add ", MAX_OPERANDS - 1));
+    let around = format!(
+        "(func $f (param {}) (result f64) (local {}) {operands})",
+        repeat("i64 ", 1_000),
+        repeat("f64 ", MAX_LOCALS)
+    );
+    let prepared = prepare(&command(&around, ""), &Limits::default()).expect("it is just within the bounds");
+    conun_vm::machine::Code::flatten(prepared.as_bytes()).expect("it is far within those of the machine");
+}
+
+/// More branches than there are units in region C: each is a byte of the program.
+#[test]
+fn more_code_than_the_step_machine_holds_is_refused_by_check() {
+    use wasm_encoder::{
+        BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, MemorySection, MemoryType,
+        Module, TypeSection,
+    };
+    let targets = vec![0; usize::try_from(MAX_BR_TABLE).expect("bounds are small")];
+    let mut function = Function::new([]);
+    for _ in 0..15 {
+        let mut code = function.instructions();
+        code.block(BlockType::Empty).i32_const(0).br_table(targets.iter().copied(), 0).end();
+    }
+    function.instructions().end();
+    let program = |functions: u32| {
+        let (mut types, mut kinds, mut code) = (TypeSection::new(), FunctionSection::new(), CodeSection::new());
+        types.ty().function([], []);
+        for _ in 0..functions {
+            kinds.function(0);
+            code.function(&function);
+        }
+        let mut memories = MemorySection::new();
+        let memory = MemoryType { minimum: 1, maximum: None, memory64: false, shared: false, page_size_log2: None };
+        memories.memory(memory);
+        let mut exports = ExportSection::new();
+        exports.export("_start", ExportKind::Func, 0).export("memory", ExportKind::Memory, 0);
+        let mut module = Module::new();
+        module.section(&types).section(&kinds).section(&memories).section(&exports).section(&code);
+        module.finish()
+    };
+    let wasm = program(35);
+    let refused = conun_vm::check(&wasm).expect_err("it is 34 million jumps");
+    assert!(matches!(refused, Error::TooMany { what, .. } if what.starts_with("instructions of the step machine")));
+    assert!(refused.to_string().contains("optimise for size"), "{refused}");
+    assert_eq!(conun_vm::refusals(&wasm)[0].reason, refused);
+    assert_eq!(conun_vm::check(&program(2)), Ok(()));
+}

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use wasmparser::FunctionBody;
 
 use super::{
-    CODE_DEPTH, Function, MAX_FRAME_SLOTS,
+    Function, MAX_FRAME_SLOTS,
     function::Translator,
     read::{HostFunction, Module, unsupported},
-    too_much_code,
+    room_for,
 };
 use crate::{
     Error,
@@ -72,9 +72,7 @@ impl<'m, 'a> Assembler<'m, 'a> {
         let base = u16::try_from(base).map_err(|_| too_large(offset, index))?;
         let frame = Translator::new(self, signature, base, index, offset).translate(body)?;
         // Here and not at the end: a few bytes of wasm may be a large frame to set to zero.
-        if self.out.units.len() as u64 > 2 << CODE_DEPTH {
-            return Err(too_much_code());
-        }
+        room_for(self.out.units.len())?;
         let (code, params, results) =
             (start..self.out.units.len() as u32, signature.params as u16, signature.results as u16);
         self.out.functions.push(Function { code, frame, params, results });

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Error,
-    fuel::{DEPTH_SLOTS, UNCOUNTED_SLOTS},
+    fuel::{DEPTH_SLOTS, FRAME_SLOTS, NAN_SLOTS, UNCOUNTED_SLOTS},
     roots::{Hash, Tree},
 };
 
@@ -95,16 +95,33 @@ pub struct Code {
     pub(super) roots: OnceLock<[Hash; 3]>,
 }
 
-fn too_much_code() -> Error {
-    read::unsupported(0, "more code than the step machine holds (512 MiB of its instructions)")
+/// Most units of region C.
+const MAX_UNITS: u64 = 2 << CODE_DEPTH;
+
+// What `check` accepts has no larger frames: parameters (at most 1,000), locals, operands, and what preparation adds.
+const _: () = assert!(
+    1_000 + crate::MAX_LOCALS + crate::MAX_OPERANDS + (FRAME_SLOTS + NAN_SLOTS) as u64 <= MAX_FRAME_SLOTS as u64
+);
+// Nor more globals and segments, the WASI layer's and preparation's included.
+const _: () = assert!(crate::MAX_GLOBALS + crate::MAX_SEGMENTS + 1_000 <= MAX_GLOBAL_SLOTS as u64);
+
+/// # Errors
+/// [`Error::TooMany`] if region C has no room for so many.
+fn room_for(units: usize) -> Result<(), Error> {
+    let found = units as u64;
+    if found > MAX_UNITS {
+        return Err(Error::TooMany { what: "instructions of the step machine (or more)", found, most: MAX_UNITS });
+    }
+    Ok(())
 }
 
 impl Code {
     /// Flattens a module: validates it, and turns it into instructions and initial regions.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is no valid module of the accepted features, [`Error::Unsupported`] if it is beyond what
-    /// the machine holds: [`MAX_FRAME_SLOTS`], [`MAX_GLOBAL_SLOTS`], region C of depth [`CODE_DEPTH`].
+    /// [`Error::Invalid`] if it is no valid module of the accepted features, [`Error::Unsupported`] or
+    /// [`Error::TooMany`] if it is beyond what the machine holds: [`MAX_FRAME_SLOTS`], [`MAX_GLOBAL_SLOTS`], region C of
+    /// depth [`CODE_DEPTH`].
     pub fn flatten(wasm: &[u8]) -> Result<Self, Error> {
         Self::of(&read::Module::read(wasm, None)?)
     }
@@ -183,9 +200,7 @@ impl Code {
                 }
             }
         }
-        if units.len() as u64 > 2 << CODE_DEPTH {
-            return Err(too_much_code());
-        }
+        room_for(units.len())?;
 
         let base = globals.len().next_multiple_of(4) as u32;
         if base > MAX_GLOBAL_SLOTS {
