@@ -1,7 +1,8 @@
 //! What the owner notices of busy workers: `cargo bench -p conun-agent --bench guest`.
 //!
 //! The owner's work is sorting, in this process, at normal priority: on one processor, and on all at once. It is measured alone and beside
-//! as many busy workers as there are processors, in turn, the workers stopped and continued by the brake. Criterion would measure one
+//! as many busy workers as there are processors, in turn, the workers stopped and continued by the brake; first with workers as they are by
+//! default, then with those that compete (`suspend-cpu-usage = 0`). Criterion would measure one
 //! after the other; on a machine with other work only neighbours can be compared.
 
 use std::time::{Duration, Instant};
@@ -48,7 +49,12 @@ fn main() {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_conun-worker").into(), [""; 0]);
+    let sandbox = || Sandbox::new(env!("CARGO_BIN_EXE_conun-worker").into(), [""; 0]);
+    measure("guests", &runtime, sandbox().as_guest(), processors);
+    measure("competing", &runtime, sandbox(), processors);
+}
+
+fn measure(kind: &str, runtime: &tokio::runtime::Runtime, sandbox: Sandbox, processors: usize) {
     let brake = sandbox.brake().clone();
     let input = conun_vm::Input { stdin: b"192 128 0 0 192 128 4000\n", ..conun_vm::Input::default() };
     let task = Task { input: input.encode().expect("a short input").into(), fuel_limit: conun_vm::MAX_FUEL };
@@ -84,7 +90,7 @@ fn main() {
         let least = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
         let ratio = least(&beside) / least(&alone);
         println!(
-            "{threads} of {processors} processors sorting, {processors} busy workers: alone {:.1} ms, beside {:.1} ms (least); \
+            "{threads} of {processors} processors sorting, {processors} busy workers ({kind}): alone {:.1} ms, beside {:.1} ms (least); \
              slow-down {:+.1} % by the least, {:+.1} % by the medians",
             least(&alone) * 1e3,
             least(&beside) * 1e3,

@@ -87,7 +87,7 @@ async fn clock(provider: &alloy::providers::DynProvider) -> Result<((), String),
 
 /// What keeps tasks of strangers in on this machine. A layer that its kernel does not have is told, but is no failure: the others hold.
 async fn confinement() -> Result<((), String), String> {
-    let sandbox = Sandbox::new(std::env::current_exe().map_err(|error| error.to_string())?, ["worker"]);
+    let sandbox = Sandbox::new(std::env::current_exe().map_err(|error| error.to_string())?, ["worker"]).as_guest();
     let found = sandbox.confinement(std::time::Duration::from_secs(10)).await.map_err(|error| error.to_string())?;
     let lines: Vec<_> = found
         .layers

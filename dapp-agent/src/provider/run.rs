@@ -158,6 +158,8 @@ pub async fn run_on(
     };
     follower.poll().await?;
     let guest = Guest::start(folder, config.preferences.clone(), sensors, sandbox.brake().clone(), node.clone()).await;
+    // Whoever wants work beside busy programs gets some of it done.
+    let sandbox = if config.preferences.suspend_cpu_usage == 0 { sandbox } else { sandbox.as_guest() };
     let policy = Policy { workers: guest.workers(config.policy.workers), ..config.policy };
     let workers = Arc::new(Workers::new(sandbox));
     let (reports, inbox) = mpsc::unbounded_channel();

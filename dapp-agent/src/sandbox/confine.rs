@@ -49,7 +49,7 @@ impl Confinement {
         self.layers.iter().all(|layer| layer.missing.is_none())
     }
 
-    fn add(&mut self, name: &str, result: Result<(), String>) {
+    pub(super) fn add(&mut self, name: &str, result: Result<(), String>) {
         // One line each, whatever the system says.
         let missing = result.err().map(|reason| reason.replace(['\n', '\t'], " "));
         self.layers.push(Layer { name: name.to_owned(), missing });
@@ -115,31 +115,29 @@ fn limits(budget: &Budget, done: &mut Confinement) -> io::Result<()> {
     setpriority_process(None, 19)?;
     done.add("limits of memory, processor time and files; lowest priority", Ok(()));
     #[cfg(target_os = "linux")]
-    done.add("processors only when nobody else wants them", idle_cpu().map_err(|error| error.to_string()));
-    #[cfg(target_os = "linux")]
     done.add("the disk only when nobody else wants it", idle_io().map_err(|error| error.to_string()));
     Ok(())
 }
 
-/// The scheduler's idle class; and the same for the session, where the kernel shares processors among sessions first (autogroup): there
-/// a process's own priority means nothing to other sessions.
+/// The scheduler's idle class for a worker that has confined itself; and the lowest priority for its session, where the kernel shares
+/// processors among sessions first (autogroup): there a process's own priority means nothing to other sessions.
 #[cfg(target_os = "linux")]
-fn idle_cpu() -> io::Result<()> {
+pub(super) async fn idle_cpu(process: u32) -> io::Result<()> {
     /// The kernel allows one change of a session's priority in a tenth of a second.
     const ATTEMPTS: u32 = 20;
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: the parameters are read during the call.
     #[expect(unsafe_code, reason = "no crate here has this system call")]
-    let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+    let done = unsafe { libc::sched_setscheduler(process.cast_signed(), libc::SCHED_IDLE, &raw const parameters) };
     if done != 0 {
         return Err(io::Error::last_os_error());
     }
     for _ in 0..ATTEMPTS {
-        match std::fs::write("/proc/self/autogroup", "19") {
+        match std::fs::write(format!("/proc/{process}/autogroup"), "19") {
             // A kernel without sessions' shares.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
             done => return done,
         }

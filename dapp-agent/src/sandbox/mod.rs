@@ -112,13 +112,21 @@ pub struct Sandbox {
     cache: Option<Arc<native::Cache>>,
     compile_data_bytes: u64,
     brake: Brake,
+    guest: bool,
 }
 
 impl Sandbox {
     /// Workers are `program` with `args`, which has to call [`worker_main`].
     pub fn new(program: PathBuf, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         let args = args.into_iter().map(Into::into).collect();
-        Self { program, args, cache: None, compile_data_bytes: COMPILE_DATA_BYTES, brake: Brake::default() }
+        Self {
+            program,
+            args,
+            cache: None,
+            compile_data_bytes: COMPILE_DATA_BYTES,
+            brake: Brake::default(),
+            guest: false,
+        }
     }
 
     /// Keeps compiled programs in `cache`, too.
@@ -131,6 +139,13 @@ impl Sandbox {
     #[must_use]
     pub fn with_compile_memory(self, bytes: u64) -> Self {
         Self { compile_data_bytes: bytes, ..self }
+    }
+
+    /// Lets its processes have a processor only when nobody else on the computer wants it. Otherwise they compete with others, at the
+    /// lowest priority: beside programs that never rest a guest gets nothing done.
+    #[must_use]
+    pub fn as_guest(self) -> Self {
+        Self { guest: true, ..self }
     }
 
     /// What stops its processes and has them go on.

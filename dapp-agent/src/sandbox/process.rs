@@ -69,6 +69,11 @@ impl Process {
             // No verdict about a program that it has not seen.
             _ => return Err(Error::Host("the worker answered out of turn".to_owned())),
         }
+        #[cfg(target_os = "linux")]
+        if let (true, Some(id)) = (sandbox.guest, process.id()) {
+            let idle = super::confine::idle_cpu(id).await.map_err(|error| error.to_string());
+            process.confinement.add("processors only when nobody else wants them", idle);
+        }
         Ok(process)
     }
 

@@ -17,9 +17,9 @@ use crate::{
     world::{Seat, World, assert_greeted, follow, greetings, long_work},
 };
 
-/// As a laptop's owner has them, but for the tests' own load on this machine, which is not in the files.
+/// As a laptop's owner has them, but that work competes with what else this machine does.
 fn preferences() -> Preferences {
-    Preferences { disk_max_used_gb: 0, ..Preferences::default() }
+    Preferences { suspend_cpu_usage: 0, ..Preferences::default() }
 }
 
 fn laptop(root: &Path, seat: &Seat) -> Computer {
