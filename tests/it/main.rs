@@ -6,5 +6,6 @@ mod bad_input;
 mod cast;
 mod demo;
 mod support;
+mod votes;
 mod walk;
 mod wasm;

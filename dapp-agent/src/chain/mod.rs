@@ -5,7 +5,10 @@ mod index;
 mod send;
 
 pub use follow::{Follower, Head};
-pub use index::{BatchEntry, BatchStage, Index, JobEntry, ProviderEntry};
+pub use index::{
+    Assured, Ballot, BallotStage, BatchEntry, BatchStage, CaseEntry, Claim, Index, JobEntry, ProviderEntry, Replica,
+    ReplicaStage,
+};
 pub use send::{GasUse, SendError, Sender};
 
 /// Why the chain cannot be read.

@@ -1,4 +1,9 @@
-//! Jobs and providers, rebuilt from the registries' logs alone. Pure: the same logs give the same index.
+//! Jobs, providers and disputes, rebuilt from the contracts' logs alone. Pure: the same logs give the same index.
+
+mod ballots;
+mod disputes;
+mod jobs;
+mod providers;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,99 +13,22 @@ use alloy::{
     sol_types::SolEventInterface,
 };
 use conun_bindings::{
-    Contracts,
+    Contracts, Rules,
     abi::{
-        JobRegistry::{self, Job, JobRegistryEvents, Spec, Submission},
+        Disputes::DisputesEvents,
+        JobRegistry::{self, Job, JobRegistryEvents, Spec},
         ProviderRegistry::ProviderRegistryEvents,
+        ReplicaRegistry::{self, ReplicaRegistryEvents},
     },
-    job,
+    job, replicas,
 };
 
+pub use ballots::{Assured, Ballot, BallotStage, Replica, ReplicaStage};
+pub use disputes::{CaseEntry, Claim};
+pub use jobs::{BatchEntry, BatchStage};
+pub use providers::ProviderEntry;
+
 use crate::net::PeerContact;
-
-/// Where a batch stands, in the order of the contract's `BatchState`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum BatchStage {
-    /// Nobody holds it.
-    Open,
-    /// A provider holds it.
-    Leased,
-    /// A result stands in its window.
-    Submitted,
-    /// Paid; final.
-    Settled,
-    /// Cancelled while open; final.
-    Cancelled,
-    /// The result is disputed: nobody is paid until that is over.
-    Frozen,
-}
-
-/// A batch as the logs tell it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BatchEntry {
-    /// Where it stands.
-    pub stage: BatchStage,
-    /// The holder, zero for none.
-    pub provider: Address,
-    /// The holder whose lease expired last, zero for none.
-    pub previous: Address,
-    /// Block time at which the lease expires or the window ends.
-    pub deadline: u64,
-    /// Block from which the holder may submit.
-    pub active_block: u64,
-    /// How many leases expired.
-    pub expiries: u32,
-    /// Price, token wei for 10^9 fuel; 0 before its first lease.
-    pub price: u128,
-    /// Result root.
-    pub root: B256,
-    /// Fuel of the result.
-    pub fuel: u64,
-    /// BLAKE3 hash of the result manifest.
-    pub outputs: [u8; 32],
-    /// Paid for it, token wei.
-    pub payment: U256,
-    /// Whether the requester accepted it before its window was over.
-    pub accepted: bool,
-}
-
-impl BatchEntry {
-    const NEW: Self = Self {
-        stage: BatchStage::Open,
-        provider: Address::ZERO,
-        previous: Address::ZERO,
-        deadline: 0,
-        active_block: 0,
-        expiries: 0,
-        price: 0,
-        root: B256::ZERO,
-        fuel: 0,
-        outputs: [0; 32],
-        payment: U256::ZERO,
-        accepted: false,
-    };
-
-    /// Whether it can be leased at block time `now`: open, or its lease has run out.
-    pub fn is_free(&self, now: u64) -> bool {
-        match self.stage {
-            BatchStage::Open => true,
-            BatchStage::Leased => now > self.deadline,
-            _ => false,
-        }
-    }
-
-    /// What `accept` and `finalise` take for it, as batch `number` of its job.
-    pub fn submission(&self, number: u32) -> Submission {
-        let Self { provider, price, root, fuel, .. } = *self;
-        Submission { batch: number, provider, price, root, fuel }
-    }
-
-    /// Whether nothing more can happen to it.
-    pub fn is_final(&self) -> bool {
-        matches!(self.stage, BatchStage::Settled | BatchStage::Cancelled)
-    }
-}
 
 /// A job as the logs tell it.
 #[derive(Clone, Debug)]
@@ -115,12 +43,16 @@ pub struct JobEntry {
     pub deposit: U256,
     /// Block of posting.
     pub block: u64,
-    /// Its batches.
+    /// Its batches, if each is executed once.
     pub batches: Vec<BatchEntry>,
+    /// Else how it is assured, and its batches.
+    pub assured: Option<Assured>,
     /// Whether the requester cancelled it.
     pub cancelled: bool,
     /// Refunded so far, token wei.
     pub refunded: U256,
+    /// Burned so far of the deposit, token wei: fees, and what undecided batches cost.
+    pub burned: U256,
     /// Transactions that concerned it, with their kind.
     pub transactions: BTreeMap<TxHash, &'static str>,
 }
@@ -128,39 +60,52 @@ pub struct JobEntry {
 impl JobEntry {
     /// Whether all batches are final.
     pub fn is_over(&self) -> bool {
-        self.batches.iter().all(BatchEntry::is_final)
+        self.batches.iter().all(BatchEntry::is_final) && self.ballots().all(Ballot::is_final)
+    }
+
+    /// Its batches, if each is executed several times.
+    pub fn ballots(&self) -> impl Iterator<Item = &Ballot> {
+        self.assured.iter().flat_map(|assured| &assured.ballots)
+    }
+
+    /// Number of its batches.
+    pub fn batch_count(&self) -> usize {
+        self.batches.len() + self.ballots().count()
+    }
+
+    /// Number of its batches that are final.
+    pub fn final_count(&self) -> usize {
+        let batches = self.batches.iter().filter(|batch| batch.is_final());
+        batches.count() + self.ballots().filter(|ballot| ballot.is_final()).count()
     }
 
     /// Paid so far, token wei.
     pub fn spent(&self) -> U256 {
-        self.batches.iter().map(|batch| batch.payment).sum()
+        let paid = |ballot: &Ballot| ballot.replicas.keys().map(|provider| ballot.payment(*provider)).sum::<U256>();
+        self.batches.iter().map(|batch| batch.payment).sum::<U256>() + self.ballots().map(paid).sum::<U256>()
+    }
+
+    /// Stake that a lease of a batch locks, token wei.
+    pub fn lease_lock(&self, number: u32, rules: &Rules) -> U256 {
+        let assured = self.assured.as_ref();
+        let share = assured.map_or(rules.audit_floor_bps, |assured| replicas::audit_bps(&assured.assurance, rules));
+        job::lease_lock(&self.job, number, share)
     }
 }
 
-/// A provider as the logs tell it.
-#[derive(Clone, Debug)]
-pub struct ProviderEntry {
-    /// Where its earnings go.
-    pub payout: Address,
-    /// Where it can be reached.
-    pub contact: PeerContact,
-    /// Stake, token wei.
-    pub stake: U256,
-    /// Whether it has asked to leave.
-    pub exiting: bool,
-    /// Whether it is registered still.
-    pub registered: bool,
-}
-
 /// Everything that the registries' logs tell.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Index {
+    /// What the deployment's settings say.
+    pub rules: Rules,
     /// Jobs by id.
     pub jobs: HashMap<B256, JobEntry>,
     /// Ids in the order of posting.
     pub order: Vec<B256>,
     /// Providers by account, those that left included.
     pub providers: BTreeMap<Address, ProviderEntry>,
+    /// Disputes by id.
+    pub cases: BTreeMap<B256, CaseEntry>,
 }
 
 fn contact(endpoint: B256, hint: &str) -> PeerContact {
@@ -168,140 +113,34 @@ fn contact(endpoint: B256, hint: &str) -> PeerContact {
 }
 
 impl Index {
-    /// Takes in a log; logs come in the order of the chain. Others than the registries' are ignored.
+    /// An index of a deployment where nothing has happened yet.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, jobs: HashMap::new(), order: Vec::new(), providers: BTreeMap::new(), cases: BTreeMap::new() }
+    }
+
+    /// Takes in a log; logs come in the order of the chain. Others than the contracts' are ignored. A log of `ReplicaRegistry` needs
+    /// the time of its block.
     pub fn apply(&mut self, contracts: &Contracts, log: &Log) {
         let hash = log.transaction_hash.unwrap_or_default();
         let block = log.block_number.unwrap_or_default();
-        if log.address() == contracts.jobs {
+        let from = log.address();
+        if from == contracts.jobs {
             if let Ok(event) = JobRegistryEvents::decode_log(&log.inner) {
                 self.apply_job(event.data, hash, block);
             }
-        } else if log.address() == contracts.providers
-            && let Ok(event) = ProviderRegistryEvents::decode_log(&log.inner)
+        } else if from == contracts.replicas {
+            if let Ok(event) = ReplicaRegistryEvents::decode_log(&log.inner) {
+                self.apply_replicas(event.data, hash, block, log.block_timestamp.unwrap_or_default());
+            }
+        } else if from == contracts.providers {
+            if let Ok(event) = ProviderRegistryEvents::decode_log(&log.inner) {
+                self.apply_provider(event.data, block);
+            }
+        } else if from == contracts.disputes
+            && let Ok(event) = DisputesEvents::decode_log(&log.inner)
         {
-            self.apply_provider(event.data);
+            self.apply_dispute(event.data);
         }
-    }
-
-    fn apply_job(&mut self, event: JobRegistryEvents, hash: TxHash, block: u64) {
-        use JobRegistryEvents as E;
-        match event {
-            E::JobPosted(event) => {
-                let batches = vec![BatchEntry::NEW; job::batch_count(&event.job) as usize];
-                let entry = JobEntry {
-                    contact: contact(event.contact.endpoint, &event.contact.hint),
-                    job: event.job,
-                    spec: event.spec,
-                    deposit: event.deposit,
-                    block,
-                    batches,
-                    cancelled: false,
-                    refunded: U256::ZERO,
-                    transactions: BTreeMap::from([(hash, "post")]),
-                };
-                self.order.push(event.jobId);
-                self.jobs.insert(event.jobId, entry);
-            }
-            E::JobContactChanged(event) => {
-                if let Some(entry) = self.touch(event.jobId, hash, "contact") {
-                    entry.contact = contact(event.contact.endpoint, &event.contact.hint);
-                }
-            }
-            E::BatchesLeased(event) => {
-                let Some(entry) = self.touch(event.jobId, hash, "lease") else { return };
-                for (number, active) in event.batches.iter().zip(&event.activeBlocks) {
-                    let Some(batch) = entry.batches.get_mut(*number as usize) else { continue };
-                    batch.stage = BatchStage::Leased;
-                    if batch.previous == event.provider {
-                        batch.previous = Address::ZERO;
-                    }
-                    batch.provider = event.provider;
-                    batch.deadline = event.deadline.into();
-                    if batch.price == 0 {
-                        // The first lease fixes it.
-                        let leased_at = batch.deadline.saturating_sub(entry.job.leaseSeconds.into());
-                        batch.price = job::price_at(&entry.job, leased_at);
-                    }
-                    batch.active_block = active.to();
-                }
-            }
-            E::ResultSubmitted(event) => {
-                let Some(batch) = self.batch(event.jobId, event.batch, hash, "submit") else { return };
-                batch.stage = BatchStage::Submitted;
-                batch.provider = event.provider;
-                batch.previous = Address::ZERO;
-                batch.deadline = event.finalAt.into();
-                batch.price = event.price;
-                (batch.root, batch.fuel, batch.outputs) = (event.root, event.fuel, event.outputs.0);
-            }
-            E::BatchSettled(event) => {
-                let kind = if event.accepted { "accept" } else { "finalise" };
-                let Some(batch) = self.batch(event.jobId, event.batch, hash, kind) else { return };
-                batch.stage = BatchStage::Settled;
-                (batch.payment, batch.accepted) = (event.payment, event.accepted);
-                if let Some(entry) = self.jobs.get_mut(&event.jobId) {
-                    entry.refunded += event.refund;
-                }
-            }
-            E::LeaseExpired(event) => {
-                self.slash(event.provider, event.bond);
-                self.reopen(event.jobId, event.batch, (hash, "expire"), Some((event.provider, block)));
-            }
-            E::LeaseReleased(event) => self.reopen(event.jobId, event.batch, (hash, "release"), None),
-            E::JobCancelled(event) => {
-                let Some(entry) = self.touch(event.jobId, hash, "cancel") else { return };
-                entry.cancelled = true;
-                entry.refunded += event.refund;
-                let open = entry.batches.iter_mut().filter(|batch| batch.stage == BatchStage::Open);
-                open.for_each(|batch| batch.stage = BatchStage::Cancelled);
-            }
-            E::JobAmended(event) => self.amend(event, hash, block),
-            E::BatchFrozen(event) => {
-                if let Some(batch) = self.batch(event.jobId, event.batch, hash, "dispute") {
-                    batch.stage = BatchStage::Frozen;
-                }
-            }
-            E::BatchResolved(event) => {
-                self.slash(event.provider, event.slashed);
-                // The result stands: it can be paid.
-                if event.verdict == 0 {
-                    let Some(batch) = self.batch(event.jobId, event.batch, hash, "resolve") else { return };
-                    batch.stage = BatchStage::Submitted;
-                    return;
-                }
-                let Some(batch) = self.batch(event.jobId, event.batch, hash, "resolve") else { return };
-                (batch.expiries, batch.root, batch.fuel) = (0, B256::ZERO, 0);
-                self.reopen(event.jobId, event.batch, (hash, "resolve"), None);
-            }
-            E::BatchRejected(event) => {
-                self.slash(event.provider, event.bond);
-                let Some(batch) = self.batch(event.jobId, event.batch, hash, "reject") else { return };
-                batch.stage = BatchStage::Settled;
-                if let Some(entry) = self.jobs.get_mut(&event.jobId) {
-                    entry.refunded += event.refund;
-                }
-            }
-        }
-    }
-
-    /// The batches that are open go on under another id; the old job's cancellation is the next log.
-    fn amend(&mut self, event: JobRegistry::JobAmended, hash: TxHash, block: u64) {
-        let Some(old) = self.touch(event.from, hash, "amend") else { return };
-        let moved = |batch: &BatchEntry| match batch.stage {
-            BatchStage::Open => BatchEntry::NEW,
-            _ => BatchEntry { stage: BatchStage::Cancelled, ..BatchEntry::NEW },
-        };
-        let entry = JobEntry {
-            job: event.terms,
-            deposit: event.deposit,
-            block,
-            batches: old.batches.iter().map(moved).collect(),
-            refunded: U256::ZERO,
-            transactions: BTreeMap::from([(hash, "amend")]),
-            ..old.clone()
-        };
-        self.order.push(event.jobId);
-        self.jobs.insert(event.jobId, entry);
     }
 
     fn slash(&mut self, provider: Address, amount: U256) {
@@ -312,7 +151,7 @@ impl Index {
 
     fn touch(&mut self, id: B256, hash: TxHash, kind: &'static str) -> Option<&mut JobEntry> {
         let entry = self.jobs.get_mut(&id)?;
-        // A lease may expire another on its way: it stays a lease.
+        // What comes on the way of another call does not rename it; a lease may expire another first.
         let known = entry.transactions.entry(hash).or_insert(kind);
         if kind == "lease" {
             *known = kind;
@@ -320,72 +159,25 @@ impl Index {
         Some(entry)
     }
 
-    fn batch(&mut self, id: B256, number: u32, hash: TxHash, kind: &'static str) -> Option<&mut BatchEntry> {
-        self.touch(id, hash, kind)?.batches.get_mut(number as usize)
-    }
-
-    /// `expired` is whose lease ran out, in which block; `None` if it was given back.
-    fn reopen(&mut self, id: B256, number: u32, (hash, kind): (TxHash, &'static str), expired: Option<(Address, u64)>) {
-        let Some(entry) = self.touch(id, hash, kind) else { return };
-        let cancelled = entry.cancelled;
-        let worst = job::worst_case(&entry.job, number);
-        let Some(batch) = entry.batches.get_mut(number as usize) else { return };
-        if let Some((provider, block)) = expired {
-            batch.expiries += 1;
-            // A successor that was never active leaves the one before it its turn.
-            if block >= batch.active_block {
-                batch.previous = provider;
-            }
-        }
-        // What was given back without ever running out has no price yet.
-        if batch.expiries == 0 {
-            batch.price = 0;
-        }
-        batch.stage = if cancelled { BatchStage::Cancelled } else { BatchStage::Open };
-        (batch.provider, batch.deadline, batch.active_block) = (Address::ZERO, 0, 0);
-        if cancelled {
-            entry.refunded += worst;
-        }
-    }
-
-    fn apply_provider(&mut self, event: ProviderRegistryEvents) {
-        use ProviderRegistryEvents as E;
-        let mut change = |account: Address, change: &dyn Fn(&mut ProviderEntry)| {
-            if let Some(entry) = self.providers.get_mut(&account) {
-                change(entry);
-            }
-        };
-        match event {
-            E::ProviderRegistered(event) => {
-                let entry = ProviderEntry {
-                    payout: event.payout,
-                    contact: contact(event.contact.endpoint, &event.contact.hint),
-                    stake: event.stake,
-                    exiting: false,
-                    registered: true,
-                };
-                self.providers.insert(event.provider, entry);
-            }
-            E::ProviderContactChanged(event) => {
-                change(event.provider, &|entry| entry.contact = contact(event.contact.endpoint, &event.contact.hint));
-            }
-            E::PayoutChanged(event) => change(event.provider, &|entry| entry.payout = event.payout),
-            E::StakeAdded(event) => change(event.provider, &|entry| entry.stake += event.amount),
-            E::ExitRequested(event) => change(event.provider, &|entry| entry.exiting = true),
-            E::ExitCancelled(event) => change(event.provider, &|entry| entry.exiting = false),
-            E::ProviderExited(event) => change(event.provider, &|entry| entry.registered = false),
-        }
-    }
-
     /// Stake that `provider`'s leases and windows lock, token wei.
-    pub fn locked_stake(&self, provider: Address, audit_floor_bps: u16) -> U256 {
+    pub fn locked_stake(&self, provider: Address) -> U256 {
         let mut locked = U256::ZERO;
         for entry in self.jobs.values() {
             for (number, batch) in (0..).zip(&entry.batches) {
                 if batch.provider == provider
                     && matches!(batch.stage, BatchStage::Leased | BatchStage::Submitted | BatchStage::Frozen)
                 {
-                    locked += job::lease_lock(&entry.job, number, audit_floor_bps);
+                    locked += entry.lease_lock(number, &self.rules);
+                }
+            }
+            for (number, ballot) in (0..).zip(entry.ballots()) {
+                let locks = match ballot.stage_of(provider) {
+                    Some(ReplicaStage::Leased { .. }) => true,
+                    Some(ReplicaStage::Committed { .. } | ReplicaStage::Revealed { .. }) => !ballot.is_final(),
+                    Some(ReplicaStage::Done) | None => false,
+                };
+                if locks {
+                    locked += entry.lease_lock(number, &self.rules);
                 }
             }
         }
@@ -412,6 +204,12 @@ impl Index {
 
 /// The type of a job's contact in calls.
 impl From<&PeerContact> for JobRegistry::Contact {
+    fn from(contact: &PeerContact) -> Self {
+        Self { endpoint: contact.endpoint.into(), hint: contact.hint_text() }
+    }
+}
+
+impl From<&PeerContact> for ReplicaRegistry::Contact {
     fn from(contact: &PeerContact) -> Self {
         Self { endpoint: contact.endpoint.into(), hint: contact.hint_text() }
     }
