@@ -6,16 +6,23 @@
 //! | program | what the step machine begins with: `conun_vm::roots::program_root` |
 //! | input | keccak(`INPUT_TAG` ‖ task count ‖ tree over the tasks' (region root, length)), both of the blob that a task reads |
 //! | result | sum tree over result leaves, see [`ResultTree`] |
+//! | bound | tree over (provider, result leaf), see [`BoundTree`] |
 //!
 //! `contracts/libraries/ResultTree.sol` is the same tree in Solidity; `bindings/vectors/result_tree.json` is asserted by both.
 
 use alloy::{
-    primitives::{B256, keccak256},
+    primitives::{Address, B256, keccak256},
     sol_types::SolValue,
 };
 
 /// Depth of a region tree: 2^27 words of 32 bytes are 4 GiB, a wasm memory's largest size.
 const REGION_DEPTH: usize = 27;
+
+/// Bytes of a chunk of a region, what a demand asks for: a node at height 7.
+pub const CHUNK_BYTES: usize = 4_096;
+
+/// From a chunk's node up to the region's root.
+const CHUNK_DEPTH: usize = 20;
 
 /// Domain tag of a string.
 fn tag(name: &str) -> B256 {
@@ -32,13 +39,18 @@ fn pair(left: B256, right: B256) -> B256 {
 /// Folds `level` (the left end of a tree whose rest is `zero`) up by `depth` levels.
 fn fold(mut level: Vec<B256>, mut zero: B256, depth: usize, node: impl Fn(B256, B256) -> B256) -> B256 {
     for _ in 0..depth {
-        if level.len() % 2 == 1 {
-            level.push(zero);
-        }
-        level = level.chunks_exact(2).map(|two| node(two[0], two[1])).collect();
+        level = lift(level, zero, &node);
         zero = node(zero, zero);
     }
     level.first().copied().unwrap_or(zero)
+}
+
+/// The level above `level`.
+fn lift(mut level: Vec<B256>, zero: B256, node: impl Fn(B256, B256) -> B256) -> Vec<B256> {
+    if level.len() % 2 == 1 {
+        level.push(zero);
+    }
+    level.chunks_exact(2).map(|two| node(two[0], two[1])).collect()
 }
 
 /// Root of `bytes` as a region: raw 32-byte words, zero-padded to 4 GiB.
@@ -49,6 +61,34 @@ pub fn region_root(bytes: &[u8]) -> B256 {
     assert!(bytes.len() as u64 <= 32 << REGION_DEPTH, "a region holds at most 4 GiB");
     let words = bytes.chunks(32).map(B256::right_padding_from).collect();
     fold(words, B256::ZERO, REGION_DEPTH, pair)
+}
+
+/// Chunk `number` of a region, and its siblings from its own up to the root's child, as `Region.verify` takes them; nothing for a
+/// chunk that lies past the end.
+///
+/// # Panics
+/// As [`region_root`].
+pub fn chunk_proof(bytes: &[u8], number: u32) -> (&[u8], Vec<B256>) {
+    assert!(bytes.len() as u64 <= 32 << REGION_DEPTH, "a region holds at most 4 GiB");
+    let node = |chunk: &[u8]| {
+        let words = chunk.chunks(32).map(B256::right_padding_from).collect();
+        fold(words, B256::ZERO, REGION_DEPTH - CHUNK_DEPTH, pair)
+    };
+    let Some(part) = bytes.chunks(CHUNK_BYTES).nth(number as usize) else { return (&[], Vec::new()) };
+    let level = bytes.chunks(CHUNK_BYTES).map(node).collect();
+    let zero = (0..REGION_DEPTH - CHUNK_DEPTH).fold(B256::ZERO, |zero, _| pair(zero, zero));
+    (part, siblings(level, zero, CHUNK_DEPTH, number as usize))
+}
+
+/// Siblings of node `position` of `level`, as [`fold`] takes it, from its own up to the child of the node `depth` levels above.
+fn siblings(mut level: Vec<B256>, mut zero: B256, depth: usize, position: usize) -> Vec<B256> {
+    let mut found = Vec::with_capacity(depth);
+    for height in 0..depth {
+        found.push(level.get(position >> height ^ 1).copied().unwrap_or(zero));
+        level = lift(level, zero, pair);
+        zero = pair(zero, zero);
+    }
+    found
 }
 
 /// Root of a job's inputs: for each task the region root of the blob that it reads, and its length in bytes.
@@ -194,6 +234,34 @@ impl ResultTree {
             node = joined;
         }
         node == root
+    }
+}
+
+/// The Merkle tree that binds a result to who made it: over keccak256(abi.encode(provider, leaf)), padded with zeros to the result
+/// tree's depth, node = keccak(left ‖ right). Who only copied a root cannot make it.
+#[derive(Clone, Debug)]
+pub struct BoundTree {
+    leaves: Vec<B256>,
+}
+
+impl BoundTree {
+    /// The tree of `provider` over `leaves`, in the order of their tasks.
+    pub fn new(provider: Address, leaves: &[ResultLeaf]) -> Self {
+        let bound = |leaf: &ResultLeaf| {
+            let ResultLeaf { index, ok, exit_code, output_root, output_length, fuel } = *leaf;
+            keccak256((provider, index, ok, exit_code, output_root, output_length, fuel).abi_encode())
+        };
+        Self { leaves: leaves.iter().map(bound).collect() }
+    }
+
+    /// What a commitment binds.
+    pub fn root(&self) -> B256 {
+        fold(self.leaves.clone(), B256::ZERO, depth(self.leaves.len()), pair)
+    }
+
+    /// Siblings of leaf `position`, from its own up to the root's child.
+    pub fn proof(&self, position: usize) -> Vec<B256> {
+        siblings(self.leaves.clone(), B256::ZERO, depth(self.leaves.len()), position)
     }
 }
 

@@ -63,7 +63,7 @@ pub fn payment(price: u128, fuel: u64) -> U256 {
 }
 
 /// Stake that a lease of `batch` locks, token wei: worst case x (1 - a) / a rounded up, a in 1/10,000.
-pub fn lease_lock(job: &Job, batch: u32, audit_floor_bps: u16) -> U256 {
-    let (share, whole) = (U256::from(audit_floor_bps), U256::from(10_000));
+pub fn lease_lock(job: &Job, batch: u32, audit_bps: u16) -> U256 {
+    let (share, whole) = (U256::from(audit_bps), U256::from(10_000));
     (worst_case(job, batch) * (whole - share)).div_ceil(share)
 }

@@ -362,11 +362,8 @@ impl ResultManifest {
         Ok(Self { job, batch, results })
     }
 
-    /// The result tree; `first` is the index of the batch's first task.
-    ///
-    /// # Errors
-    /// If there is no result, or the fuel overflows.
-    pub fn tree(&self, first: u32) -> Result<ResultTree, TreeError> {
+    /// The leaves of the result tree; `first` is the index of the batch's first task.
+    pub fn leaves(&self, first: u32) -> Vec<ResultLeaf> {
         let leaf = |(position, result): (u32, &TaskResult)| {
             let exit_code = match result.outcome {
                 Outcome::Ok { exit_code } => Some(exit_code),
@@ -381,7 +378,15 @@ impl ResultManifest {
                 fuel: result.fuel,
             }
         };
-        ResultTree::new(&(0..).zip(&self.results).map(leaf).collect::<Vec<_>>())
+        (0..).zip(&self.results).map(leaf).collect()
+    }
+
+    /// The result tree over them.
+    ///
+    /// # Errors
+    /// If there is no result, or the fuel overflows.
+    pub fn tree(&self, first: u32) -> Result<ResultTree, TreeError> {
+        ResultTree::new(&self.leaves(first))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A lease's intent is written before its transaction, a result before its submission. After a crash at any point the chain
 //! says which batches are held, and the journal which results there are: none is computed twice, and no lease ever gets two
-//! different roots.
+//! different roots, nor two different commitments: a result's salt is kept with it.
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,42 @@ pub struct ResultRecord {
     pub fuel: u64,
     /// BLAKE3 hash of the result manifest.
     pub outputs: B256,
+    /// Root of the tree that binds the result to its maker, where there is a vote; else zero.
+    #[serde(default)]
+    pub bound: B256,
+    /// What keeps a commitment to it secret.
+    #[serde(default)]
+    pub salt: Salt,
+}
+
+impl ResultRecord {
+    /// Whether both say the same about the batch, whatever their salts.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        Self { salt: other.salt, ..*self } == *other
+    }
+}
+
+/// 32 random bytes, never shown in logs.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Salt(pub B256);
+
+impl Salt {
+    /// A new one.
+    ///
+    /// # Errors
+    /// If the system has no random bytes.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes.into()))
+    }
+}
+
+impl std::fmt::Debug for Salt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Salt(..)")
+    }
 }
 
 /// Why the journal cannot be used.
@@ -190,7 +226,13 @@ mod tests {
     #[test]
     fn a_result_once_kept_stays_through_restarts() {
         let folder = tempfile::tempdir().unwrap();
-        let record = ResultRecord { root: B256::repeat_byte(1), fuel: 7, outputs: B256::repeat_byte(2) };
+        let record = ResultRecord {
+            root: B256::repeat_byte(1),
+            fuel: 7,
+            outputs: B256::repeat_byte(2),
+            bound: B256::repeat_byte(3),
+            salt: Salt::random().unwrap(),
+        };
         {
             let journal = Journal::open(folder.path()).unwrap();
             assert_eq!(journal.result(B256::ZERO, 3).unwrap(), None);
@@ -200,6 +242,10 @@ mod tests {
         let journal = Journal::open(folder.path()).unwrap();
         let other = ResultRecord { fuel: 8, ..record };
         assert_eq!(journal.keep_result(B256::ZERO, 3, other).unwrap(), record, "never a second root");
+        let other = ResultRecord { salt: Salt::random().unwrap(), ..record };
+        assert!(other.agrees_with(&record));
+        assert_eq!(journal.keep_result(B256::ZERO, 3, other).unwrap(), record, "never a second salt");
+        assert!(!format!("{record:?}").contains(&alloy::primitives::hex::encode(record.salt.0)));
         assert!(journal.intended(B256::ZERO, 4).unwrap() && !journal.intended(B256::ZERO, 3).unwrap());
     }
 

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 pub(crate) use board::Board;
 pub(crate) use table::Table;
-pub(crate) use units::{parse_tokens, short, tokens};
+pub(crate) use units::{date, parse_tokens, short, tokens};
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -29,6 +29,12 @@ pub(crate) fn short(hash: impl std::fmt::Display) -> String {
     hash.to_string().chars().take(10).collect()
 }
 
+/// A UNIX time as a date: `2026-03-01 12:30:00 UTC`.
+pub(crate) fn date(time: u64) -> String {
+    let found = i64::try_from(time).ok().and_then(|time| jiff::Timestamp::from_second(time).ok());
+    found.map_or_else(|| time.to_string(), |found| found.strftime("%F %T UTC").to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +53,11 @@ mod tests {
         {
             assert!(parse_tokens(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn dates_are_read_as_people_write_them() {
+        assert_eq!(date(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(date(u64::MAX), u64::MAX.to_string());
     }
 }

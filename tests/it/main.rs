@@ -7,5 +7,6 @@ mod cast;
 mod demo;
 mod operations;
 mod support;
+mod votes;
 mod walk;
 mod wasm;

@@ -122,3 +122,43 @@ proptest! {
         prop_assert!(!ResultTree::verify(root, count, position, node, &[&proof[..], &[SumNode::PADDING]].concat()));
     }
 }
+
+/// Folds a leaf up along its siblings.
+fn climb(mut node: B256, position: usize, siblings: &[B256]) -> B256 {
+    for (height, sibling) in siblings.iter().enumerate() {
+        node = if position >> height & 1 == 0 { pair(node, *sibling) } else { pair(*sibling, node) };
+    }
+    node
+}
+
+#[test]
+fn every_chunk_of_a_region_leads_to_its_root() {
+    for length in [1usize, 31, 4_096, 4_097, 3 * 4_096, 20_000] {
+        let bytes: Vec<u8> = (0..length).map(|n| (n * n + 1) as u8).collect();
+        let chunks = length.div_ceil(CHUNK_BYTES);
+        for number in 0..chunks {
+            let (part, siblings) = chunk_proof(&bytes, number as u32);
+            assert_eq!(part, &bytes[number * CHUNK_BYTES..length.min((number + 1) * CHUNK_BYTES)]);
+            let words = part.chunks(32).map(B256::right_padding_from).collect();
+            let node = fold(words, B256::ZERO, REGION_DEPTH - CHUNK_DEPTH, pair);
+            assert_eq!(siblings.len(), CHUNK_DEPTH);
+            assert_eq!(climb(node, number, &siblings), region_root(&bytes), "chunk {number} of {length} bytes");
+        }
+        assert_eq!(chunk_proof(&bytes, chunks as u32), (&[][..], Vec::new()), "past the end");
+    }
+}
+
+#[test]
+fn a_bound_tree_is_its_makers_alone() {
+    for count in [1, 2, 3, 5, 8] {
+        let leaves: Vec<_> = (0..count).map(leaf).collect();
+        let tree = BoundTree::new(Address::repeat_byte(7), &leaves);
+        assert_ne!(tree.root(), BoundTree::new(Address::repeat_byte(8), &leaves).root());
+        for (position, leaf) in leaves.iter().enumerate() {
+            let proof = tree.proof(position);
+            assert_eq!(proof.len(), ResultTree::new(&leaves).unwrap().proof(position).len(), "the result tree's depth");
+            assert_eq!(climb(tree.leaves[position], position, &proof), tree.root());
+            assert_ne!(tree.leaves[position], leaf.hash());
+        }
+    }
+}

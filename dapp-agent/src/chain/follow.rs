@@ -1,14 +1,22 @@
 //! Keeps an [`Index`] current by polling, and takes back what a re-org has undone.
 
-use std::{collections::VecDeque, future::IntoFuture, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    future::IntoFuture,
+    time::Duration,
+};
 
 use alloy::{
     eips::BlockNumberOrTag,
     primitives::B256,
     providers::{DynProvider, Provider},
     rpc::types::{Filter, Log},
+    sol_types::SolEvent,
 };
-use conun_bindings::Contracts;
+use conun_bindings::{
+    Contracts, Rules,
+    abi::{Deployment, ReplicaRegistry},
+};
 
 use super::{Error, Index};
 
@@ -70,12 +78,17 @@ impl Follower {
         if found != contracts.chain_id {
             return Err(Error::WrongChain { found, expected: contracts.chain_id });
         }
-        for address in [contracts.jobs, contracts.providers] {
+        for address in
+            [contracts.jobs, contracts.providers, contracts.replicas, contracts.disputes, contracts.deployment]
+        {
             if ask(provider.get_code_at(address)).await?.is_empty() {
                 return Err(Error::NoContracts(address));
             }
         }
-        let (index, base) = (Index::default(), Index::default());
+        let deployment = Deployment::new(contracts.deployment, &provider);
+        let settings = ask(async { deployment.settings().call().await }).await?;
+        let index = Index::new(Rules::from(&settings));
+        let base = index.clone();
         Ok(Self {
             provider,
             witness: None,
@@ -211,7 +224,7 @@ impl Follower {
             let undone = self.seen[kept];
             tracing::warn!(target: "conun::chain", block = undone.number, hash = %undone.hash, "re-org: what followed is taken back");
             if kept == 0 {
-                (self.base, self.tail) = (Index::default(), VecDeque::new());
+                (self.base, self.tail) = (Index::new(self.index.rules), VecDeque::new());
             }
             self.seen.truncate(kept);
             let last = self.seen.back().map_or(0, |head| head.number);
@@ -237,9 +250,14 @@ impl Follower {
         block(&self.provider, number).await
     }
 
-    /// The registries' logs of the blocks `from` to `to`.
+    /// The contracts' logs of the blocks `from` to `to`.
     async fn logs(&self, provider: &DynProvider, mut from: u64, to: u64) -> Result<Vec<Log>, Error> {
-        let filter = Filter::new().address(vec![self.contracts.jobs, self.contracts.providers]);
+        let filter = Filter::new().address(vec![
+            self.contracts.jobs,
+            self.contracts.providers,
+            self.contracts.replicas,
+            self.contracts.disputes,
+        ]);
         let mut found = Vec::new();
         let mut range = RANGE;
         while from <= to {
@@ -254,7 +272,22 @@ impl Follower {
                 Err(error) => return Err(error),
             }
         }
+        self.date(&mut found).await?;
         Ok(found)
+    }
+
+    /// Completes logs of which the endpoint does not tell the time of their block, where that counts.
+    async fn date(&self, logs: &mut [Log]) -> Result<(), Error> {
+        let mut known = HashMap::new();
+        for log in logs {
+            let is_commit = log.topic0() == Some(&ReplicaRegistry::Committed::SIGNATURE_HASH);
+            let (true, None, Some(number)) = (is_commit, log.block_timestamp, log.block_number) else { continue };
+            if let Entry::Vacant(slot) = known.entry(number) {
+                slot.insert(self.block(number.into()).await?.ok_or(Error::Unsteady)?.timestamp);
+            }
+            log.block_timestamp = known.get(&number).copied();
+        }
+        Ok(())
     }
 }
 

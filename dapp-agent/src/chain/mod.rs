@@ -7,7 +7,10 @@ mod outbox;
 mod send;
 
 pub use follow::{Follower, Head};
-pub use index::{BatchEntry, BatchStage, Index, JobEntry, ProviderEntry};
+pub use index::{
+    Assured, Ballot, BallotStage, BatchEntry, BatchStage, CaseEntry, Claim, Index, JobEntry, ProviderEntry, Replica,
+    ReplicaStage,
+};
 pub(crate) use outbox::Sent;
 pub use send::{GasUse, SendError, Sender};
 

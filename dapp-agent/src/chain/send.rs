@@ -123,23 +123,43 @@ pub enum SendError {
 impl SendError {
     /// Whether somebody else was simply faster or the state has moved on.
     pub fn is_lost_race(&self) -> bool {
-        use conun_bindings::abi::JobRegistry::JobRegistryErrors as E;
-        match self {
-            Self::Failed { .. } => true,
-            Self::Refused { revert: Some(revert), .. } => match &**revert {
-                Revert::Jobs(error) => {
-                    matches!(
-                        error,
-                        E::WrongState(_)
-                            | E::NotHolder(_)
-                            | E::NotYetActive(_)
-                            | E::WindowOpen(_)
-                            | E::LeaseRunning(_)
-                            | E::JobIsCancelled(_)
-                    )
-                }
-                _ => false,
-            },
+        use conun_bindings::abi::{
+            Disputes::DisputesErrors as D, JobRegistry::JobRegistryErrors as J,
+            ReplicaRegistry::ReplicaRegistryErrors as R,
+        };
+        let revert = match self {
+            Self::Failed { .. } => return true,
+            Self::Refused { revert: Some(revert), .. } => &**revert,
+            _ => return false,
+        };
+        match revert {
+            Revert::Jobs(error) => matches!(
+                error,
+                J::WrongState(_)
+                    | J::NotHolder(_)
+                    | J::NotYetActive(_)
+                    | J::WindowOpen(_)
+                    | J::LeaseRunning(_)
+                    | J::JobIsCancelled(_)
+            ),
+            Revert::Replicas(error) => matches!(
+                error,
+                R::WrongState(_)
+                    | R::WrongReplicaState(_)
+                    | R::NotDrawnYet(_)
+                    | R::BlockToCome(_)
+                    | R::NoFreeSlot(_)
+                    | R::NoBackupNeeded(_)
+                    | R::SlotTaken(_)
+                    | R::NotYetActive(_)
+                    | R::TooEarly(_)
+                    | R::TooLate(_)
+                    | R::WrongVotes(_)
+                    | R::LeasesToExpire(_)
+            ),
+            Revert::Disputes(error) => {
+                matches!(error, D::WrongCaseState(_) | D::WrongResult(_) | D::TooEarly(_) | D::TooLate(_))
+            }
             _ => false,
         }
     }

@@ -5,17 +5,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::{B256, U256, keccak256};
 use conun_bindings::job;
 
-use super::{Action, BatchId, Core, Looked, Overview, SkipReason};
+use super::{Action, BatchId, Core, Looked, SkipReason};
 use crate::{
     chain::{BatchEntry, BatchStage, Index, JobEntry},
     store::ResultRecord,
 };
 
+/// A kind of transaction: the one that is due, if any.
+type Kind = fn(&Core, &Index) -> Option<Action>;
+
+/// In the order of urgency. What must be shown within its time comes first; then work for idle workers: a result that is due loses
+/// nothing by the time of one transaction.
+const KINDS: [Kind; 13] = [
+    Core::reveal,
+    Core::reveal_opened,
+    Core::answer,
+    Core::release,
+    Core::lease,
+    Core::back_up,
+    Core::submit,
+    Core::commit,
+    Core::draw,
+    Core::finalise,
+    Core::finalise_ballots,
+    Core::resolve,
+    Core::expire,
+];
+
 /// Most batches submitted, finalised or released in one transaction.
-const MAX_PER_TRANSACTION: usize = 16;
+pub(super) const MAX_PER_TRANSACTION: usize = 16;
 
 /// Seconds of block time that a result waits for others, so that one transaction submits them all.
-const SUBMIT_DELAY: u64 = 4;
+pub(super) const SUBMIT_DELAY: u64 = 4;
 
 /// Most batches in the queue of one worker.
 const MAX_ROUNDS: u64 = 8;
@@ -33,13 +54,16 @@ fn entry(index: &Index, (job, batch): BatchId) -> Option<(&JobEntry, &BatchEntry
 
 impl Core {
     pub(super) fn decide(&mut self, index: &Index) -> Vec<Action> {
-        let mut actions = self.abandon(index);
+        let mut actions = self.publish(index);
+        actions.extend(self.abandon(index));
         self.execute(index, &mut actions);
         self.prepare(index, &mut actions);
+        self.ask_hashes(index, &mut actions);
         if !self.sending && self.looks >= self.not_before {
-            // Work for idle workers comes first; a result that is due loses nothing by the time of one transaction.
-            let action = self.release(index).or_else(|| self.lease(index));
-            let action = action.or_else(|| self.submit(index)).or_else(|| self.finalise(index));
+            // After a failure another kind comes first: what is refused must not hold up the rest.
+            let first = self.fruitless as usize % KINDS.len();
+            let mut kinds = KINDS[first..].iter().chain(&KINDS[..first]);
+            let action = kinds.find_map(|kind| kind(self, index));
             (self.sending, self.sent_at) = (action.is_some(), self.now);
             actions.extend(action);
         }
@@ -57,8 +81,12 @@ impl Core {
         }
     }
 
-    /// Whether a failed batch can still be given back without a mark.
-    fn may_release(&self, entry: &JobEntry, batch: &BatchEntry) -> bool {
+    /// Whether a held batch can still be given back without a mark.
+    fn may_release(&self, entry: &JobEntry, number: u32) -> bool {
+        if let Some((_, ballot)) = entry.ballot(number) {
+            return self.may_release_replica(entry, ballot);
+        }
+        let Some(batch) = entry.batches.get(number as usize) else { return false };
         let leased_at = batch.deadline.saturating_sub(entry.job.leaseSeconds.into());
         self.now <= leased_at + u64::from(entry.job.leaseSeconds / 4)
     }
@@ -74,25 +102,44 @@ impl Core {
 
     /// Forgets what has become useless.
     fn abandon(&mut self, index: &Index) -> Vec<Action> {
-        let useful = |id: &BatchId| entry(index, *id).is_some_and(|(entry, batch)| self.may_submit(entry, batch));
+        let useful = |(job, number): &BatchId| {
+            index.jobs.get(job).is_some_and(|entry| match entry.batches.get(*number as usize) {
+                Some(batch) => self.may_submit(entry, batch),
+                None => entry.ballot(*number).is_some_and(|(_, ballot)| self.may_commit(ballot)),
+            })
+        };
         let useless: Vec<_> = self.executing.iter().copied().filter(|id| !useful(id)).collect();
         for id in &useless {
             self.executing.remove(id);
             // Too slow, it seems: the next attempt waits, longer each time.
-            let text = "its lease ran out before it was executed".to_owned();
+            let text = "its lease was lost before it was executed".to_owned();
             self.rest(id.0, SkipReason::SetAside { text });
         }
         // Not those of a job that a re-org has taken away: it may come back.
-        self.executed.retain(|id, _| entry(index, *id).is_none_or(|(_, batch)| !batch.is_final()));
-        let held = |batch: &BatchEntry| batch.stage == BatchStage::Leased && batch.provider == self.me;
-        self.failed.retain(|id| entry(index, *id).is_some_and(|(_, batch)| held(batch)));
+        let is_final = |(job, number): &BatchId| {
+            index.jobs.get(job).is_some_and(|entry| match entry.batches.get(*number as usize) {
+                Some(batch) => batch.is_final(),
+                None => entry.ballot(*number).is_some_and(|(_, ballot)| ballot.is_final()),
+            })
+        };
+        self.executed.retain(|id, _| !is_final(id));
+        self.published.retain(|id| !is_final(id));
+        let held: BTreeSet<_> = self.held(index).map(|(id, ..)| id).collect();
+        self.failed.retain(|id| held.contains(id));
         useless.into_iter().map(Action::Abandon).collect()
     }
 
-    fn held<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = (BatchId, &'a JobEntry, &'a BatchEntry)> {
-        index.order.iter().filter_map(|job| Some((*job, index.jobs.get(job)?))).flat_map(|(job, entry)| {
-            let batches = (0..).zip(&entry.batches).map(move |(number, batch)| ((job, number), entry, batch));
-            batches.filter(|(_, _, batch)| batch.stage == BatchStage::Leased && batch.provider == self.me)
+    /// Batches whose results are due by this account: job, and block time at which the lease runs out.
+    pub(super) fn held<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = (BatchId, &'a JobEntry, u64)> {
+        let jobs = index.order.iter().filter_map(|job| Some((*job, index.jobs.get(job)?)));
+        jobs.flat_map(|(job, entry)| {
+            let mine = |batch: &BatchEntry| {
+                (batch.stage == BatchStage::Leased && batch.provider == self.me).then_some(batch.deadline)
+            };
+            let batches = entry.batches.iter().map(mine);
+            let ballots = entry.ballots().map(|ballot| self.replica_deadline(ballot));
+            let numbered = (0..).zip(batches.chain(ballots));
+            numbered.filter_map(move |(number, deadline)| Some(((job, number), entry, deadline?)))
         })
     }
 
@@ -104,17 +151,17 @@ impl Core {
             return;
         }
         // What failed is given back while that leaves no mark; after that it is tried again.
-        let again = |id: &BatchId, entry: &JobEntry, batch: &BatchEntry| {
-            !self.failed.contains(id) || (!self.may_release(entry, batch) && !self.is_resting(&id.0))
+        let again = |id: &BatchId, entry: &JobEntry| {
+            !self.failed.contains(id) || (!self.may_release(entry, id.1) && !self.is_resting(&id.0))
         };
-        let ready = |id: &BatchId, entry: &JobEntry, batch: &BatchEntry| {
+        let ready = |id: &BatchId, entry: &JobEntry| {
             !self.executing.contains(id)
                 && !self.executed.contains_key(id)
                 && self.looked.get(&id.0) == Some(&Looked::Ready)
-                && again(id, entry, batch)
+                && again(id, entry)
         };
-        let held = self.held(index).filter(|(id, entry, batch)| ready(id, entry, batch));
-        let mut next: Vec<_> = held.map(|(id, _, batch)| (batch.deadline, id)).collect();
+        let held = self.held(index).filter(|(id, entry, _)| ready(id, entry));
+        let mut next: Vec<_> = held.map(|(id, _, deadline)| (deadline, id)).collect();
         next.sort_unstable();
         for (_, id) in next.into_iter().take(free) {
             self.failed.remove(&id);
@@ -130,9 +177,7 @@ impl Core {
             if self.looked.contains_key(id) || self.is_resting(id) {
                 continue;
             }
-            let welcome = || {
-                !self.paused && self.policy.objection(entry, self.now).is_none() && self.free(entry).next().is_some()
-            };
+            let welcome = || self.objection(index, entry).is_none() && self.has_room(*id, entry);
             if held.contains(id) || welcome() {
                 self.looked.insert(*id, Looked::Preparing);
                 actions.push(Action::Prepare(*id));
@@ -140,8 +185,35 @@ impl Core {
         }
     }
 
+    /// What speaks against new leases of a job, whatever its batches are doing.
+    pub(super) fn objection(&self, index: &Index, entry: &JobEntry) -> Option<SkipReason> {
+        if self.draining {
+            Some(SkipReason::Draining)
+        } else if self.paused {
+            Some(SkipReason::Paused)
+        } else if index.providers.get(&self.me).is_some_and(|me| me.is_exiting() || !me.registered) {
+            Some(SkipReason::Exiting)
+        } else {
+            self.policy.objection(entry, self.now).or_else(|| self.record_too_small(index, entry))
+        }
+    }
+
+    /// Whether any of its batches can be leased, now or when its lot says so.
+    fn has_room(&self, id: B256, entry: &JobEntry) -> bool {
+        self.free_batches(entry).next().is_some()
+            || entry.ballots().any(|ballot| self.has_slot(id, entry, ballot))
+            || !self.stragglers(entry).is_empty()
+    }
+
     /// Numbers of the batches that could be leased now.
-    fn free<'a>(&self, entry: &'a JobEntry) -> impl Iterator<Item = u32> + use<'a> {
+    pub(super) fn free(&self, index: &Index, id: B256, entry: &JobEntry) -> Vec<u32> {
+        let ballots = (0..).zip(entry.ballots());
+        let turn = |number: u32| self.opens_at(index, id, entry, number).is_some_and(|at| self.now >= at);
+        let slots = ballots.filter(|(number, ballot)| self.has_slot(id, entry, ballot) && turn(*number));
+        self.free_batches(entry).chain(slots.map(|(number, _)| number)).collect()
+    }
+
+    fn free_batches<'a>(&self, entry: &'a JobEntry) -> impl Iterator<Item = u32> + use<'a> {
         let (now, cancelled) = (self.now, entry.cancelled);
         // One that was leased before keeps that lease's price.
         let min_price = self.policy.min_price;
@@ -152,7 +224,7 @@ impl Core {
 
     /// As many of `found` as fit into a transaction. One that the contract refuses takes all others of its transaction with it:
     /// after a failure they go one by one, another one first each time.
-    fn portion<T>(&self, mut found: Vec<T>) -> Vec<T> {
+    pub(super) fn portion<T>(&self, mut found: Vec<T>) -> Vec<T> {
         if self.fruitless > 0 && !found.is_empty() {
             let first = self.fruitless as usize % found.len();
             found.swap(0, first);
@@ -163,7 +235,7 @@ impl Core {
     }
 
     /// The job of `found` whose turn it is: the first, or another one after a failure.
-    fn turn<T>(&self, found: BTreeMap<B256, Vec<T>>) -> Option<(B256, Vec<T>)> {
+    pub(super) fn turn<T>(&self, found: BTreeMap<B256, Vec<T>>) -> Option<(B256, Vec<T>)> {
         let turn = (self.fruitless as usize).checked_rem(found.len())?;
         found.into_iter().nth(turn).map(|(job, batches)| (job, self.portion(batches)))
     }
@@ -180,7 +252,7 @@ impl Core {
             if active && self.may_submit(entry, batch) {
                 if !mine {
                     // Its stake was unlocked with the lease: it has to be locked once more.
-                    let lock = job::lease_lock(&entry.job, id.1, self.audit_floor_bps);
+                    let lock = entry.lease_lock(id.1, &index.rules);
                     let Some(rest) = stake.checked_sub(lock) else { continue };
                     stake = rest;
                 }
@@ -198,7 +270,7 @@ impl Core {
     }
 
     /// Number of held batches that are still to be executed, or are being executed.
-    fn queue(&self, index: &Index) -> usize {
+    pub(super) fn queue(&self, index: &Index) -> usize {
         let ahead = |id: &BatchId| !self.executed.contains_key(id) && !self.is_out_of_reach(&id.0);
         self.held(index).filter(|(id, ..)| ahead(id)).count()
     }
@@ -206,11 +278,14 @@ impl Core {
     /// Batches that could not be executed go back while that leaves no mark.
     fn release(&self, index: &Index) -> Option<Action> {
         let mut found: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
-        for (id, entry, batch) in self.held(index) {
+        for (id, entry, _) in self.held(index) {
             let failed = self.failed.contains(&id) || (!self.executed.contains_key(&id) && self.is_out_of_reach(&id.0));
-            if failed && self.may_release(entry, batch) {
+            if failed && self.may_release(entry, id.1) {
                 found.entry(id.0).or_default().push(id.1);
             }
+        }
+        for id in self.beaten(index) {
+            found.entry(id.0).or_default().push(id.1);
         }
         self.turn(found).map(|(job, batches)| Action::Release(job, batches))
     }
@@ -231,16 +306,13 @@ impl Core {
     }
 
     fn lease(&self, index: &Index) -> Option<Action> {
-        if self.paused {
-            return None;
-        }
         let waiting = self.queue(index);
         let mut jobs: Vec<_> = index
             .order
             .iter()
             .filter(|id| self.looked.get(*id) == Some(&Looked::Ready) && !self.is_resting(id))
             .filter_map(|id| Some((id, index.jobs.get(id)?)))
-            .filter(|(_, entry)| self.policy.objection(entry, self.now).is_none())
+            .filter(|(_, entry)| self.objection(index, entry).is_none())
             .collect();
         // The best price first; among equals the oldest.
         jobs.sort_by_key(|(_, entry)| std::cmp::Reverse(job::price_at(&entry.job, self.now)));
@@ -255,7 +327,7 @@ impl Core {
 
     /// Unexecuted batches to hold at once: one for each worker until the job's pace is known, then as many more as keep the
     /// workers busy while the next lease is mined, if all of them end well within a lease.
-    fn capacity(&self, id: B256, entry: &JobEntry) -> usize {
+    pub(super) fn capacity(&self, id: B256, entry: &JobEntry) -> usize {
         let workers = self.policy.workers as usize;
         let Some(pace) = self.pace.get(&id).map(|pace| (*pace).max(1)) else { return workers };
         if self.is_too_slow(id, entry).is_some() {
@@ -268,7 +340,7 @@ impl Core {
     }
 
     /// The job's pace, if a batch would hardly be executed within its lease.
-    fn is_too_slow(&self, id: B256, entry: &JobEntry) -> Option<u64> {
+    pub(super) fn is_too_slow(&self, id: B256, entry: &JobEntry) -> Option<u64> {
         let lease = u64::from(entry.job.leaseSeconds) * 1_000 * BATCH_PERCENT / 100;
         self.pace.get(&id).copied().filter(|pace| *pace > lease)
     }
@@ -276,7 +348,7 @@ impl Core {
     /// Up to `room` free batches that the free stake covers, starting at a place of one's own, so that providers seldom want the
     /// same ones. Whoever holds more than one keeps the stake for another one free: a late result locks it anew.
     fn choose(&self, index: &Index, id: B256, entry: &JobEntry, room: usize) -> Vec<u32> {
-        let free: Vec<_> = self.free(entry).collect();
+        let free = self.free(index, id, entry);
         if free.is_empty() || room == 0 {
             return Vec::new();
         }
@@ -287,7 +359,7 @@ impl Core {
         let mut stake = self.free_stake;
         let mut chosen = Vec::new();
         for number in free[start..].iter().chain(&free[..start]).take(room.min(MAX_PER_TRANSACTION)) {
-            let lock = job::lease_lock(&entry.job, *number, self.audit_floor_bps);
+            let lock = entry.lease_lock(*number, &index.rules);
             let Some(rest) = stake.checked_sub(lock) else { break };
             if rest < lock && (holds || !chosen.is_empty()) {
                 break;
@@ -297,45 +369,5 @@ impl Core {
         }
         chosen.sort_unstable();
         chosen
-    }
-
-    /// What the owner may want to know.
-    pub fn overview(&self, index: &Index) -> Overview {
-        let submitted = |entry: &JobEntry| {
-            entry
-                .batches
-                .iter()
-                .filter(|batch| batch.stage == BatchStage::Submitted && batch.provider == self.me)
-                .count()
-        };
-        let skipped =
-            index.order.iter().filter_map(|id| Some((*id, index.jobs.get(id)?))).filter(|(_, entry)| !entry.is_over());
-        Overview {
-            executing: self.executing.iter().copied().collect(),
-            held: self.held(index).count(),
-            submitted: index.jobs.values().map(submitted).sum(),
-            skipped: skipped.filter_map(|(id, entry)| Some((id, self.skip_reason(id, entry)?))).collect(),
-        }
-    }
-
-    fn skip_reason(&self, id: B256, entry: &JobEntry) -> Option<SkipReason> {
-        if let Some(reason) = self.policy.objection(entry, self.now) {
-            return Some(reason);
-        }
-        if let Some(Looked::Refused(text)) = self.looked.get(&id) {
-            return Some(SkipReason::Refused { text: text.clone() });
-        }
-        if self.is_resting(&id) {
-            return self.resting.get(&id).map(|rest| rest.why.clone());
-        }
-        if let Some(millis) = self.is_too_slow(id, entry) {
-            return Some(SkipReason::TooSlow { millis });
-        }
-        let Some(first) = self.free(entry).next() else { return Some(SkipReason::NothingFree) };
-        if self.looked.get(&id) == Some(&Looked::Preparing) {
-            return Some(SkipReason::Checking);
-        }
-        let lock = job::lease_lock(&entry.job, first, self.audit_floor_bps);
-        (lock > self.free_stake).then_some(SkipReason::Stake)
     }
 }

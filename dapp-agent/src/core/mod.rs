@@ -6,13 +6,15 @@
 
 mod decide;
 mod policy;
+mod replicas;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use alloy::primitives::{Address, B256, U256};
-use serde::Serialize;
 
 pub use policy::{Policy, SkipReason};
+pub use verdict::{Overview, Taken, Verdict};
 
 use crate::{chain::Index, store::ResultRecord};
 
@@ -66,10 +68,16 @@ pub enum Event {
     LostRace,
     /// The transaction under way came to nothing.
     NotSent(String),
+    /// The hash of a block that decides a lot or a draw; `None` if it could not be read.
+    BlockHash(u64, Option<B256>),
     /// Take nothing new.
     Paused(bool),
+    /// Take nothing new any more: the agent stops once no stake is locked.
+    Draining(bool),
     /// A result from before a restart.
     Remembered(BatchId, ResultRecord),
+    /// A remembered result whose outputs were lost has them again.
+    Restored(BatchId),
     /// Nothing more can happen to a job: what was known of it is forgotten.
     Over(B256),
 }
@@ -79,18 +87,56 @@ pub enum Event {
 pub enum Action {
     /// Fetch and check program and input manifest.
     Prepare(B256),
-    /// Send: lease these batches.
-    Lease(B256, Vec<u32>),
+    /// Read the hash of this block.
+    BlockHash(u64),
+    /// Let others have the outputs of a batch.
+    Publish(BatchId),
     /// Execute a batch.
     Execute(BatchId),
     /// Stop executing a batch: its result is of no more use.
     Abandon(BatchId),
+    /// Send: lease these batches.
+    Lease(B256, Vec<u32>),
+    /// Send: lease a backup of this provider's lease.
+    BackUp(BatchId, Address),
     /// Send: submit these results.
     Submit(B256, Vec<(u32, ResultRecord)>),
+    /// Send: commit to these results.
+    Commit(B256, Vec<(u32, ResultRecord)>),
+    /// Send: find out whether the only commit is audited.
+    Draw(BatchId),
+    /// Send: show these results.
+    Reveal(B256, Vec<(u32, ResultRecord)>),
+    /// Send: show this result, and the leaf that was drawn.
+    RevealOpened(BatchId, ResultRecord),
     /// Send: give these batches back.
     Release(B256, Vec<u32>),
+    /// Send: end this provider's lease, which ran out.
+    Expire(BatchId, Address),
     /// Send: finalise these batches.
     Finalise(B256, Vec<u32>),
+    /// Send: bring a batch whose disputes are over on its way again.
+    Resolve(BatchId),
+    /// Send: show the chunk that this case demands.
+    Answer(B256),
+}
+
+impl Action {
+    /// The job and the batches that a transaction is about; `None` for what is no transaction, or about a case.
+    pub fn batches(&self) -> Option<(B256, Vec<u32>)> {
+        use Action as A;
+        let of = |results: &[(u32, ResultRecord)]| results.iter().map(|(number, _)| *number).collect();
+        match self {
+            A::Lease(job, batches) | A::Release(job, batches) | A::Finalise(job, batches) => {
+                Some((*job, batches.clone()))
+            }
+            A::Submit(job, results) | A::Commit(job, results) | A::Reveal(job, results) => Some((*job, of(results))),
+            A::BackUp(id, _) | A::Draw(id) | A::RevealOpened(id, _) | A::Expire(id, _) | A::Resolve(id) => {
+                Some((id.0, vec![id.1]))
+            }
+            A::Prepare(_) | A::BlockHash(_) | A::Publish(_) | A::Execute(_) | A::Abandon(_) | A::Answer(_) => None,
+        }
+    }
 }
 
 /// What is known of a job beyond the chain.
@@ -124,19 +170,25 @@ struct Done {
 pub struct Core {
     me: Address,
     policy: Policy,
-    audit_floor_bps: u16,
     looked: HashMap<B256, Looked>,
     resting: HashMap<B256, Rest>,
     executing: BTreeSet<BatchId>,
     executed: BTreeMap<BatchId, Done>,
     /// Held batches whose execution failed.
     failed: BTreeSet<BatchId>,
+    /// Batches whose outputs others may have.
+    published: BTreeSet<BatchId>,
+    /// Hashes of blocks that decide lots and draws; `None` while it is being read.
+    hashes: BTreeMap<u64, Option<B256>>,
+    /// Why jobs were not worked on that are over now.
+    passed: HashMap<B256, SkipReason>,
     sending: bool,
     /// Block time at which the last transaction was sent.
     sent_at: u64,
     /// Seconds of block time that the last transaction took.
     mining_seconds: u64,
     paused: bool,
+    draining: bool,
     number: u64,
     now: u64,
     free_stake: U256,
@@ -150,38 +202,25 @@ pub struct Core {
     fruitless: u32,
 }
 
-/// What the core would tell its owner.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Overview {
-    /// Batches being executed.
-    pub executing: Vec<BatchId>,
-    /// Batches held on chain.
-    pub held: usize,
-    /// Results whose window is open.
-    pub submitted: usize,
-    /// Jobs not worked on, and why.
-    pub skipped: Vec<(B256, SkipReason)>,
-}
-
 impl Core {
     /// A core that knows nothing yet.
-    ///
-    /// `audit_floor_bps` is the deployment's, in 1/10,000: it decides how much stake a lease locks.
-    pub fn new(me: Address, policy: Policy, audit_floor_bps: u16) -> Self {
+    pub fn new(me: Address, policy: Policy) -> Self {
         Self {
             me,
             policy,
-            audit_floor_bps,
             looked: HashMap::new(),
             resting: HashMap::new(),
             executing: BTreeSet::new(),
             executed: BTreeMap::new(),
             failed: BTreeSet::new(),
+            published: BTreeSet::new(),
+            hashes: BTreeMap::new(),
+            passed: HashMap::new(),
             sending: false,
             sent_at: 0,
             mining_seconds: 0,
             paused: false,
+            draining: false,
             number: 0,
             now: 0,
             free_stake: U256::ZERO,
@@ -198,6 +237,7 @@ impl Core {
             Event::Head { number, now, free_stake } => {
                 (self.number, self.now, self.free_stake) = (number, now, free_stake);
                 self.looks += 1;
+                self.keep_reasons(index);
             }
             Event::Prepared(job) => drop(self.looked.insert(job, Looked::Ready)),
             Event::Refused(job, text) => drop(self.looked.insert(job, Looked::Refused(text))),
@@ -226,7 +266,11 @@ impl Core {
             }
             Event::LostRace => self.fruitless(BACKOFF),
             Event::NotSent(_) => self.fruitless(MAX_BACKOFF),
+            Event::BlockHash(number, Some(hash)) => drop(self.hashes.insert(number, Some(hash))),
+            Event::BlockHash(number, None) => drop(self.hashes.remove(&number)),
             Event::Paused(paused) => self.paused = paused,
+            Event::Draining(draining) => self.draining = draining,
+            Event::Restored(batch) => drop(self.published.remove(&batch)),
             Event::Over(job) => {
                 self.looked.remove(&job);
                 self.resting.remove(&job);
@@ -242,6 +286,8 @@ impl Core {
 
     fn fruitless(&mut self, backoff: u64) {
         self.sending = false;
+        // A re-org may have changed what they decide.
+        self.hashes.clear();
         self.not_before = self.looks + (backoff << self.fruitless.min(8)).min(MAX_BACKOFF);
         self.fruitless += 1;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use alloy::primitives::Address;
 use conun_bindings::job;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,8 @@ pub struct Policy {
     pub max_fuel: u64,
     /// Categories taken; all if empty (default).
     pub categories: BTreeSet<u32>,
+    /// Requesters whose jobs are not taken; none by default.
+    pub blocked: BTreeSet<Address>,
     /// Batches executed at once; default 1.
     pub workers: u32,
 }
@@ -31,6 +34,7 @@ impl Default for Policy {
             max_memory_bytes: 2 << 30,
             max_fuel: 10_000_000_000_000,
             categories: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             workers: 1,
         }
     }
@@ -68,7 +72,9 @@ impl Policy {
     /// What speaks against a job at block time `now`, by its terms alone.
     pub fn objection(&self, entry: &JobEntry, now: u64) -> Option<SkipReason> {
         let JobEntry { job, spec, .. } = entry;
-        if job::price_at(job, now) < self.min_price {
+        if self.blocked.contains(&job.requester) {
+            Some(SkipReason::Blocked)
+        } else if job::price_at(job, now) < self.min_price {
             Some(SkipReason::Price)
         } else if spec.memoryLimit > self.max_memory_bytes {
             Some(SkipReason::Memory)
@@ -83,6 +89,7 @@ impl Policy {
 }
 
 /// Why a job is not worked on.
+/// Its name in JSON is what `provider why` and `status` show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "camelCase")]
 #[non_exhaustive]
@@ -99,6 +106,45 @@ pub enum SkipReason {
     /// Its category is not taken.
     #[error("its category is not among categories")]
     Category,
+    /// Its requester is not welcome.
+    #[error("its requester is among blocked")]
+    Blocked,
+    /// It asks for providers that passed more checks.
+    #[error("asks for providers that passed {need} checks; this one has passed {have}")]
+    Record {
+        /// Checks passed since the last wrong result.
+        have: u32,
+        /// Checks asked for.
+        need: u32,
+    },
+    /// The lot lets this provider lease later.
+    #[error("the lot lets this provider lease from block time {opens_at} on")]
+    NotDrawnYet {
+        /// Block time, UNIX seconds; 0 while the lot's block is to come.
+        #[serde(rename = "opensAt")]
+        opens_at: u64,
+    },
+    /// Its turn has come; somebody else was faster so far, or the next transaction is for it.
+    #[error("its turn has come: it is leased with one of the next transactions")]
+    Waiting,
+    /// As much is held as is good for the workers.
+    #[error("the workers have enough to do")]
+    Busy,
+    /// Nothing new is taken.
+    #[error("paused: nothing new is taken until `conun provider resume`")]
+    Paused,
+    /// Nothing new is taken any more.
+    #[error("draining: what is held is finished, nothing new is taken")]
+    Draining,
+    /// The registration ends.
+    #[error("the provider has asked to leave: nothing new can be leased")]
+    Exiting,
+    /// The requester has cancelled what was open.
+    #[error("cancelled by its requester")]
+    Cancelled,
+    /// All of its batches are final, and this provider did none.
+    #[error("over: others did it, or nobody")]
+    Over,
     /// The free stake does not cover one batch.
     #[error("a batch locks more stake than is free: add stake")]
     Stake,

@@ -1,9 +1,11 @@
 mod orders;
+mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, U256, keccak256};
 use conun_bindings::{
+    Rules,
     abi::JobRegistry::{Job, Spec},
     job,
 };
@@ -12,11 +14,19 @@ use super::*;
 use crate::{
     chain::{BatchEntry, BatchStage, JobEntry},
     net::PeerContact,
+    store::Salt,
 };
 
 const ME: Address = Address::repeat_byte(7);
 const OTHER: Address = Address::repeat_byte(8);
-const FLOOR: u16 = 5_000;
+const RULES: Rules = Rules {
+    min_stake: U256::from_limbs([1_000, 0, 0, 0]),
+    audit_floor_bps: 5_000,
+    faulty_bps: 2_000,
+    fee_bps: 100,
+    check_fee: U256::ONE,
+    arbiter: Address::ZERO,
+};
 const LEASE: u32 = 100;
 const WINDOW: u64 = 50;
 const DELAY: u64 = 3;
@@ -48,6 +58,10 @@ fn spec(category: u32) -> Spec {
         memoryLimit: 65_536,
         category,
     }
+}
+
+fn record(root: B256) -> ResultRecord {
+    ResultRecord { root, fuel: 1, outputs: B256::ZERO, bound: B256::ZERO, salt: Salt::default() }
 }
 
 fn open() -> BatchEntry {
@@ -87,14 +101,20 @@ struct World {
     actions: Vec<Action>,
 }
 
-const POLICY: Policy =
-    Policy { min_price: 1_000, max_memory_bytes: 1 << 20, max_fuel: u64::MAX, categories: BTreeSet::new(), workers: 2 };
+const POLICY: Policy = Policy {
+    min_price: 1_000,
+    max_memory_bytes: 1 << 20,
+    max_fuel: u64::MAX,
+    categories: BTreeSet::new(),
+    blocked: BTreeSet::new(),
+    workers: 2,
+};
 
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            core: Core::new(ME, POLICY, FLOOR),
-            index: Index::default(),
+            core: Core::new(ME, POLICY),
+            index: Index::new(RULES),
             number: 10,
             now: 1_000,
             paused: false,
@@ -129,8 +149,10 @@ impl World {
             deposit,
             block: self.number,
             batches,
+            assured: None,
             cancelled: false,
             refunded: U256::ZERO,
+            burned: U256::ZERO,
             transactions: BTreeMap::new(),
         };
         if self.index.jobs.insert(id, entry).is_none() {
@@ -141,7 +163,7 @@ impl World {
     }
 
     fn free_stake(&self) -> U256 {
-        U256::from(self.stake) - self.index.locked_stake(ME, FLOOR)
+        U256::from(self.stake) - self.index.locked_stake(ME)
     }
 
     fn look(&mut self) {
@@ -182,7 +204,7 @@ impl World {
                 assert!(!self.paused, "leased while paused");
                 assert!(self.prepared.contains(job), "leased before program and inputs were checked");
                 let entry = &self.index.jobs[job];
-                let lock: U256 = numbers.iter().map(|number| job::lease_lock(&entry.job, *number, FLOOR)).sum();
+                let lock: U256 = numbers.iter().map(|number| entry.lease_lock(*number, &RULES)).sum();
                 assert!(lock <= self.free_stake(), "leased more than the stake allows");
                 let distinct: BTreeSet<_> = numbers.iter().collect();
                 assert!(!numbers.is_empty() && distinct.len() == numbers.len(), "the same batch twice");
@@ -221,6 +243,7 @@ impl World {
                     assert!(batch.stage == BatchStage::Submitted && self.now >= batch.deadline, "finalised too early");
                 }
             }
+            other => panic!("{other:?} of jobs without votes"),
         }
     }
 
@@ -297,7 +320,7 @@ impl World {
             other => panic!("{other:?} is no transaction"),
         };
         // The core never wants more than it has: only a race can refuse a lease.
-        assert!(self.index.locked_stake(ME, FLOOR) <= U256::from(self.stake));
+        assert!(self.index.locked_stake(ME) <= U256::from(self.stake));
         if !done {
             self.index = before;
         }
@@ -312,7 +335,7 @@ impl World {
         if done {
             // A program that answers differently each time: the journal keeps the first answer.
             self.executions += 1;
-            let fresh = ResultRecord { root: keccak256(self.executions.to_be_bytes()), fuel: 1, outputs: B256::ZERO };
+            let fresh = record(keccak256(self.executions.to_be_bytes()));
             let record = *self.journal.entry(id).or_insert(fresh);
             self.step(Event::Executed { batch: id, record, millis: 1_000 });
         } else {
@@ -336,7 +359,7 @@ impl World {
 
     /// Kills the agent, and starts it again over its journal and the chain.
     fn restart(&mut self) {
-        self.core = Core::new(ME, POLICY, FLOOR);
+        self.core = Core::new(ME, POLICY);
         (self.sending, self.paused) = (None, false);
         self.executing.clear();
         self.preparing.clear();
@@ -482,7 +505,7 @@ fn a_job_whose_batches_outlast_a_lease_is_left_to_others() {
     world.mine();
     for one in world.executing.clone() {
         world.executing.remove(&one);
-        let record = ResultRecord { root: B256::repeat_byte(5), fuel: 1, outputs: B256::ZERO };
+        let record = record(B256::repeat_byte(5));
         world.step(Event::Executed { batch: one, record, millis: u64::from(LEASE) * 950 });
     }
     while world.sending.is_some() {
@@ -495,25 +518,40 @@ fn a_job_whose_batches_outlast_a_lease_is_left_to_others() {
 #[test]
 fn every_skip_has_its_reason() {
     let (base, fine) = (job(1, 1), spec(1));
-    let policy = Policy { categories: [1].into(), ..POLICY };
+    let unwelcome = Address::repeat_byte(0xbb);
+    let policy = Policy { categories: [1].into(), blocked: [unwelcome].into(), ..POLICY };
     for (job, spec, reason) in [
         (Job { startPrice: 999, maxPrice: 999, ..base.clone() }, fine.clone(), SkipReason::Price),
         (base.clone(), Spec { memoryLimit: 2 << 20, ..fine.clone() }, SkipReason::Memory),
         (base.clone(), Spec { category: 2, ..fine.clone() }, SkipReason::Category),
+        (Job { requester: unwelcome, ..base.clone() }, fine.clone(), SkipReason::Blocked),
         (Job { startPrice: 1_000_000, maxPrice: 1_000_000, ..base.clone() }, fine.clone(), SkipReason::Stake),
     ] {
         let mut world = World::new();
-        world.core = Core::new(ME, policy.clone(), FLOOR);
+        world.core = Core::new(ME, policy.clone());
         let id = world.post_with(job, spec);
         world.prepared(id, 2);
         assert_eq!(world.core.overview(&world.index).skipped, [(id, reason)]);
         assert_eq!(world.sending, None);
     }
     let mut world = World::new();
+    world.step(Event::Paused(true));
+    let id = world.post(base.clone());
+    assert_eq!(world.core.overview(&world.index).skipped, [(id, SkipReason::Paused)]);
+    assert_eq!(world.core.verdicts(&world.index)[&id], Verdict::Skipped(SkipReason::Paused));
+    // What kept it away is remembered when others have done it.
+    world.batch((id, 0)).stage = BatchStage::Settled;
+    assert_eq!(world.core.verdicts(&world.index)[&id], Verdict::Skipped(SkipReason::Paused));
+    let mut world = World::new();
     let id = world.post(base);
     assert_eq!(world.core.overview(&world.index).skipped, [(id, SkipReason::Checking)]);
     world.prepared(id, 1);
     assert_eq!(world.core.overview(&world.index).skipped, [(id, SkipReason::Refused { text: "not WASI".to_owned() })]);
+
+    let (mut world, id) = ready(3);
+    world.mine();
+    let taken = Verdict::Taken(Taken { held: 2, rest: Some(SkipReason::Busy), ..Taken::default() });
+    assert_eq!(world.core.verdicts(&world.index)[&id], taken);
 }
 
 #[test]
@@ -521,7 +559,7 @@ fn providers_begin_at_different_batches() {
     let first = |me: u8| {
         let (mut world, id) = ready(64);
         world.sending = None;
-        world.core = Core::new(Address::repeat_byte(me), Policy { workers: 1, ..POLICY }, FLOOR);
+        world.core = Core::new(Address::repeat_byte(me), Policy { workers: 1, ..POLICY });
         world.look();
         world.preparing.clear();
         world.core.step(&world.index, Event::Prepared(id)).into_iter().find_map(|action| match action {

@@ -4,12 +4,54 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use alloy::primitives::{Address, B256};
 use serde_json::{Value, json};
 
-use super::Running;
+use crate::{chain::Head, core::BatchId, net::PeerContact};
+
+/// What a provider says while it works.
+#[derive(Clone, Debug)]
+pub enum Running {
+    /// It is ready, as this registration, reachable there.
+    Ready {
+        /// Its account.
+        provider: Address,
+        /// Where peers reach it.
+        contact: PeerContact,
+    },
+    /// It holds these batches.
+    Leased(B256, Vec<u32>),
+    /// A batch is executed: its fuel and how long it took.
+    Executed(BatchId, u64, Duration),
+    /// A batch could not be executed, and why.
+    NotExecuted(BatchId, String),
+    /// Results were submitted.
+    Submitted(B256, Vec<u32>),
+    /// Its owner needs the computer, or does not any more: what it may do now, and why.
+    Guest(String),
+    /// Another transaction of this kind was mined: "commit", "reveal", "finalise" ...
+    Did(&'static str, B256, Vec<u32>),
+    /// Something did not work out; it goes on.
+    Trouble(String),
+    /// It has looked at the chain.
+    Looked(Look),
+}
+
+/// What a look at the chain found.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// The latest block.
+    pub head: Head,
+    /// Its age by this machine's clock, seconds; 0 if it is ahead.
+    pub lag_seconds: u64,
+    /// Re-orgs since the start.
+    pub reorgs: u64,
+    /// Blocks that the last of them took back.
+    pub reorg_depth: u64,
+}
 
 /// Where the log is, in a data folder.
 const LOG: &str = "events.jsonl";
@@ -33,6 +75,7 @@ impl Running {
                 json!({ "event": "notExecuted", "job": job, "batch": batch, "reason": reason })
             }
             Self::Submitted(job, batches) => json!({ "event": "submitted", "job": job, "batches": batches }),
+            Self::Did(kind, job, batches) => json!({ "event": kind, "job": job, "batches": batches }),
             Self::Guest(text) => json!({ "event": "guest", "text": text }),
             Self::Trouble(reason) => json!({ "event": "trouble", "reason": reason }),
         })

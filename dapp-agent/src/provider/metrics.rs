@@ -107,6 +107,7 @@ impl Metrics {
             Running::NotExecuted(..) => self.job("not_executed", 1),
             Running::Submitted(_, batches) => self.job("submitted", batches.len()),
             Running::Trouble(_) => drop(self.troubles.inc()),
+            Running::Did(kind, _, batches) => self.job(kind, batches.len()),
             Running::Ready { .. } | Running::Guest(_) => {}
         }
     }

@@ -1,23 +1,29 @@
 //! The provider: lends this computer.
 //!
 //! [`register`] puts it on the chain, [`run`] works until it is told to stop, [`status`] says how it is doing. A data folder holds
-//! everything: `provider.toml`, the journal, the endpoint's key, blobs, `status.json`, `events.jsonl`, and `paused` while it is paused.
+//! everything: `provider.toml`, the journal, the endpoint's key, blobs, `status.json`, `why.json`, `events.jsonl`, and `paused` or `draining`
+//! while it is.
 
 mod config;
 mod events;
 mod guest;
+mod held;
 mod metrics;
 mod registration;
 mod run;
 mod status;
+mod transactions;
 mod work;
 
 pub use config::ProviderConfig;
+pub use events::{Look, Running};
 pub use guest::GuestStatus;
-pub use registration::{Registration, is_registered, register, withdraw};
+pub use registration::{
+    Leaving, Registration, Withdrawal, cancel_exit, is_registered, register, request_exit, withdraw,
+};
 pub(crate) use registration::{connect, now};
-pub use run::{Look, Running, run, run_on};
-pub use status::{Status, is_paused, read_status, set_paused};
+pub use run::{run, run_on};
+pub use status::{Status, is_draining, is_paused, read_status, read_verdicts, set_draining, set_paused};
 
 pub(crate) use work::OUTPUT_BYTES;
 

@@ -128,27 +128,92 @@ pub(crate) async fn now(provider: &DynProvider) -> Result<U256, Error> {
     Ok(U256::from(block.ok_or(chain::Error::NoHead)?.header.timestamp))
 }
 
-/// Sends a provider's earnings from the Escrow to its payout address. Returns the amount, token wei, and the transaction; nothing
-/// is sent if there is nothing.
+/// What withdrawing came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Withdrawal {
+    /// What went to the payout address, token wei.
+    pub amount: U256,
+    /// Part of it that was stake, token wei: the registration is over then.
+    pub stake: U256,
+    /// The transaction; none if there was nothing.
+    pub transaction: Option<TxHash>,
+}
+
+/// Sends a provider's earnings from the Escrow to its payout address; once an exit is due and nothing is locked, the stake as well
+/// (into the payout address's Escrow balance), which ends the registration. Nothing is sent if there is nothing.
 ///
 /// # Errors
 /// If the account is not registered, or the chain fails.
-pub async fn withdraw(
-    url: &str,
-    contracts: &Contracts,
-    signer: &PrivateKeySigner,
-) -> Result<(U256, Option<TxHash>), Error> {
+pub async fn withdraw(url: &str, contracts: &Contracts, signer: &PrivateKeySigner) -> Result<Withdrawal, Error> {
     let provider = connect(url, signer).await?;
     let account = signer.address();
     let registry = ProviderRegistry::new(contracts.providers, &provider);
-    if !is_registered(&provider, contracts, account).await? {
+    let known = registry.providerOf(account).call().await?;
+    if known.payout == Address::ZERO {
         return Err(Error::NotRegistered(account));
     }
-    let earned = U256::from(Escrow::new(contracts.escrow, &provider).balanceOf(account).call().await?.earned);
-    if earned.is_zero() {
-        return Ok((earned, None));
+    let held = Escrow::new(contracts.escrow, &provider).balanceOf(account).call().await?;
+    let earned = U256::from(held.earned);
+    let exit_at: u64 = known.exitAt.into();
+    let leaves = exit_at != 0 && now(&provider).await? >= U256::from(exit_at) && held.held.is_zero();
+    let stake = if leaves { U256::from(held.stake) } else { U256::ZERO };
+    let (amount, call) = match (leaves, earned.is_zero()) {
+        (true, _) => (earned + stake, registry.exit().into_transaction_request()),
+        (false, false) => (earned, registry.withdraw(account).into_transaction_request()),
+        (false, true) => return Ok(Withdrawal { amount: U256::ZERO, stake, transaction: None }),
+    };
+    let kind = if leaves { "exit" } else { "withdraw" };
+    let receipt = Sender::new(provider.clone(), account).send(kind, call).await?;
+    Ok(Withdrawal { amount, stake, transaction: Some(receipt.transaction_hash) })
+}
+
+/// A provider that has asked to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Leaving {
+    /// Block time from which its stake can be had, UNIX seconds; 0 if it stays.
+    pub exit_at: u64,
+    /// Stake that leases and windows still lock, token wei.
+    pub locked: U256,
+    /// The transaction; none if it had asked before.
+    pub transaction: Option<TxHash>,
+}
+
+/// Asks for the end of a registration: no new leases from now on; [`withdraw`] takes the stake out when the exit is due.
+///
+/// # Errors
+/// If the account is not registered, or the chain fails.
+pub async fn request_exit(url: &str, contracts: &Contracts, signer: &PrivateKeySigner) -> Result<Leaving, Error> {
+    leaving(url, contracts, signer, true).await
+}
+
+/// Takes the request to leave back.
+///
+/// # Errors
+/// As [`request_exit`].
+pub async fn cancel_exit(url: &str, contracts: &Contracts, signer: &PrivateKeySigner) -> Result<Leaving, Error> {
+    leaving(url, contracts, signer, false).await
+}
+
+async fn leaving(url: &str, contracts: &Contracts, signer: &PrivateKeySigner, leave: bool) -> Result<Leaving, Error> {
+    let provider = connect(url, signer).await?;
+    let account = signer.address();
+    let registry = ProviderRegistry::new(contracts.providers, &provider);
+    let known = registry.providerOf(account).call().await?;
+    if known.payout == Address::ZERO {
+        return Err(Error::NotRegistered(account));
     }
-    let call = registry.withdraw(account).into_transaction_request();
-    let receipt = Sender::new(provider.clone(), account).send("withdraw", call).await?;
-    Ok((earned, Some(receipt.transaction_hash)))
+    let locked = U256::from(Escrow::new(contracts.escrow, &provider).balanceOf(account).call().await?.held);
+    if leave != (known.exitAt == 0) {
+        return Ok(Leaving { exit_at: known.exitAt.into(), locked, transaction: None });
+    }
+    let (kind, call) = if leave {
+        ("exit request", registry.requestExit().into_transaction_request())
+    } else {
+        ("exit cancellation", registry.cancelExit().into_transaction_request())
+    };
+    let receipt = Sender::new(provider.clone(), account).send(kind, call).await?;
+    let exit_at = registry.providerOf(account).call().await?.exitAt.into();
+    Ok(Leaving { exit_at, locked, transaction: Some(receipt.transaction_hash) })
 }

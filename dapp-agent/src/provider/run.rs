@@ -10,11 +10,9 @@ use std::{
 
 use alloy::{
     primitives::{Address, B256, U256},
-    rpc::types::TransactionRequest,
     signers::local::PrivateKeySigner,
 };
-use conun_bindings::abi::{Deployment, JobRegistry, ProviderRegistry};
-use conun_bindings::job;
+use conun_bindings::{abi::ProviderRegistry, job};
 use tokio::{
     sync::mpsc,
     task::{self, AbortHandle, JoinSet},
@@ -23,13 +21,16 @@ use tokio::{
 
 use super::{
     Error, ProviderConfig, Status,
-    events::EventLog,
+    events::{EventLog, Look, Running},
     guest::{Guest, gives_back},
-    io_error,
+    held::Held,
+    io_error, is_draining,
     metrics::Metrics,
     registration::connect,
     registration::is_registered,
-    work::{Executor, Prepared, Unprepared, Workers},
+    status::write_verdicts,
+    transactions::{Draft, Drafter, block_hash},
+    work::{Executor, Prepared, Terms, Unprepared, Workers},
 };
 use crate::{
     chain::{BatchStage, Follower, Head, SendError, Sender, endpoint},
@@ -43,57 +44,22 @@ use crate::{
 /// Time between looks at what the guest may do, however seldom the chain is looked at.
 const GUEST_CHECK: Duration = Duration::from_millis(500);
 
-/// Gas of one batch's life from the provider's side, with a margin: lease, result, finalise.
-const LIFE_GAS: u64 = 300_000;
-
-/// What a provider says while it works.
-#[derive(Clone, Debug)]
-pub enum Running {
-    /// It is ready, as this registration, reachable there.
-    Ready {
-        /// Its account.
-        provider: Address,
-        /// Where peers reach it.
-        contact: PeerContact,
-    },
-    /// It holds these batches.
-    Leased(B256, Vec<u32>),
-    /// A batch is executed: its fuel and how long it took.
-    Executed(BatchId, u64, Duration),
-    /// A batch could not be executed, and why.
-    NotExecuted(BatchId, String),
-    /// Results were submitted.
-    Submitted(B256, Vec<u32>),
-    /// Its owner needs the computer, or does not any more: what it may do now, and why.
-    Guest(String),
-    /// Something did not work out; it goes on.
-    Trouble(String),
-    /// It has looked at the chain.
-    Looked(Look),
-}
-
-/// What a look at the chain found.
-#[derive(Clone, Copy, Debug)]
-pub struct Look {
-    /// The latest block.
-    pub head: Head,
-    /// Its age by this machine's clock, seconds; 0 if it is ahead.
-    pub lag_seconds: u64,
-    /// Re-orgs since the start.
-    pub reorgs: u64,
-    /// Blocks that the last of them took back.
-    pub reorg_depth: u64,
-}
+/// Gas of one batch's life from the provider's side, with a margin: lease, result, or commit and reveal for all, finalise.
+const LIFE_GAS: u64 = 500_000;
 
 /// Something from a task of the loop.
 enum Report {
     Prepared(B256, Result<Box<Prepared>, Unprepared>),
     /// By which task: one that was abandoned may still have reported.
     Executed(BatchId, task::Id, Result<(crate::store::ResultRecord, Duration), String>),
-    /// In which block.
-    Sent(Action, Result<u64, SendError>),
+    /// Of which kind, in which block.
+    Sent(Action, Result<(&'static str, u64), SendError>),
     /// Nothing was sent.
     NotSent(String),
+    /// A block's hash, if it could be read.
+    BlockHash(u64, Option<B256>),
+    /// Outputs that a crash had lost are here again.
+    Restored(BatchId),
     /// Something else did not work out.
     Trouble(String),
 }
@@ -138,7 +104,6 @@ pub async fn run_on(
     if !is_registered(&provider, &config.contracts, account).await? {
         return Err(Error::NotRegistered(account));
     }
-    let settings = Deployment::new(config.contracts.deployment, &provider).settings().call().await?;
     let node =
         Node::start(NodeConfig { data_dir: folder.to_owned(), bind: config.listen, relay: config.relay }).await?;
     let max_fee = config.max_fee_gwei.map(|gwei| u128::from(gwei) * 1_000_000_000);
@@ -168,6 +133,7 @@ pub async fn run_on(
         account,
         paused: guest.standing().paused,
         guest: guest.standing().status(),
+        draining: is_draining(folder),
         block: 0,
         block_time: 0,
         stake: U256::ZERO,
@@ -181,10 +147,9 @@ pub async fn run_on(
     let mut agent = Agent {
         folder: folder.to_owned(),
         me: account,
-        audit_floor_bps: settings.auditFloorBps,
-        core: Core::new(account, policy, settings.auditFloorBps),
+        core: Core::new(account, policy),
         guest,
-        executor: Executor { node, workers, journal },
+        executor: Executor { node, workers, journal, held: Held::new(folder), me: account },
         follower,
         sender,
         prepared: HashMap::new(),
@@ -208,7 +173,6 @@ pub async fn run_on(
 struct Agent<T> {
     folder: PathBuf,
     me: Address,
-    audit_floor_bps: u16,
     core: Core,
     guest: Guest,
     executor: Executor,
@@ -217,7 +181,7 @@ struct Agent<T> {
     prepared: HashMap<B256, Arc<Prepared>>,
     executing: HashMap<BatchId, AbortHandle>,
     /// A transaction that was mined in this block, which the index has not reached yet.
-    mined: Option<(u64, Action)>,
+    mined: Option<(u64, &'static str, Action)>,
     tasks: JoinSet<()>,
     metrics: Metrics,
     reports: mpsc::UnboundedSender<Report>,
@@ -244,13 +208,24 @@ impl<T: FnMut(Running)> Agent<T> {
     async fn remember(&mut self) -> Result<(), Error> {
         let index = self.follower.index();
         let mut lost: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
-        for (id, entry) in index.jobs.iter().filter(|(_, entry)| !entry.is_over()) {
-            for (number, batch) in (0..).zip(&entry.batches) {
+        // What several providers executed may still wait to be published once the job is over.
+        for (id, entry) in index.jobs.iter().filter(|(_, entry)| !entry.is_over() || entry.assured.is_some()) {
+            for number in 0..entry.batch_count() as u32 {
                 let Some(record) = self.executor.journal.result(*id, number)? else { continue };
-                if self.executor.has_outputs((*id, number), &record).await.unwrap_or(false) {
+                let is_here = self.executor.has_outputs((*id, number), &record).await.unwrap_or(false);
+                let is_given = match entry.ballot(number) {
+                    Some((_, ballot)) => ballot.voters().any(|(provider, _)| provider == self.me),
+                    None => {
+                        let batch = &entry.batches[number as usize];
+                        batch.provider == self.me && batch.stage != BatchStage::Leased
+                    }
+                };
+                // What was committed to can be shown without its bytes.
+                if is_here || is_given && entry.assured.is_some() {
                     // It does nothing before its first look at the chain.
                     let _ = self.core.step(index, Event::Remembered((*id, number), record));
-                } else if batch.provider == self.me && batch.stage != BatchStage::Leased {
+                }
+                if !is_here && is_given {
                     lost.entry(*id).or_default().push(number);
                 }
             }
@@ -262,11 +237,10 @@ impl<T: FnMut(Running)> Agent<T> {
     }
 
     fn restore(&mut self, id: B256, batches: Vec<u32>) {
-        let Some(entry) = self.follower.index().jobs.get(&id) else { return };
-        let (job, spec) = (entry.job.clone(), entry.spec.clone());
+        let Some(terms) = self.follower.index().jobs.get(&id).map(Terms::from) else { return };
         let (executor, peers, reports) = (self.executor.clone(), self.peers(id), self.reports.clone());
         self.tasks.spawn(async move {
-            let prepared = match executor.prepare(id, job, spec, &peers).await {
+            let prepared = match executor.prepare(id, terms, &peers).await {
                 Ok(prepared) => Arc::new(prepared),
                 Err(Unprepared::Refused(text) | Unprepared::Unavailable(text)) => {
                     // The loop ends before its tasks.
@@ -276,10 +250,14 @@ impl<T: FnMut(Running)> Agent<T> {
             };
             for batch in batches {
                 tracing::warn!(target: "conun::provider", job = %id, batch, "its outputs were lost: executed once more");
-                if let Err(text) = executor.execute((id, batch), &prepared, &peers).await {
-                    let text = format!("lost outputs of batch {batch} of job {id} cannot be made anew: {text}");
-                    let _ = reports.send(Report::Trouble(text));
-                }
+                let report = match executor.execute((id, batch), &prepared, &peers).await {
+                    Ok(_) => Report::Restored((id, batch)),
+                    Err(text) => {
+                        let text = format!("lost outputs of batch {batch} of job {id} cannot be made anew: {text}");
+                        Report::Trouble(text)
+                    }
+                };
+                let _ = reports.send(report);
             }
         });
     }
@@ -312,7 +290,15 @@ impl<T: FnMut(Running)> Agent<T> {
             }
             self.reap();
             self.write_status();
+            if self.is_drained() {
+                return Ok(());
+            }
         }
+    }
+
+    /// Whether nothing is left to do for an agent that takes nothing new any more.
+    fn is_drained(&self) -> bool {
+        self.status.draining && self.status.block > 0 && self.status.locked.is_zero() && self.executing.is_empty()
     }
 
     /// Forgets ended tasks; a bug in one is a batch that was not executed, not an agent that waits for ever.
@@ -350,6 +336,8 @@ impl<T: FnMut(Running)> Agent<T> {
                 self.step(Event::NotExecuted(batch, format!("given back: {}", self.status.guest.text)));
             }
         }
+        self.status.draining = is_draining(&self.folder);
+        self.step(Event::Draining(self.status.draining));
     }
 
     /// Brings the index up to date and tells the core.
@@ -358,16 +346,15 @@ impl<T: FnMut(Running)> Agent<T> {
             Ok(head) => {
                 let index = self.follower.index();
                 let stake = index.providers.get(&self.me).map_or(U256::ZERO, |entry| entry.stake);
-                let exiting = index.providers.get(&self.me).is_none_or(|entry| entry.exiting || !entry.registered);
-                let locked = index.locked_stake(self.me, self.audit_floor_bps);
+                let locked = index.locked_stake(self.me);
                 (self.status.stake, self.status.locked) = (stake, locked);
                 self.status.at(head);
                 let look = self.look(head);
                 (self.tell)(Running::Looked(look));
-                let free_stake = if exiting { U256::ZERO } else { stake.saturating_sub(locked) };
+                let free_stake = stake.saturating_sub(locked);
                 self.step(Event::Head { number: head.number, now: head.timestamp, free_stake });
-                if let Some((_, action)) = self.mined.take_if(|(block, _)| *block <= head.number) {
-                    self.sent(action);
+                if let Some((_, kind, action)) = self.mined.take_if(|(block, ..)| *block <= head.number) {
+                    self.sent(kind, action);
                 }
                 self.tidy().await;
             }
@@ -386,13 +373,15 @@ impl<T: FnMut(Running)> Agent<T> {
     }
 
     /// The index shows what the transaction has changed: the core may go on.
-    fn sent(&mut self, action: Action) {
-        match action {
-            Action::Lease(job, batches) => (self.tell)(Running::Leased(job, batches)),
-            Action::Submit(job, results) => {
-                (self.tell)(Running::Submitted(job, results.iter().map(|(batch, _)| *batch).collect()));
-            }
-            _ => {}
+    fn sent(&mut self, kind: &'static str, action: Action) {
+        let case = |case| self.follower.index().cases.get(case).map(|case| (case.job, vec![case.batch]));
+        let about = if let Action::Answer(id) = &action { case(id) } else { action.batches() };
+        if let Some((job, batches)) = about {
+            (self.tell)(match action {
+                Action::Lease(..) => Running::Leased(job, batches),
+                Action::Submit(..) => Running::Submitted(job, batches),
+                _ => Running::Did(kind, job, batches),
+            });
         }
         self.step(Event::Sent);
     }
@@ -405,7 +394,18 @@ impl<T: FnMut(Running)> Agent<T> {
         for id in done {
             self.prepared.remove(&id);
             self.executor.workers.end(id).await;
+            self.discard(id).await;
             self.step(Event::Over(id));
+        }
+    }
+
+    /// Deletes outputs that will never be published: of a job that is over, those that nobody paid for.
+    async fn discard(&self, id: B256) {
+        let Some(entry) = self.follower.index().jobs.get(&id) else { return };
+        for (number, ballot) in (0..).zip(entry.ballots()) {
+            if ballot.payment(self.me).is_zero() {
+                self.executor.held.discard((id, number)).await;
+            }
         }
     }
 
@@ -451,8 +451,8 @@ impl<T: FnMut(Running)> Agent<T> {
                     }
                 }
             }
-            Report::Sent(action, Ok(block)) => {
-                self.mined = Some((block, action));
+            Report::Sent(action, Ok((kind, block))) => {
+                self.mined = Some((block, kind, action));
                 self.refresh().await;
             }
             Report::Sent(_, Err(error)) => {
@@ -470,6 +470,8 @@ impl<T: FnMut(Running)> Agent<T> {
                 self.trouble(text.clone());
                 self.step(Event::NotSent(text));
             }
+            Report::BlockHash(number, hash) => self.step(Event::BlockHash(number, hash)),
+            Report::Restored(batch) => self.step(Event::Restored(batch)),
             Report::Trouble(text) => self.trouble(text),
         }
     }
@@ -484,11 +486,10 @@ impl<T: FnMut(Running)> Agent<T> {
         let reports = self.reports.clone();
         match action {
             Action::Prepare(id) => {
-                let Some(entry) = self.follower.index().jobs.get(&id) else { return };
-                let (job, spec) = (entry.job.clone(), entry.spec.clone());
+                let Some(terms) = self.follower.index().jobs.get(&id).map(Terms::from) else { return };
                 let (executor, peers) = (self.executor.clone(), self.peers(id));
                 self.tasks.spawn(async move {
-                    let prepared = executor.prepare(id, job, spec, &peers).await;
+                    let prepared = executor.prepare(id, terms, &peers).await;
                     // The loop ends before its tasks.
                     let _ = reports.send(Report::Prepared(id, prepared.map(Box::new)));
                 });
@@ -509,66 +510,67 @@ impl<T: FnMut(Running)> Agent<T> {
                     task.abort();
                 }
             }
-            transaction => {
-                let intent = match &transaction {
-                    Action::Lease(job, batches) => self.executor.journal.intend_lease(*job, batches, self.status.block),
-                    _ => Ok(()),
-                };
-                if let Err(error) = intent {
-                    // Nothing is sent whose intent is not on disk.
-                    let _ = reports.send(Report::NotSent(error.to_string()));
-                    return;
-                }
-                let Some((kind, request)) = self.request(&transaction) else {
-                    let _ = reports.send(Report::NotSent("a re-org has taken the job away".to_owned()));
-                    return;
-                };
-                let sender = self.sender.clone();
+            Action::BlockHash(number) => {
+                let provider = self.sender.provider().clone();
                 self.tasks.spawn(async move {
+                    let hash = block_hash(&provider, number).await.unwrap_or_default();
+                    let _ = reports.send(Report::BlockHash(number, hash));
+                });
+            }
+            Action::Publish(batch) => {
+                let executor = self.executor.clone();
+                self.tasks.spawn(async move {
+                    if let Err(error) = executor.held.publish(batch, &executor.node).await {
+                        let _ = reports.send(Report::Trouble(error.to_string()));
+                    }
+                });
+            }
+            transaction => self.send(transaction, reports),
+        }
+    }
+
+    fn send(&mut self, transaction: Action, reports: mpsc::UnboundedSender<Report>) {
+        let journal = &self.executor.journal;
+        let intent = match &transaction {
+            Action::Lease(job, batches) => journal.intend_lease(*job, batches, self.status.block),
+            Action::BackUp((job, batch), _) => journal.intend_lease(*job, &[*batch], self.status.block),
+            _ => Ok(()),
+        };
+        if let Err(error) = intent {
+            // Nothing is sent whose intent is not on disk.
+            let _ = reports.send(Report::NotSent(error.to_string()));
+            return;
+        }
+        let Some(draft) = self.draft(&transaction) else {
+            let _ = reports.send(Report::NotSent("a re-org has taken away what it was about".to_owned()));
+            return;
+        };
+        let (sender, executor, contracts) = (self.sender.clone(), self.executor.clone(), *self.follower.contracts());
+        self.tasks.spawn(async move {
+            let report = match draft.complete(&contracts, &executor, sender.provider()).await {
+                Ok((kind, request)) => {
                     // What is leased has to be paid for to its end.
                     let able = match &transaction {
                         Action::Lease(_, batches) => sender.require_ether(kind, LIFE_GAS * batches.len() as u64).await,
+                        Action::BackUp(..) => sender.require_ether(kind, LIFE_GAS).await,
                         _ => Ok(()),
                     };
                     let sent = match able {
                         Ok(()) => sender.send(kind, request).await,
                         Err(error) => Err(error),
                     };
-                    let sent = sent.map(|receipt| receipt.block_number.unwrap_or_default());
-                    let _ = reports.send(Report::Sent(transaction, sent));
-                });
-            }
-        }
+                    Report::Sent(transaction, sent.map(|receipt| (kind, receipt.block_number.unwrap_or_default())))
+                }
+                Err(text) => Report::NotSent(text),
+            };
+            let _ = reports.send(report);
+        });
     }
 
-    /// The transaction of an action.
-    fn request(&self, action: &Action) -> Option<(&'static str, TransactionRequest)> {
-        let registry = JobRegistry::new(self.follower.contracts().jobs, self.sender.provider());
-        let job = |id: &B256| self.follower.index().jobs.get(id).map(|entry| entry.job.clone());
-        Some(match action {
-            Action::Lease(id, batches) => {
-                ("lease", registry.lease(job(id)?, batches.clone()).into_transaction_request())
-            }
-            Action::Release(id, batches) => {
-                ("release", registry.release(job(id)?, batches.clone()).into_transaction_request())
-            }
-            Action::Finalise(id, batches) => {
-                let entries = &self.follower.index().jobs.get(id)?.batches;
-                let standing =
-                    batches.iter().filter_map(|number| Some(entries.get(*number as usize)?.submission(*number)));
-                ("finalise", registry.finalise(job(id)?, standing.collect()).into_transaction_request())
-            }
-            Action::Submit(id, results) => {
-                let results = results.iter().map(|(batch, record)| JobRegistry::Result {
-                    batch: *batch,
-                    root: record.root,
-                    fuel: record.fuel,
-                    outputs: record.outputs,
-                });
-                ("submit", registry.submit(job(id)?, results.collect()).into_transaction_request())
-            }
-            Action::Prepare(_) | Action::Execute(_) | Action::Abandon(_) => return None,
-        })
+    fn draft(&self, action: &Action) -> Option<Draft> {
+        let (index, contracts) = (self.follower.index(), self.follower.contracts());
+        let drafter = Drafter { index, contracts, provider: self.sender.provider(), me: self.me };
+        drafter.draft(action, |(job, batch)| self.executor.journal.result(job, batch).ok().flatten())
     }
 
     fn write_status(&mut self) {
@@ -582,12 +584,22 @@ impl<T: FnMut(Running)> Agent<T> {
                     fuel += batch.fuel;
                 }
             }
+            for (number, ballot) in (0..).zip(entry.ballots()) {
+                let paid = ballot.payment(self.me);
+                if !paid.is_zero() {
+                    earned += paid;
+                    tasks += job::tasks_in(&entry.job, number).len() as u64;
+                    fuel += ballot.best.1;
+                }
+            }
         }
         (self.status.earned, self.status.tasks, self.status.fuel) = (earned, tasks, fuel);
         self.status.work = self.core.overview(index);
         self.status.gas = self.sender.gas();
         self.metrics.status(&self.status);
-        if let Err(error) = self.status.write(&self.folder) {
+        let written = self.status.write(&self.folder);
+        let written = written.and_then(|()| write_verdicts(&self.folder, &self.core.verdicts(self.follower.index())));
+        if let Err(error) = written {
             self.trouble(error.to_string());
         }
     }

@@ -1,19 +1,15 @@
 //! What a running provider tells other processes: a file it rewrites, and one that pauses it.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, io, path::Path};
 
-use alloy::primitives::{Address, U256};
+use alloy::primitives::{Address, B256, U256};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Error, GuestStatus, io_error};
 use crate::{
     chain::{GasUse, Head},
-    core::Overview,
+    core::{Overview, Verdict},
 };
 
 /// A provider's state, as `status.json` has it.
@@ -28,6 +24,8 @@ pub struct Status {
     pub paused: bool,
     /// What it may do on this computer now, and why not more.
     pub guest: GuestStatus,
+    /// Whether it takes nothing new, and stops once no stake is locked.
+    pub draining: bool,
     /// Latest block seen: number and time.
     pub block: u64,
     /// Time of that block, UNIX seconds.
@@ -54,11 +52,21 @@ impl Status {
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
-        let path = folder.join("status.json");
-        let part = folder.join("status.json.part");
-        let text = serde_json::to_vec_pretty(self).expect("a status has string keys only");
-        std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path)).map_err(io_error(&path))
+        replace(folder, "status.json", self)
     }
+}
+
+/// Writes what came of each job seen, as [`read_verdicts`] reads it.
+pub(super) fn write_verdicts(folder: &Path, verdicts: &BTreeMap<B256, Verdict>) -> Result<(), Error> {
+    replace(folder, "why.json", verdicts)
+}
+
+/// Replaces a file of a folder as a whole.
+fn replace(folder: &Path, name: &str, value: &impl Serialize) -> Result<(), Error> {
+    let path = folder.join(name);
+    let part = folder.join(format!("{name}.part"));
+    let text = serde_json::to_vec_pretty(value).expect("a status has string keys only");
+    std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path)).map_err(io_error(&path))
 }
 
 /// What the provider in `folder` said last; `None` if it never ran.
@@ -66,7 +74,19 @@ impl Status {
 /// # Errors
 /// If the file cannot be read.
 pub fn read_status(folder: &Path) -> Result<Option<Value>, Error> {
-    let path = folder.join("status.json");
+    read(folder, "status.json")
+}
+
+/// What came of each job that the provider in `folder` has seen, by job id; `None` if it never ran.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn read_verdicts(folder: &Path) -> Result<Option<Value>, Error> {
+    read(folder, "why.json")
+}
+
+fn read(folder: &Path, name: &str) -> Result<Option<Value>, Error> {
+    let path = folder.join(name);
     match std::fs::read(&path) {
         Ok(text) => Ok(serde_json::from_slice(&text).ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -74,13 +94,9 @@ pub fn read_status(folder: &Path) -> Result<Option<Value>, Error> {
     }
 }
 
-fn flag(folder: &Path) -> PathBuf {
-    folder.join("paused")
-}
-
 /// Whether the provider in `folder` is paused.
 pub fn is_paused(folder: &Path) -> bool {
-    flag(folder).exists()
+    folder.join("paused").exists()
 }
 
 /// Pauses or resumes the provider in `folder`, running or not; it notices within a second, and a restart does not forget it.
@@ -88,11 +104,28 @@ pub fn is_paused(folder: &Path) -> bool {
 /// # Errors
 /// If the folder is no provider's, or cannot be written.
 pub fn set_paused(folder: &Path, paused: bool) -> Result<(), Error> {
+    set_flag(folder, "paused", paused)
+}
+
+/// Whether the provider in `folder` is to finish what it holds and stop.
+pub fn is_draining(folder: &Path) -> bool {
+    folder.join("draining").exists()
+}
+
+/// Has the provider in `folder` finish what it holds, take nothing new, and stop once no stake is locked; or takes that back.
+///
+/// # Errors
+/// As [`set_paused`].
+pub fn set_draining(folder: &Path, draining: bool) -> Result<(), Error> {
+    set_flag(folder, "draining", draining)
+}
+
+fn set_flag(folder: &Path, name: &str, on: bool) -> Result<(), Error> {
     if !super::ProviderConfig::file(folder).exists() {
         return Err(Error::NoFolder(folder.to_owned()));
     }
-    let path = flag(folder);
-    let done = if paused { std::fs::write(&path, "") } else { std::fs::remove_file(&path) };
+    let path = folder.join(name);
+    let done = if on { std::fs::write(&path, "") } else { std::fs::remove_file(&path) };
     match done {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&path)(error)),
         _ => Ok(()),

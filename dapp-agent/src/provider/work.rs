@@ -6,22 +6,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use bytes::Bytes;
 use conun_bindings::{
     abi::JobRegistry::{Job, Spec},
-    commit, job,
+    commit::{self, BoundTree},
+    job,
 };
 use tokio::sync::Mutex;
 
+use super::held::Held;
 use crate::{
+    chain::JobEntry,
     core::BatchId,
     manifest::{
-        Content, InputManifest, MAX_FILES_BYTES, MAX_INPUT_MANIFEST, MAX_STDIN_BYTES, ResultManifest, TaskResult,
+        BlobHash, Content, InputManifest, MAX_FILES_BYTES, MAX_INPUT_MANIFEST, MAX_STDIN_BYTES, ResultManifest,
+        TaskResult,
     },
     net::{Node, PeerContact},
     sandbox::{self, Compiled, Program, Sandbox, Task, Worker},
-    store::{Journal, ResultRecord},
+    store::{Journal, ResultRecord, Salt},
 };
 
 /// Most time to compile a program.
@@ -38,10 +42,25 @@ pub(crate) const OUTPUT_BYTES: u64 = 16 << 20;
 const TASKS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 8 << 20;
 
+/// What preparing a job needs to know of it.
+pub(super) struct Terms {
+    job: Job,
+    spec: Spec,
+    assured: bool,
+}
+
+impl From<&JobEntry> for Terms {
+    fn from(entry: &JobEntry) -> Self {
+        Self { job: entry.job.clone(), spec: entry.spec.clone(), assured: entry.assured.is_some() }
+    }
+}
+
 /// A job whose program and inputs are what it says.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) job: Job,
+    /// Whether its results are voted about.
+    assured: bool,
     compiled: Compiled,
     inputs: InputManifest,
     /// Contents of the files that all tasks share.
@@ -138,18 +157,16 @@ pub(super) struct Executor {
     pub(super) node: Node,
     pub(super) workers: Arc<Workers>,
     pub(super) journal: Arc<Journal>,
+    pub(super) held: Held,
+    /// The provider's account.
+    pub(super) me: Address,
 }
 
 impl Executor {
     /// Fetches program and input manifest, checks both against the job, and has the program compiled, before any stake is at
     /// risk.
-    pub(super) async fn prepare(
-        &self,
-        id: B256,
-        job: Job,
-        spec: Spec,
-        peers: &[PeerContact],
-    ) -> Result<Prepared, Unprepared> {
+    pub(super) async fn prepare(&self, id: B256, terms: Terms, peers: &[PeerContact]) -> Result<Prepared, Unprepared> {
+        let Terms { job, spec, assured } = terms;
         let unavailable = |error: crate::net::Error| Unprepared::Unavailable(error.to_string());
         let wasm =
             self.node.fetch(&spec.program.0, peers, conun_vm::MAX_PROGRAM_BYTES as u64).await.map_err(unavailable)?;
@@ -170,10 +187,11 @@ impl Executor {
         }
         let worker = self.workers.take(id, &compiled).await;
         self.workers.give_back(id, worker.map_err(|error| Unprepared::Unavailable(error.to_string()))?).await;
-        Ok(Prepared { job, compiled, inputs, files })
+        Ok(Prepared { job, assured, compiled, inputs, files })
     }
 
-    /// Executes a batch, publishes its outputs, and keeps its result; also says how long its worker worked. A result from before a restart is not computed again as
+    /// Executes a batch, publishes its outputs (or holds them back, where there will be a vote), and keeps its result; also says how long
+    /// its worker worked. A result from before a restart is not computed again as
     /// long as its bytes are here.
     ///
     /// # Errors
@@ -197,28 +215,44 @@ impl Executor {
         let (record, stopped) = self.compute(id, prepared, peers).await?;
         // The journal's first result stays, whatever comes later.
         let first = self.journal.keep_result(id.0, id.1, record).map_err(|error| error.to_string())?;
-        if first != record {
+        if !first.agrees_with(&record) {
             return Err(
                 "executed again, the batch came out differently: this machine's memory or processor is faulty".into()
             );
         }
-        Ok((record, start.elapsed().saturating_sub(stopped)))
+        Ok((first, start.elapsed().saturating_sub(stopped)))
     }
 
     /// Whether all bytes that a result promises are here; a crash may have lost the latest.
-    pub(super) async fn has_outputs(&self, (job, batch): BatchId, record: &ResultRecord) -> Result<bool, String> {
-        let get = async |hash: &[u8; 32]| self.node.get(hash).await.map_err(|error| error.to_string());
-        let Some(manifest) = get(&record.outputs.0).await? else { return Ok(false) };
+    pub(super) async fn has_outputs(&self, id: BatchId, record: &ResultRecord) -> Result<bool, String> {
+        let Some(manifest) = self.kept(id, &record.outputs.0).await? else { return Ok(false) };
         let manifest = ResultManifest::decode(&manifest).map_err(|error| error.to_string())?;
-        if (manifest.job, manifest.batch) != (job, batch) {
+        if (manifest.job, manifest.batch) != id {
             return Ok(false);
         }
         for result in &manifest.results {
-            if get(&result.output.hash).await?.is_none() {
+            if self.kept(id, &result.output.hash).await?.is_none() {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// A blob of a result of this provider's, served or held back.
+    pub(super) async fn kept(&self, id: BatchId, hash: &BlobHash) -> Result<Option<Bytes>, String> {
+        match self.held.get(id, hash).await.map_err(|error| error.to_string())? {
+            Some(bytes) => Ok(Some(bytes)),
+            None => self.node.get(hash).await.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Keeps a blob of a result: only what nobody votes about may be had at once.
+    async fn keep(&self, id: BatchId, prepared: &Prepared, bytes: Bytes) -> Result<BlobHash, String> {
+        if prepared.assured {
+            self.held.put(id, bytes).await.map_err(|error| error.to_string())
+        } else {
+            self.node.put(bytes).await.map_err(|error| error.to_string())
+        }
     }
 
     /// The result, and for how long the worker was stopped meanwhile.
@@ -249,16 +283,24 @@ impl Executor {
             for done in worker.execute_all(tasks, deadline).await.map_err(|error| error.to_string())? {
                 let bytes = Bytes::from(done.output);
                 let output = content_of(&bytes).await?;
-                self.node.put(bytes).await.map_err(|error| error.to_string())?;
+                self.keep(id, prepared, bytes).await?;
                 results.push(TaskResult { outcome: done.outcome, fuel: done.fuel, output });
             }
         }
         let stopped = worker.stopped().saturating_sub(before);
         self.workers.give_back(id.0, worker).await;
         let manifest = ResultManifest { job: id.0, batch: id.1, results };
-        let tree = manifest.tree(job::tasks_in(job, id.1).start).map_err(|error| error.to_string())?;
-        let outputs = self.node.put(manifest.encode()).await.map_err(|error| error.to_string())?;
-        Ok((ResultRecord { root: tree.root(), fuel: tree.fuel(), outputs: outputs.into() }, stopped))
+        let first = job::tasks_in(job, id.1).start;
+        let tree = manifest.tree(first).map_err(|error| error.to_string())?;
+        let outputs = self.keep(id, prepared, manifest.encode().into()).await?.into();
+        let (bound, salt) = if prepared.assured {
+            let salt = Salt::random().map_err(|error| error.to_string())?;
+            (BoundTree::new(self.me, &manifest.leaves(first)).root(), salt)
+        } else {
+            Default::default()
+        };
+        let record = ResultRecord { root: tree.root(), fuel: tree.fuel(), outputs, bound, salt };
+        Ok((record, stopped))
     }
 
     /// The blob that a task reads, if it is what the job commits to.

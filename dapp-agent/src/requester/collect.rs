@@ -4,8 +4,8 @@ use alloy::primitives::B256;
 use bytes::Bytes;
 use conun_bindings::{abi::JobRegistry::Job, job};
 
+use super::view::Found;
 use crate::{
-    chain::BatchEntry,
     manifest::{Content, MAX_RESULT_MANIFEST, ResultManifest, TaskResult},
     net::{Node, PeerContact},
     provider::OUTPUT_BYTES,
@@ -31,24 +31,47 @@ pub(super) enum Rejection {
     Wrong(String),
 }
 
-/// Fetches and checks batch `number`.
+/// Fetches and checks batch `number`. Of those who have the result, each with the hash of its manifest, the first that delivers does.
+///
+/// # Errors
+/// What the last of them did wrong; that it cannot be had, if that is so of any.
 pub(super) async fn collect(
     node: &Node,
     id: B256,
     job: &Job,
     number: u32,
-    batch: &BatchEntry,
-    peers: &[PeerContact],
+    found: &Found,
+    makers: Vec<([u8; 32], Vec<PeerContact>)>,
+) -> Result<Collected, Rejection> {
+    let mut rejection = Rejection::Wrong("nobody has it".to_owned());
+    for (outputs, peers) in makers {
+        match collect_from(node, id, job, number, found, (&outputs, &peers)).await {
+            Ok(collected) => return Ok(collected),
+            // It may be had later.
+            Err(error) if matches!(rejection, Rejection::Wrong(_)) => rejection = error,
+            Err(_) => {}
+        }
+    }
+    Err(rejection)
+}
+
+async fn collect_from(
+    node: &Node,
+    id: B256,
+    job: &Job,
+    number: u32,
+    found: &Found,
+    (outputs, peers): (&[u8; 32], &[PeerContact]),
 ) -> Result<Collected, Rejection> {
     let wrong = |text: &str| Rejection::Wrong(text.to_owned());
-    let bytes = node.fetch(&batch.outputs, peers, MAX_RESULT_MANIFEST).await?;
+    let bytes = node.fetch(outputs, peers, MAX_RESULT_MANIFEST).await?;
     let manifest = ResultManifest::decode(&bytes).map_err(|error| Rejection::Wrong(error.to_string()))?;
     let tasks = job::tasks_in(job, number);
     if manifest.job != id || manifest.batch != number || manifest.results.len() != tasks.len() {
         return Err(wrong("its manifest is of another batch"));
     }
     let tree = manifest.tree(tasks.start).map_err(|error| Rejection::Wrong(error.to_string()))?;
-    if tree.root() != batch.root || tree.fuel() != batch.fuel {
+    if tree.root() != found.root || tree.fuel() != found.fuel {
         return Err(wrong("the result tree's root or fuel differs"));
     }
     let mut outputs = Vec::with_capacity(tasks.len());

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::B256;
 use conun_bindings::{abi::JobRegistry::Job, job};
 use tokio::{
     task::JoinSet,
@@ -18,8 +18,9 @@ use super::{
     collect::{Collected, Rejection, collect},
     io_error,
     outputs::{Form, keep},
+    view::{End, Found, Told, View},
 };
-use crate::chain::{BatchEntry, BatchStage, JobEntry};
+use crate::chain::JobEntry;
 
 /// Batches fetched at once.
 const MAX_COLLECTING: usize = 4;
@@ -47,8 +48,7 @@ struct Failure {
 /// What following a job needs to remember; all of it can be found again.
 #[derive(Debug)]
 struct Following {
-    /// What was told of each batch.
-    told: Vec<Option<(BatchStage, Address)>>,
+    told: Told,
     /// Batches whose results are here, with the root they were checked against: after a re-org there may be another.
     verified: BTreeMap<u32, B256>,
     failures: BTreeMap<u32, Failure>,
@@ -62,49 +62,46 @@ struct Following {
     ticks: Interval,
 }
 
-fn has_result(batch: &BatchEntry) -> bool {
-    matches!(batch.stage, BatchStage::Submitted | BatchStage::Frozen | BatchStage::Settled)
-}
-
 impl Following {
-    fn is_verified(&self, number: u32, batch: &BatchEntry) -> bool {
-        self.verified.get(&number) == Some(&batch.root)
+    fn is_verified(&self, number: u32, found: &Found) -> bool {
+        self.verified.get(&number) == Some(&found.root)
+    }
+
+    fn is_here(&self, number: u32, view: &View) -> bool {
+        view.found.as_ref().is_some_and(|found| self.is_verified(number, found))
     }
 
     /// Whether the batch's result will hardly ever be had.
-    fn is_lost(&self, number: u32, batch: &BatchEntry, now: u64) -> bool {
+    fn is_lost(&self, number: u32, view: &View) -> bool {
         let tried = self.failures.get(&number).is_some_and(|failure| failure.attempts >= MAX_ATTEMPTS);
-        tried && (batch.stage == BatchStage::Settled || batch.stage == BatchStage::Submitted && now >= batch.deadline)
+        tried && view.due
     }
 
     /// The batches without a result once nothing more is to be waited for.
-    fn end(&self, entry: &JobEntry, now: u64) -> Option<Vec<u32>> {
+    fn end(&self, views: &[View]) -> Option<Vec<u32>> {
         let mut lost = Vec::new();
-        for (number, batch) in (0..).zip(&entry.batches) {
-            match batch.stage {
-                BatchStage::Cancelled => {}
-                BatchStage::Settled if self.is_verified(number, batch) => {}
-                _ if !self.is_verified(number, batch) && self.is_lost(number, batch, now) => lost.push(number),
+        for (number, view) in (0..).zip(views) {
+            match view.end {
+                End::Nothing => {}
+                End::Paid if self.is_here(number, view) => {}
+                _ if !self.is_here(number, view) && self.is_lost(number, view) => lost.push(number),
                 _ => return None,
             }
         }
         Some(lost)
     }
 
-    /// Verified batches that are to be accepted now.
-    fn acceptable(&mut self, entry: &JobEntry) -> BTreeSet<u32> {
-        let numbered = || (0..).zip(&entry.batches);
-        let is_ready = |(number, batch): &(u32, &BatchEntry)| {
-            batch.stage == BatchStage::Submitted && self.is_verified(*number, batch)
-        };
-        let ready: BTreeSet<u32> = numbered().filter(is_ready).map(|(number, _)| number).collect();
-        if ready.is_empty() {
+    /// Whether verified batches are to be accepted now.
+    fn accepts_now(&mut self, views: &[View]) -> bool {
+        let is_ready = |number: u32, view: &View| view.acceptable && self.is_here(number, view);
+        let numbered = || (0..).zip(views);
+        if !numbered().any(|(number, view)| is_ready(number, view)) {
             self.ready_since = None;
-            return ready;
+            return false;
         }
-        let none_to_come = numbered().all(|(number, batch)| batch.is_final() || ready.contains(&number));
+        let none_to_come = numbered().all(|(number, view)| view.end != End::Going || is_ready(number, view));
         let since = *self.ready_since.get_or_insert_with(Instant::now);
-        if none_to_come || since.elapsed() >= ACCEPT_DELAY { ready } else { BTreeSet::new() }
+        none_to_come || since.elapsed() >= ACCEPT_DELAY
     }
 
     fn rejected(&mut self, number: u32, rejection: &Rejection) -> Option<String> {
@@ -147,7 +144,7 @@ impl Requester {
         let program = self.own(id)?.spec.program;
         let form = Form::of(self.node.get(&program.0).await?.as_deref());
         let mut following = Following {
-            told: Vec::new(),
+            told: Told::default(),
             verified: BTreeMap::new(),
             failures: BTreeMap::new(),
             collecting: JoinSet::new(),
@@ -172,12 +169,12 @@ impl Requester {
                 }
             };
             absent_since = None;
-            report(entry, &mut following.told, &mut tell);
-            let now = self.follower.head().map_or(0, |head| head.timestamp);
-            match following.end(entry, now) {
+            following.told.report(entry, &mut tell);
+            let views = self.views(id)?;
+            match following.end(&views) {
                 Some(lost) if lost.is_empty() => return Ok(following.failed_tasks.into_iter().collect()),
                 Some(batches) => return Err(Error::OutputsMissing { job: id, batches }),
-                None => self.collect(id, entry, &mut following),
+                None => self.collect(id, entry, &views, &mut following),
             }
             tokio::select! {
                 Some(done) = following.collecting.join_next() => {
@@ -192,20 +189,23 @@ impl Requester {
     }
 
     /// Begins to fetch results that are there and not here.
-    fn collect(&self, id: B256, entry: &JobEntry, following: &mut Following) {
-        for (number, batch) in (0..).zip(&entry.batches) {
+    fn collect(&self, id: B256, entry: &JobEntry, views: &[View], following: &mut Following) {
+        for (number, view) in (0..).zip(views) {
             if following.collecting.len() >= MAX_COLLECTING {
                 return;
             }
+            let Some(found) = &view.found else { continue };
             let failure = following.failures.get(&number);
             let due = failure.is_none_or(|failure| failure.attempts < u32::MAX && Instant::now() >= failure.next);
-            let here = following.is_verified(number, batch);
-            if has_result(batch) && !here && due && following.under_way.insert(number) {
-                let (node, job, batch) = (self.node.clone(), entry.job.clone(), batch.clone());
-                let peers = self.peers(batch.provider);
+            if !following.is_verified(number, found) && due && following.under_way.insert(number) {
+                let (node, job, found) = (self.node.clone(), entry.job.clone(), found.clone());
+                let mut makers: BTreeMap<[u8; 32], Vec<_>> = BTreeMap::new();
+                for (provider, outputs) in &found.makers {
+                    makers.entry(*outputs).or_default().extend(self.peers(*provider));
+                }
                 following.collecting.spawn(async move {
-                    let collected = collect(&node, id, &job, number, &batch, &peers).await;
-                    (number, batch.root, collected)
+                    let collected = collect(&node, id, &job, number, &found, makers.into_iter().collect()).await;
+                    (number, found.root, collected)
                 });
             }
         }
@@ -242,11 +242,11 @@ impl Requester {
     async fn look(&mut self, id: B256, following: &mut Following, tell: &mut impl FnMut(Progress, &JobEntry)) {
         let done = match self.follower.poll().await {
             Err(error) => Err(error.into()),
-            Ok(_) => match self.own(id).map(|entry| following.acceptable(entry)) {
-                Ok(ready) if !ready.is_empty() => {
+            Ok(_) => match self.views(id).map(|views| following.accepts_now(&views)) {
+                Ok(true) => {
                     following.ready_since = None;
                     let verified = &following.verified;
-                    self.accept_if(id, |number, batch| verified.get(&number) == Some(&batch.root)).await.map(drop)
+                    self.accept_if(id, |number, root| verified.get(&number) == Some(&root)).await.map(drop)
                 }
                 _ => Ok(()),
             },
@@ -270,27 +270,4 @@ fn keep_batch(out: &Path, form: Form, job: &Job, number: u32, collected: &Collec
         keep(out, index, form, output)?;
     }
     Ok(failed)
-}
-
-/// Tells what has changed since the last look.
-fn report(entry: &JobEntry, told: &mut Vec<Option<(BatchStage, Address)>>, tell: &mut impl FnMut(Progress, &JobEntry)) {
-    told.resize(entry.batches.len(), None);
-    for ((number, batch), told) in (0..).zip(&entry.batches).zip(told) {
-        let now = (batch.stage, batch.provider);
-        let before = told.replace(now);
-        if before == Some(now) {
-            continue;
-        }
-        let provider = batch.provider;
-        match batch.stage {
-            BatchStage::Open if before.is_some() => tell(Progress::Reopened { batch: number }, entry),
-            BatchStage::Open | BatchStage::Frozen | BatchStage::Cancelled => {}
-            BatchStage::Leased => tell(Progress::Leased { batch: number, provider }, entry),
-            BatchStage::Submitted => tell(Progress::Submitted { batch: number, provider, fuel: batch.fuel }, entry),
-            BatchStage::Settled => {
-                let (payment, accepted) = (batch.payment, batch.accepted);
-                tell(Progress::Settled { batch: number, provider, payment, accepted }, entry);
-            }
-        }
-    }
 }

@@ -10,7 +10,7 @@ use conun_bindings::job;
 use serde::Serialize;
 
 use super::Error;
-use crate::chain::{self, BatchStage, GasUse, Index};
+use crate::chain::{self, BallotStage, BatchStage, GasUse, Index};
 
 /// What one provider did and was paid.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -50,6 +50,10 @@ pub struct Ledger {
     pub spent: U256,
     /// Back in the requester's Escrow balance, token wei.
     pub refunded: U256,
+    /// Burned, token wei: fees, and what undecided batches cost.
+    pub burned: U256,
+    /// Tasks in batches that were paid.
+    pub done_tasks: u32,
     /// Fuel paid for.
     pub fuel: u64,
     /// Providers that were paid for something.
@@ -68,16 +72,26 @@ impl Ledger {
     pub async fn of(provider: &DynProvider, index: &Index, id: B256) -> Result<Self, Error> {
         let entry = index.jobs.get(&id).ok_or(Error::NoSuchJob(id))?;
         let mut providers: BTreeMap<Address, ProviderLedger> = BTreeMap::new();
-        for (number, batch) in (0..).zip(&entry.batches).filter(|(_, batch)| batch.stage == BatchStage::Settled) {
-            let ledger = providers.entry(batch.provider).or_insert_with(|| {
-                let known = index.providers.get(&batch.provider);
-                let payout = known.map_or_else(Default::default, |known| known.payout);
-                ProviderLedger { account: batch.provider, payout, ..ProviderLedger::default() }
+        let mut done_tasks = 0;
+        let mut pay = |account: Address, number: u32, fuel: u64, payment: U256| {
+            let ledger = providers.entry(account).or_insert_with(|| {
+                let payout = index.providers.get(&account).map_or_else(Default::default, |known| known.payout);
+                ProviderLedger { account, payout, ..ProviderLedger::default() }
             });
             ledger.batches += 1;
             ledger.tasks += job::tasks_in(&entry.job, number).len() as u32;
-            ledger.fuel += batch.fuel;
-            ledger.earned += batch.payment;
+            ledger.fuel += fuel;
+            ledger.earned += payment;
+        };
+        for (number, batch) in (0..).zip(&entry.batches).filter(|(_, batch)| batch.stage == BatchStage::Settled) {
+            pay(batch.provider, number, batch.fuel, batch.payment);
+            done_tasks += job::tasks_in(&entry.job, number).len() as u32;
+        }
+        for (number, ballot) in (0..).zip(entry.ballots()).filter(|(_, ballot)| ballot.stage == BallotStage::Settled) {
+            for (provider, _) in ballot.makers(ballot.best) {
+                pay(provider, number, ballot.best.1, ballot.payment(provider));
+            }
+            done_tasks += job::tasks_in(&entry.job, number).len() as u32;
         }
         let mut gas: BTreeMap<&'static str, GasUse> = BTreeMap::new();
         for (hash, kind) in &entry.transactions {
@@ -90,11 +104,14 @@ impl Ledger {
             job: id,
             requester: entry.job.requester,
             tasks: entry.job.taskCount,
-            batches: entry.batches.len() as u32,
-            expired_leases: entry.batches.iter().map(|batch| batch.expiries).sum(),
+            batches: entry.batch_count() as u32,
+            expired_leases: entry.batches.iter().map(|batch| batch.expiries).sum::<u32>()
+                + entry.ballots().map(|ballot| ballot.expiries).sum::<u32>(),
             deposit: entry.deposit,
             spent: entry.spent(),
             refunded: entry.refunded,
+            burned: entry.burned,
+            done_tasks,
             fuel: providers.values().map(|ledger| ledger.fuel).sum(),
             providers: providers.into_values().collect(),
             gas,
@@ -102,10 +119,10 @@ impl Ledger {
         })
     }
 
-    /// Whether every token of the deposit is accounted for: paid or refunded, as far as the job is over.
+    /// Whether every token of the deposit is accounted for: paid, refunded or burned, as far as the job is over.
     pub fn adds_up(&self) -> bool {
         let earned: U256 = self.providers.iter().map(|provider| provider.earned).sum();
-        earned == self.spent && self.spent + self.refunded == self.deposit
+        earned == self.spent && self.spent + self.refunded + self.burned == self.deposit
     }
 }
 

@@ -2,14 +2,19 @@
 //!
 //! [`JobFile`] says what; [`prepare`] checks everything that can be checked without spending; [`Requester::post`] puts it on the chain;
 //! [`Requester::follow`] serves program and inputs, fetches results, checks each byte against what the chain says, and accepts.
+//! [`Requester::demand`] and [`Requester::challenge`] are what it can do about a result that is withheld, or wrong.
 
+mod assurance;
 mod collect;
+mod disputes;
 mod follow;
 mod ledger;
 mod outputs;
 mod prepare;
 mod session;
+mod view;
 
+pub use assurance::AssuranceFile;
 pub use ledger::{Ledger, ProviderLedger};
 pub use prepare::{JobFile, Prepared, assemble, prepare};
 pub use session::{Posted, Progress, Requester};
@@ -92,6 +97,21 @@ pub enum Error {
         job: B256,
         /// The batches.
         batches: Vec<u32>,
+    },
+    /// Nobody decides challenges here.
+    #[error(
+        "this deployment has no arbiter: nothing can be challenged. Its requester can demand outputs, and accept or not"
+    )]
+    NoArbiter,
+    /// The account cannot pay a bond.
+    #[error("the bond is {need} token wei, {account} has {have}: get it more tokens; nothing was sent")]
+    BondMissing {
+        /// The account.
+        account: Address,
+        /// What it has, in the Escrow and outside.
+        have: U256,
+        /// The bond.
+        need: U256,
     },
     /// There is nothing to do.
     #[error("{0}")]

@@ -8,20 +8,24 @@ use std::{
 use alloy::primitives::{Address, U256};
 use bytes::Bytes;
 use conun_bindings::{
-    abi::JobRegistry::{Job, Spec},
-    job,
+    Rules,
+    abi::{
+        JobRegistry::{Job, Spec},
+        ReplicaRegistry::Assurance,
+    },
+    job, replicas,
 };
 use conun_vm::{Limits, native::Program};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, io_error};
+use super::{AssuranceFile, Error, io_error};
 use crate::{
     manifest::{InputManifest, MAX_FILES_BYTES, MAX_STDIN_BYTES, SharedFile, blob_hash},
     provider::OUTPUT_BYTES,
 };
 
 /// A job as its requester writes it (`job.toml`). Paths are relative to the file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct JobFile {
     /// The WASI program.
@@ -65,6 +69,9 @@ pub struct JobFile {
     /// Application category; default 0, none.
     #[serde(default)]
     pub category: u32,
+    /// How results are assured; default not at all.
+    #[serde(default)]
+    pub assurance: Option<AssuranceFile>,
 }
 
 fn fuel_limit() -> u64 {
@@ -106,8 +113,10 @@ impl JobFile {
 /// A job that could be posted: its terms, and every byte that goes with it.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// The job's fields; nonce and requester are set when it is posted.
+    /// The job's fields; nonce, requester, and the start of its ramp are set when it is posted.
     pub job: Job,
+    /// How its results are assured, and the seconds in which its post has to be mined.
+    pub assurance: Option<(Assurance, u32)>,
     /// What is computed.
     pub spec: Spec,
     /// The program.
@@ -121,6 +130,14 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// What posting it locks, token wei.
+    pub fn deposit(&self, rules: &Rules) -> U256 {
+        match &self.assurance {
+            Some((assurance, _)) => replicas::deposit(&self.job, assurance, rules),
+            None => job::deposit(&self.job),
+        }
+    }
+
     /// The blob that task `index` reads.
     ///
     /// # Errors
@@ -230,6 +247,10 @@ pub fn assemble(
     for input in &inputs {
         manifest.push(input, &files).map_err(|error| Error::Term(error.to_string()))?;
     }
+    let assurance = match &file.assurance {
+        Some(terms) => Some((terms.assurance(file.lease_seconds).map_err(Error::Term)?, terms.post_seconds)),
+        None => None,
+    };
     let limits = Limits { memory_bytes: file.memory_mib << 20, output_bytes: OUTPUT_BYTES };
     let program_root = conun_vm::prepare(&wasm, &limits)
         .and_then(|prepared| conun_vm::roots::program_root(&prepared))
@@ -258,12 +279,13 @@ pub fn assemble(
         leaseSeconds: file.lease_seconds,
         windowSeconds: file.window_seconds,
     };
-    if job::deposit(&job) >= U256::from(1) << 96 {
+    let executions = assurance.as_ref().map_or(1, |(assurance, _)| assurance.limit);
+    if job::deposit(&job) * U256::from(executions) >= U256::from(1) << 95 {
         return term(
-            "the deposit would be 2^96 token wei or more: lower price, fuel-limit or the number of tasks".to_owned(),
+            "the deposit would be 2^95 token wei or more: lower price, fuel-limit or the number of tasks".to_owned(),
         );
     }
-    Ok(Prepared { job, spec, wasm, manifest: encoded.into(), inputs, files })
+    Ok(Prepared { job, assurance, spec, wasm, manifest: encoded.into(), inputs, files })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 use alloy::{
     primitives::{Address, B256, TxHash, U256},
     providers::DynProvider,
+    rpc::types::{TransactionReceipt, TransactionRequest},
     signers::local::PrivateKeySigner,
 };
 use conun_bindings::{
@@ -15,14 +16,15 @@ use conun_bindings::{
     abi::{
         Deployment,
         JobRegistry::{self, Job},
+        ReplicaRegistry,
     },
-    job,
+    job, replicas,
 };
 use serde::Serialize;
 
-use super::{Error, Prepared};
+use super::{Error, Prepared, assurance, view::View};
 use crate::{
-    chain::{BatchEntry, BatchStage, Follower, JobEntry, Sender},
+    chain::{BallotStage, BatchStage, Follower, JobEntry, SendError, Sender},
     funds::{Funds, permit},
     net::{Node, NodeConfig, PeerContact},
     provider::{connect, now},
@@ -30,6 +32,12 @@ use crate::{
 
 /// Most batches accepted in one transaction: about 3 million gas.
 const MAX_ACCEPTED: usize = 256;
+
+/// The same where each has several votes.
+const MAX_VOTES_ACCEPTED: usize = 32;
+
+/// A permit's value, deadline and signature; all zero for none.
+pub(super) type SignedPermit = (U256, U256, u8, B256, B256);
 
 /// Seconds of block time in which the post's permit must be mined.
 const PERMIT_SECONDS: u64 = 3_600;
@@ -74,6 +82,25 @@ pub enum Progress {
         provider: Address,
         /// Fuel it claims.
         fuel: u64,
+    },
+    /// A provider has committed to a result.
+    Committed {
+        /// The batch.
+        batch: u32,
+        /// Who.
+        provider: Address,
+    },
+    /// The batch is audited, or its votes were not enough: it is executed once more.
+    RoundOpened {
+        /// The batch.
+        batch: u32,
+        /// Executions wanted by now.
+        wanted: usize,
+    },
+    /// It ended without a result: its votes were not enough, or a dispute was won.
+    Undecided {
+        /// The batch.
+        batch: u32,
     },
     /// The result is here and is what the provider committed to.
     Verified {
@@ -163,6 +190,10 @@ impl Requester {
         JobRegistry::new(self.follower.contracts().jobs, self.provider().clone())
     }
 
+    fn replicas(&self) -> ReplicaRegistry::ReplicaRegistryInstance<DynProvider> {
+        ReplicaRegistry::new(self.follower.contracts().replicas, self.provider().clone())
+    }
+
     fn contact(&self) -> JobRegistry::Contact {
         JobRegistry::Contact::from(&self.node.contact())
     }
@@ -175,6 +206,7 @@ impl Requester {
         let account = self.account();
         let contracts = *self.follower.contracts();
         let settings = Deployment::new(contracts.deployment, self.provider()).settings().call().await?;
+        let rules = self.follower.index().rules;
         let mut job = Job { requester: account, ..prepared.job.clone() };
         let cap: u64 = settings.maxCommitmentSeconds.to();
         if u64::from(job.leaseSeconds) + u64::from(job.windowSeconds) > cap {
@@ -182,8 +214,22 @@ impl Requester {
                 "lease-seconds + window-seconds must be at most {cap} on this deployment"
             )));
         }
+        if let Some((terms, post_seconds)) = &prepared.assurance {
+            assurance::check(&job, terms, &rules, cap).map_err(Error::Term)?;
+            // Nobody is early: everybody may lease once the ramp begins.
+            let begin = now(self.provider()).await? + U256::from(post_seconds + terms.widenSeconds);
+            job.rampStart = begin.saturating_to();
+        }
+        let replicated = |job: &Job| {
+            let (assurance, _) = prepared.assurance.clone()?;
+            Some(ReplicaRegistry::ReplicatedJob { job: job.clone().into(), assurance })
+        };
+        let id_of = |job: &Job| match replicated(job) {
+            Some(job) => replicas::id(contracts.chain_id, contracts.replicas, &job),
+            None => job::id(contracts.chain_id, contracts.jobs, job),
+        };
         let spec = prepared.spec.clone();
-        let deposit = job::deposit(&job);
+        let deposit = prepared.deposit(&rules);
         let funds = Funds::read(self.provider(), &contracts, account).await?;
         if funds.ether.is_zero() {
             return Err(Error::NoEther(account));
@@ -191,25 +237,46 @@ impl Requester {
         if funds.total() < deposit {
             return Err(Error::TooFewTokens { account, have: funds.total(), need: deposit });
         }
-        while self.follower.index().jobs.contains_key(&job::id(contracts.chain_id, contracts.jobs, &job)) {
+        while self.follower.index().jobs.contains_key(&id_of(&job)) {
             job.nonce += 1;
         }
-        let id = job::id(contracts.chain_id, contracts.jobs, &job);
+        let id = id_of(&job);
         for blob in [&prepared.wasm, &prepared.manifest].into_iter().chain(&prepared.files).chain(&prepared.inputs) {
             self.node.put(blob.clone()).await?;
         }
-        let missing = deposit.saturating_sub(funds.available);
-        let mut signed =
-            JobRegistry::Permit { value: U256::ZERO, deadline: U256::ZERO, v: 0, r: B256::ZERO, s: B256::ZERO };
-        if !missing.is_zero() {
-            let deadline = now(self.provider()).await? + U256::from(PERMIT_SECONDS);
-            let (v, r, s) = permit(self.provider(), &contracts, &self.signer, missing, deadline).await?;
-            signed = JobRegistry::Permit { value: missing, deadline, v, r, s };
-        }
+        let (value, deadline, v, r, s) = self.permit(deposit.saturating_sub(funds.available)).await?;
         let (tasks, batches) = (job.taskCount, job::batch_count(&job));
-        let call = self.registry().post(job, spec, self.contact(), signed).into_transaction_request();
-        let receipt = self.sender.send("post", call).await?;
+        let call = match replicated(&job) {
+            Some(job) => {
+                let signed = ReplicaRegistry::Permit { value, deadline, v, r, s };
+                let contact = ReplicaRegistry::Contact::from(&self.node.contact());
+                self.replicas().post(job, spec.into(), contact, signed).into_transaction_request()
+            }
+            None => {
+                let signed = JobRegistry::Permit { value, deadline, v, r, s };
+                self.registry().post(job, spec, self.contact(), signed).into_transaction_request()
+            }
+        };
+        let receipt = self.send("post", call).await?;
         Ok(Posted { job: id, deposit, transaction: receipt.transaction_hash, tasks, batches })
+    }
+
+    /// A permit for `missing` token wei; none if nothing is missing.
+    pub(super) async fn permit(&self, missing: U256) -> Result<SignedPermit, Error> {
+        if missing.is_zero() {
+            return Ok(SignedPermit::default());
+        }
+        let deadline = now(self.provider()).await? + U256::from(PERMIT_SECONDS);
+        let (v, r, s) = permit(self.provider(), self.follower.contracts(), &self.signer, missing, deadline).await?;
+        Ok((missing, deadline, v, r, s))
+    }
+
+    pub(super) async fn send(
+        &self,
+        kind: &'static str,
+        request: TransactionRequest,
+    ) -> Result<TransactionReceipt, SendError> {
+        self.sender.send(kind, request).await
     }
 
     /// The job, if it is there and this account's.
@@ -233,47 +300,71 @@ impl Requester {
         if entry.cancelled {
             return Err(Error::Nothing(format!("job {id} is cancelled already")));
         }
-        if entry.batches.iter().all(|batch| batch.stage != BatchStage::Open) {
+        let open = entry.batches.iter().any(|batch| batch.stage == BatchStage::Open);
+        if !open && entry.ballots().all(|ballot| ballot.stage != BallotStage::Open) {
             return Err(Error::Nothing(format!("job {id} has no open batch to cancel")));
         }
         let before = entry.refunded;
-        let call = self.registry().cancel(entry.job.clone()).into_transaction_request();
+        let call = match entry.replicated() {
+            Some(job) => self.replicas().cancel(job).into_transaction_request(),
+            None => self.registry().cancel(entry.job.clone()).into_transaction_request(),
+        };
         self.sender.send("cancel", call).await?;
         self.refresh().await?;
         Ok(self.own(id)?.refunded - before)
     }
 
-    /// Accepts submitted batches, all of them if none is named. Returns those that were.
+    /// Accepts batches with a result in its window (where there was a vote: all of whose votes agree), all of them if none is named.
+    /// Returns those that were.
     ///
     /// # Errors
-    /// If the job is not this account's, nothing is submitted, or the chain fails.
+    /// If the job is not this account's, there is nothing to accept, or the chain fails.
     pub async fn accept(&mut self, id: B256, only: Option<&BTreeSet<u32>>) -> Result<Vec<u32>, Error> {
         self.accept_if(id, |number, _| only.is_none_or(|only| only.contains(&number))).await
     }
 
-    /// Accepts submitted batches that `wanted` says yes to, as far as one transaction reaches.
-    pub(super) async fn accept_if(
-        &mut self,
-        id: B256,
-        wanted: impl Fn(u32, &BatchEntry) -> bool,
-    ) -> Result<Vec<u32>, Error> {
+    /// Accepts batches that `wanted` says yes to, by number and root, as far as one transaction reaches.
+    pub(super) async fn accept_if(&mut self, id: B256, wanted: impl Fn(u32, B256) -> bool) -> Result<Vec<u32>, Error> {
         self.refresh().await?;
+        let views = self.views(id)?;
         let entry = self.own(id)?;
-        let submitted = (0..).zip(&entry.batches).filter(|(_, batch)| batch.stage == BatchStage::Submitted);
-        let mut wanted: Vec<u32> =
-            submitted.filter(|(number, batch)| wanted(*number, batch)).map(|(number, _)| number).collect();
+        let ready = (0..).zip(&views).filter(|(_, view)| view.acceptable);
+        let mut wanted: Vec<u32> = ready
+            .filter(|(number, view)| view.found.as_ref().is_some_and(|found| wanted(*number, found.root)))
+            .map(|(number, _)| number)
+            .collect();
         if wanted.is_empty() {
-            return Err(Error::Nothing(format!("job {id} has no such batch with a result in its window")));
+            return Err(Error::Nothing(match entry.assured {
+                None => format!("job {id} has no such batch with a result in its window"),
+                Some(_) => format!(
+                    "job {id} has no such batch with a result on which all votes agree, in its window: a result that most                      voted for is paid when its window is over"
+                ),
+            }));
         }
-        wanted.truncate(MAX_ACCEPTED);
-        // In order of provider: each is paid once then.
-        let submission = |number: &u32| entry.batches[*number as usize].submission(*number);
-        let mut standing: Vec<_> = wanted.iter().map(submission).collect();
-        standing.sort_by_key(|submission| submission.provider);
-        let call = self.registry().accept(entry.job.clone(), standing).into_transaction_request();
-        self.sender.send("accept", call).await?;
+        let call = match entry.replicated() {
+            Some(job) => {
+                wanted.truncate(MAX_VOTES_ACCEPTED);
+                let tallies = wanted.iter().filter_map(|number| Some(entry.ballot(*number)?.1.tally(*number)));
+                self.replicas().accept(job, tallies.collect()).into_transaction_request()
+            }
+            None => {
+                wanted.truncate(MAX_ACCEPTED);
+                // In order of provider: each is paid once then.
+                let submission = |number: &u32| entry.batches[*number as usize].submission(*number);
+                let mut standing: Vec<_> = wanted.iter().map(submission).collect();
+                standing.sort_by_key(|submission| submission.provider);
+                self.registry().accept(entry.job.clone(), standing).into_transaction_request()
+            }
+        };
+        self.send("accept", call).await?;
         self.refresh().await?;
         Ok(wanted)
+    }
+
+    /// The job's batches as this account sees them.
+    pub(super) fn views(&self, id: B256) -> Result<Vec<View>, Error> {
+        let now = self.follower.head().map_or(0, |head| head.timestamp);
+        Ok(View::all(self.own(id)?, &self.follower.index().rules, now))
     }
 
     /// Publishes where this node is reached now, if the job says otherwise and still needs it.
@@ -282,7 +373,13 @@ impl Requester {
         if entry.is_over() || entry.contact == self.node.contact() {
             return Ok(());
         }
-        let call = self.registry().setContact(entry.job.clone(), self.contact()).into_transaction_request();
+        let call = match entry.replicated() {
+            Some(job) => {
+                let contact = ReplicaRegistry::Contact::from(&self.node.contact());
+                self.replicas().setContact(job, contact).into_transaction_request()
+            }
+            None => self.registry().setContact(entry.job.clone(), self.contact()).into_transaction_request(),
+        };
         self.sender.send("contact", call).await?;
         Ok(())
     }

@@ -1,12 +1,15 @@
 //! Requesters and providers on a real chain in the process, with real endpoints on loopback and real worker processes.
 
 mod bad_input;
+mod ballots;
 mod bombs;
+mod demands;
 mod fabric;
 mod guest;
 mod hostile;
 mod market;
 mod net;
+mod replicas;
 mod resume;
 mod sandbox;
 mod world;

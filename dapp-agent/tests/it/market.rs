@@ -6,7 +6,7 @@ use alloy::primitives::U256;
 use conun_agent::{
     chain::BatchStage,
     core::Policy,
-    provider::{is_paused, read_status, set_paused, withdraw},
+    provider::{Withdrawal, is_paused, read_status, set_paused, withdraw},
     requester::{Ledger, Progress},
 };
 use conun_bindings::{abi::ConunToken, deploy::TOKEN};
@@ -74,10 +74,11 @@ async fn a_job_is_done_by_two_providers_checked_accepted_and_paid_to_the_last_we
     let token = ConunToken::new(world.contracts.token, world.provider());
     let held = token.balanceOf(account).call().await.unwrap();
     let url = world.server.url();
-    let (amount, transaction) = withdraw(&url, &world.contracts, &seats[0].signer).await.unwrap();
-    assert!(amount == earned && transaction.is_some());
+    let withdrawn = withdraw(&url, &world.contracts, &seats[0].signer).await.unwrap();
+    assert!(withdrawn.amount == earned && withdrawn.stake.is_zero() && withdrawn.transaction.is_some());
     assert_eq!(token.balanceOf(account).call().await.unwrap(), held + earned);
-    assert_eq!(withdraw(&url, &world.contracts, &seats[0].signer).await.unwrap(), (U256::ZERO, None));
+    let nothing = Withdrawal { amount: U256::ZERO, stake: U256::ZERO, transaction: None };
+    assert_eq!(withdraw(&url, &world.contracts, &seats[0].signer).await.unwrap(), nothing);
 }
 
 #[tokio::test(flavor = "multi_thread")]

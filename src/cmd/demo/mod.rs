@@ -286,6 +286,7 @@ fn job(tasks: u32) -> eyre::Result<Prepared> {
         lease_seconds: 10 + 90 / batches,
         window_seconds: 600,
         category: 0,
+        assurance: None,
     };
     let inputs = scene::tiles(tasks).into_iter().map(|tile| tile.input().into()).collect();
     Ok(assemble(&file, scene::PROGRAM.into(), inputs, Vec::new(), PRICE)?)

@@ -1,23 +1,23 @@
 //! `conun provider`: lend this computer.
 
 mod init;
+mod leave;
 mod service;
+mod why;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use alloy::primitives::{Address, U256};
 use clap::{Args, Subcommand};
 use conun_agent::{
-    fabric::{Preferences, bench::Rate},
     provider::{self, ProviderConfig, Running},
     sandbox::Sandbox,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    context::{Context, parse_address},
-    exit::Ending,
-    output::{self, Table, parse_tokens, short, tokens},
+    context::Context,
+    output::{self, Table, short, tokens},
 };
 
 /// Most disk space for compiled programs, bytes.
@@ -35,7 +35,13 @@ pub(crate) enum ProviderCommand {
     Pause(FolderArgs),
     /// Go on with the work, and take new work again.
     Resume(FolderArgs),
-    /// Send the earnings to the payout address.
+    /// Say for each job seen whether it was taken, or why not.
+    Why(why::WhyArgs),
+    /// Finish what is held, take nothing new, and stop once no stake is locked.
+    Drain(leave::DrainArgs),
+    /// Ask for the end of the registration: no new leases from now on, and the stake back when the exit is due.
+    Exit(leave::ExitArgs),
+    /// Send the earnings to the payout address; once an exit is due, the stake as well.
     Withdraw(FolderArgs),
     /// Write a systemd unit that runs the provider, and say how to start it.
     InstallService(service::ServiceArgs),
@@ -70,7 +76,10 @@ pub(crate) async fn run(context: &Context, command: ProviderCommand) -> eyre::Re
         ProviderCommand::Status(args) => status(context, args).await,
         ProviderCommand::Pause(args) => pause(context, args, true),
         ProviderCommand::Resume(args) => pause(context, args, false),
-        ProviderCommand::Withdraw(args) => withdraw(context, args).await,
+        ProviderCommand::Why(args) => why::why(context, args),
+        ProviderCommand::Drain(args) => leave::drain(context, args),
+        ProviderCommand::Exit(args) => leave::exit(context, args).await,
+        ProviderCommand::Withdraw(args) => leave::withdraw(context, args).await,
         ProviderCommand::InstallService(args) => service::install(context, args),
     }
 }
@@ -95,6 +104,11 @@ async fn work(context: &Context, args: RunArgs) -> eyre::Result<ExitCode> {
     let cache = conun_vm::native::Cache::open(&folder.join("programs"), PROGRAMS_BYTES)?;
     let sandbox = Sandbox::new(std::env::current_exe()?, ["worker"]).with_cache(cache);
     let json = context.json();
+    if provider::is_draining(&folder) {
+        output::note(
+            "draining: it takes nothing new and stops once no stake is locked; `conun provider drain --off` ends that",
+        );
+    }
     let manager = service::Manager::new();
     let heard = |event: Running| {
         manager.note(&event);
@@ -134,6 +148,9 @@ fn tell(json: bool, event: Running) {
             output::note(format_args!("job {}: submitted batches {batches:?}", short(job)))
         }
         Running::Guest(text) => output::note(text),
+        Running::Did(kind, job, batches) => {
+            output::note(format_args!("job {}: {kind} of batches {batches:?}", short(job)))
+        }
         Running::Trouble(reason) => output::note(format_args!("trouble: {reason}")),
         Running::Looked(_) => {}
     }
@@ -155,6 +172,7 @@ async fn status(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode> {
     let report = json!({
         "running": running,
         "paused": provider::is_paused(&folder),
+        "draining": provider::is_draining(&folder),
         "account": config.account,
         "rpcUrl": config.rpc_url,
         "last": known,
@@ -162,6 +180,7 @@ async fn status(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode> {
     output::result(context.json(), &report, |report| {
         let last = &report["last"];
         let state = match (running, report["paused"] == true) {
+            (true, _) if report["draining"] == true => "draining: stops once no stake is locked",
             (true, true) => "paused until `conun provider resume`",
             (true, false) => last["guest"]["text"].as_str().unwrap_or("running"),
             (false, _) => "not running: start it with `conun provider run`",
@@ -186,32 +205,9 @@ async fn status(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode> {
         table.row(["of it locked, CON".into(), amount("locked")]);
         let skipped = last["work"]["skipped"].as_array().into_iter().flatten();
         let reasons: Vec<_> = skipped
-            .map(|pair| format!("skips job {}: {}", short(pair[0].as_str().unwrap_or_default()), reason(&pair[1])))
+            .map(|pair| format!("skips job {}: {}", short(pair[0].as_str().unwrap_or_default()), why::reason(&pair[1])))
             .collect();
         format!("{table}{}", reasons.join("\n"))
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// A skip reason as a person reads it.
-fn reason(value: &Value) -> String {
-    let name = value["reason"].as_str().unwrap_or_default();
-    match value["text"].as_str() {
-        Some(text) => format!("{name}: {text}"),
-        None => name.to_owned(),
-    }
-}
-
-async fn withdraw(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode> {
-    let folder = args.folder(context)?;
-    let config = config(context, &folder)?;
-    let signer = context.signer_named(&config.account)?;
-    context.require_node(&config.rpc_url).await?;
-    let (amount, transaction) = provider::withdraw(&config.rpc_url, &config.contracts, &signer).await?;
-    let report = json!({ "amount": amount, "transaction": transaction });
-    output::result(context.json(), &report, |_| match transaction {
-        Some(hash) => format!("sent {} CON to the payout address in {hash}", tokens(amount)),
-        None => "nothing to withdraw".to_owned(),
     })?;
     Ok(ExitCode::SUCCESS)
 }

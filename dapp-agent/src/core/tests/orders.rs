@@ -78,7 +78,7 @@ fn play(world: &mut World, step: Move) {
         }
         Move::OtherSubmits(job, batch) => {
             if let Some(id) = id(world, job, batch) {
-                world.submit_for(OTHER, id, ResultRecord { root: B256::repeat_byte(9), fuel: 1, outputs: B256::ZERO });
+                world.submit_for(OTHER, id, record(B256::repeat_byte(9)));
             }
         }
         Move::Expire(job, batch) => {

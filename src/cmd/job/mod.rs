@@ -1,13 +1,17 @@
 //! `conun job`: have work done.
 
+mod dispute;
+mod status;
+
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use alloy::primitives::{B256, U256};
+use alloy::primitives::B256;
 use clap::{Args, Subcommand};
 use conun_agent::{
-    chain::{BatchStage, Follower, JobEntry},
-    requester::{JobFile, Ledger, Progress, Requester, prepare},
+    chain::{Follower, JobEntry},
+    requester::{JobFile, Ledger, Prepared, Progress, Requester, prepare},
 };
+use conun_bindings::{Rules, abi::Deployment};
 use eyre::{WrapErr, eyre};
 use serde::Serialize;
 use serde_json::json;
@@ -42,7 +46,7 @@ pub(crate) enum JobCommand {
         /// The first digits of its id.
         job: String,
     },
-    /// Accept submitted batches without looking at them.
+    /// Accept results in their window without looking at them: of batches that are voted about, those on which all votes agree.
     Accept {
         /// The first digits of its id.
         job: String,
@@ -50,6 +54,10 @@ pub(crate) enum JobCommand {
         #[arg(long, value_delimiter = ',', value_name = "LIST")]
         batches: Option<Vec<u32>>,
     },
+    /// Demand that a part of an output is shown on the chain, with a bond that goes to whoever shows it.
+    Demand(dispute::DemandArgs),
+    /// Say that a task's result is wrong, with a bond: the deployment's arbiter decides.
+    Challenge(dispute::ChallengeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -82,8 +90,8 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn run(context: &Context, command: JobCommand) -> eyre::Result<ExitCode> {
     match command {
         JobCommand::Submit(args) => submit(context, args).await,
-        JobCommand::List => list(context).await,
-        JobCommand::Status { job } => status(context, &job).await,
+        JobCommand::List => status::list(context).await,
+        JobCommand::Status { job } => status::status(context, &job).await,
         JobCommand::Result { job, serve } => {
             let requester = requester(context, &serve).await?;
             let id = find(requester.follower(), &job)?;
@@ -91,6 +99,8 @@ pub(crate) async fn run(context: &Context, command: JobCommand) -> eyre::Result<
         }
         JobCommand::Cancel { job } => cancel(context, &job).await,
         JobCommand::Accept { job, batches } => accept(context, &job, batches).await,
+        JobCommand::Demand(args) => dispute::demand(context, args).await,
+        JobCommand::Challenge(args) => dispute::challenge(context, args).await,
     }
 }
 
@@ -121,8 +131,8 @@ async fn submit(context: &Context, args: SubmitArgs) -> eyre::Result<ExitCode> {
         JobFile::read(&args.file)?
     };
     let prepared = prepare(&file)?;
-    let deposit = conun_bindings::job::deposit(&prepared.job);
     if args.dry_run {
+        let deposit = dry_deposit(context, &prepared).await?;
         let report = json!({ "tasks": prepared.job.taskCount, "batches": conun_bindings::job::batch_count(&prepared.job), "deposit": deposit });
         output::result(context.json(), &report, |report| {
             format!(
@@ -148,6 +158,17 @@ async fn submit(context: &Context, args: SubmitArgs) -> eyre::Result<ExitCode> {
         short(posted.job)
     ));
     follow(context, requester, posted.job, &args.serve).await
+}
+
+/// The deposit that posting would lock. Where several providers execute a batch it depends on the deployment's fee.
+async fn dry_deposit(context: &Context, prepared: &Prepared) -> eyre::Result<alloy::primitives::U256> {
+    if prepared.assurance.is_none() {
+        return Ok(conun_bindings::job::deposit(&prepared.job));
+    }
+    let (reader, chain_id) = context.reader().await?;
+    let contracts = context.contracts(&reader, chain_id).await?;
+    let settings = Deployment::new(contracts.deployment, &reader).settings().call().await?;
+    Ok(prepared.deposit(&Rules::from(&settings)))
 }
 
 async fn follow(context: &Context, mut requester: Requester, id: B256, serve: &ServeArgs) -> eyre::Result<ExitCode> {
@@ -180,18 +201,18 @@ async fn follow(context: &Context, mut requester: Requester, id: B256, serve: &S
                 tokens(provider.earned),
             ]);
         }
-        let tasks: u32 = ledger.providers.iter().map(|provider| provider.tasks).sum();
-        let cancelled = match ledger.tasks - tasks {
+        let tasks = ledger.done_tasks;
+        let missing = match ledger.tasks - tasks {
             0 => String::new(),
-            missing => format!(", {missing} were cancelled"),
+            missing => format!(", {missing} were cancelled or not decided"),
         };
         let failed = match &failed_tasks[..] {
             [] => String::new(),
             failed => format!("\n{} of them failed or ended with an exit code that is not 0: {failed:?}", failed.len()),
         };
         format!(
-            "{table}\n{tasks} tasks are done{cancelled}: {} CON spent, {} CON refunded to your Escrow balance; outputs are in {}{failed}",
-            tokens(ledger.spent),
+            "{table}\n{tasks} tasks are done{missing}: {} CON spent, {} CON refunded to your Escrow balance; outputs are in {}{failed}",
+            tokens(ledger.spent + ledger.burned),
             tokens(ledger.refunded),
             out.display()
         )
@@ -211,7 +232,6 @@ struct Done {
 
 /// One line for each thing that happens.
 pub(crate) fn show(board: &mut Board, progress: &Progress, entry: &JobEntry) {
-    let done = entry.batches.iter().filter(|batch| batch.is_final()).count();
     let line = match progress {
         Progress::Leased { batch, provider } => format!("batch {batch}: leased by {}, executing", short(provider)),
         Progress::Reopened { batch } => {
@@ -220,123 +240,20 @@ pub(crate) fn show(board: &mut Board, progress: &Progress, entry: &JobEntry) {
         Progress::Submitted { batch, provider, fuel } => {
             format!("batch {batch}: submitted by {}, {fuel} fuel", short(provider))
         }
+        Progress::Committed { batch, provider } => {
+            format!("batch {batch}: {} has committed to a result", short(provider))
+        }
+        Progress::RoundOpened { batch, wanted } => format!("batch {batch}: executed once more, {wanted} times in all"),
+        Progress::Undecided { batch } => format!("batch {batch}: it ended without a result that could be paid"),
         Progress::Verified { batch } => format!("batch {batch}: fetched and verified"),
         Progress::NotTaken { batch, reason } => format!("batch {batch}: not accepted: {reason}"),
         Progress::Settled { batch, provider, payment, accepted } => {
-            let how = if *accepted { "accepted" } else { "its window is over" };
-            format!("batch {batch}: {how}, {} is paid {} CON", short(provider), tokens(*payment))
+            let how = if *accepted { "accepted, " } else { "" };
+            format!("batch {batch}: {how}{} is paid {} CON", short(provider), tokens(*payment))
         }
         Progress::Trouble { reason } => format!("trouble: {reason}"),
     };
-    board.line(&line, done, entry.batches.len());
-}
-
-/// A job in a list.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Listed {
-    job: B256,
-    requester: alloy::primitives::Address,
-    state: &'static str,
-    tasks: u32,
-    batches: usize,
-    settled: usize,
-    /// Token wei for 10^9 fuel.
-    price: U256,
-}
-
-fn state(entry: &JobEntry) -> &'static str {
-    match (entry.is_over(), entry.cancelled) {
-        (true, true) => "cancelled",
-        (true, false) => "done",
-        (false, true) => "ending",
-        (false, false) => "open",
-    }
-}
-
-fn listed(id: B256, entry: &JobEntry) -> Listed {
-    Listed {
-        job: id,
-        requester: entry.job.requester,
-        state: state(entry),
-        tasks: entry.job.taskCount,
-        batches: entry.batches.len(),
-        settled: entry.batches.iter().filter(|batch| batch.stage == BatchStage::Settled).count(),
-        price: U256::from(entry.job.maxPrice),
-    }
-}
-
-/// The chain, read and no more.
-async fn follower(context: &Context) -> eyre::Result<(alloy::providers::DynProvider, Follower)> {
-    let (provider, chain_id) = context.reader().await?;
-    let contracts = context.contracts(&provider, chain_id).await?;
-    let mut follower = Follower::new(provider.clone(), contracts, 0).await?;
-    follower.poll().await?;
-    Ok((provider, follower))
-}
-
-async fn list(context: &Context) -> eyre::Result<ExitCode> {
-    let (_, follower) = follower(context).await?;
-    let index = follower.index();
-    let jobs: Vec<_> = index.order.iter().filter_map(|id| Some(listed(*id, index.jobs.get(id)?))).collect();
-    output::result(context.json(), &jobs, |jobs| {
-        let mut table = Table::new(["job", "state", "tasks", "batches", "paid", "CON/gigafuel", "requester"]);
-        for job in jobs {
-            table.row([
-                short(job.job),
-                job.state.to_owned(),
-                job.tasks.to_string(),
-                job.batches.to_string(),
-                job.settled.to_string(),
-                tokens(job.price),
-                job.requester.to_string(),
-            ]);
-        }
-        if table.is_empty() {
-            "no jobs yet: post one with `conun job submit FILE`".to_owned()
-        } else {
-            table.to_string()
-        }
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn status(context: &Context, job: &str) -> eyre::Result<ExitCode> {
-    let (provider, follower) = follower(context).await?;
-    let id = find(&follower, job)?;
-    let entry = follower.index().jobs.get(&id).ok_or_else(|| eyre!("no job {id}"))?;
-    let ledger = Ledger::of(&provider, follower.index(), id).await?;
-    let batches: Vec<_> = (0..)
-        .zip(&entry.batches)
-        .map(|(number, batch): (u32, _)| {
-            json!({
-                "batch": number, "stage": batch.stage, "provider": batch.provider, "deadline": batch.deadline,
-                "expiries": batch.expiries, "fuel": batch.fuel, "payment": batch.payment,
-            })
-        })
-        .collect();
-    let report = json!({ "job": listed(id, entry), "batches": batches, "ledger": ledger });
-    output::result(context.json(), &report, |_| {
-        let mut table = Table::new(["batch", "stage", "provider", "fuel", "CON"]);
-        for (number, batch) in entry.batches.iter().enumerate() {
-            let stage = format!("{:?}", batch.stage).to_lowercase();
-            table.row([
-                number.to_string(),
-                stage,
-                batch.provider.to_string(),
-                batch.fuel.to_string(),
-                tokens(batch.payment),
-            ]);
-        }
-        format!(
-            "job {id}: {}\n{table}\n{} CON deposited, {} spent, {} refunded",
-            state(entry),
-            tokens(ledger.deposit),
-            tokens(ledger.spent),
-            tokens(ledger.refunded)
-        )
-    })?;
-    Ok(ExitCode::SUCCESS)
+    board.line(&line, entry.final_count(), entry.batch_count());
 }
 
 /// A requester that serves nothing: in a folder of its own that goes with it.

@@ -1,22 +1,14 @@
-//! Jobs and providers, rebuilt from the registries' logs alone. Pure: the same logs give the same index.
+//! Jobs of one execution a batch: what the logs of `JobRegistry` tell.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use alloy::{
-    primitives::{Address, B256, TxHash, U256},
-    rpc::types::Log,
-    sol_types::SolEventInterface,
-};
+use alloy::primitives::{Address, B256, TxHash, U256};
 use conun_bindings::{
-    Contracts,
-    abi::{
-        JobRegistry::{self, Job, JobRegistryEvents, Spec, Submission},
-        ProviderRegistry::ProviderRegistryEvents,
-    },
+    abi::JobRegistry::{self, JobRegistryEvents, Submission},
     job,
 };
 
-use crate::net::PeerContact;
+use super::{Index, JobEntry, contact};
 
 /// Where a batch stands, in the order of the contract's `BatchState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -102,88 +94,8 @@ impl BatchEntry {
     }
 }
 
-/// A job as the logs tell it.
-#[derive(Clone, Debug)]
-pub struct JobEntry {
-    /// The job's fields.
-    pub job: Job,
-    /// What is computed.
-    pub spec: Spec,
-    /// Where its requester can be reached.
-    pub contact: PeerContact,
-    /// Locked at first, token wei.
-    pub deposit: U256,
-    /// Block of posting.
-    pub block: u64,
-    /// Its batches.
-    pub batches: Vec<BatchEntry>,
-    /// Whether the requester cancelled it.
-    pub cancelled: bool,
-    /// Refunded so far, token wei.
-    pub refunded: U256,
-    /// Transactions that concerned it, with their kind.
-    pub transactions: BTreeMap<TxHash, &'static str>,
-}
-
-impl JobEntry {
-    /// Whether all batches are final.
-    pub fn is_over(&self) -> bool {
-        self.batches.iter().all(BatchEntry::is_final)
-    }
-
-    /// Paid so far, token wei.
-    pub fn spent(&self) -> U256 {
-        self.batches.iter().map(|batch| batch.payment).sum()
-    }
-}
-
-/// A provider as the logs tell it.
-#[derive(Clone, Debug)]
-pub struct ProviderEntry {
-    /// Where its earnings go.
-    pub payout: Address,
-    /// Where it can be reached.
-    pub contact: PeerContact,
-    /// Stake, token wei.
-    pub stake: U256,
-    /// Whether it has asked to leave.
-    pub exiting: bool,
-    /// Whether it is registered still.
-    pub registered: bool,
-}
-
-/// Everything that the registries' logs tell.
-#[derive(Clone, Debug, Default)]
-pub struct Index {
-    /// Jobs by id.
-    pub jobs: HashMap<B256, JobEntry>,
-    /// Ids in the order of posting.
-    pub order: Vec<B256>,
-    /// Providers by account, those that left included.
-    pub providers: BTreeMap<Address, ProviderEntry>,
-}
-
-fn contact(endpoint: B256, hint: &str) -> PeerContact {
-    PeerContact::parse(endpoint.0, hint)
-}
-
 impl Index {
-    /// Takes in a log; logs come in the order of the chain. Others than the registries' are ignored.
-    pub fn apply(&mut self, contracts: &Contracts, log: &Log) {
-        let hash = log.transaction_hash.unwrap_or_default();
-        let block = log.block_number.unwrap_or_default();
-        if log.address() == contracts.jobs {
-            if let Ok(event) = JobRegistryEvents::decode_log(&log.inner) {
-                self.apply_job(event.data, hash, block);
-            }
-        } else if log.address() == contracts.providers
-            && let Ok(event) = ProviderRegistryEvents::decode_log(&log.inner)
-        {
-            self.apply_provider(event.data);
-        }
-    }
-
-    fn apply_job(&mut self, event: JobRegistryEvents, hash: TxHash, block: u64) {
+    pub(super) fn apply_job(&mut self, event: JobRegistryEvents, hash: TxHash, block: u64) {
         use JobRegistryEvents as E;
         match event {
             E::JobPosted(event) => {
@@ -195,8 +107,10 @@ impl Index {
                     deposit: event.deposit,
                     block,
                     batches,
+                    assured: None,
                     cancelled: false,
                     refunded: U256::ZERO,
+                    burned: U256::ZERO,
                     transactions: BTreeMap::from([(hash, "post")]),
                 };
                 self.order.push(event.jobId);
@@ -263,6 +177,13 @@ impl Index {
             }
             E::BatchResolved(event) => {
                 self.slash(event.provider, event.slashed);
+                self.conclude(event.jobId, event.batch);
+                // A wrong result: its record goes with the stake.
+                if event.verdict == 2
+                    && let Some(entry) = self.providers.get_mut(&event.provider)
+                {
+                    entry.checks = 0;
+                }
                 // The result stands: it can be paid.
                 if event.verdict == 0 {
                     let Some(batch) = self.batch(event.jobId, event.batch, hash, "resolve") else { return };
@@ -278,7 +199,7 @@ impl Index {
                 let Some(batch) = self.batch(event.jobId, event.batch, hash, "reject") else { return };
                 batch.stage = BatchStage::Settled;
                 if let Some(entry) = self.jobs.get_mut(&event.jobId) {
-                    entry.refunded += event.refund;
+                    (entry.refunded, entry.burned) = (entry.refunded + event.refund, entry.burned + event.payment);
                 }
             }
         }
@@ -302,22 +223,6 @@ impl Index {
         };
         self.order.push(event.jobId);
         self.jobs.insert(event.jobId, entry);
-    }
-
-    fn slash(&mut self, provider: Address, amount: U256) {
-        if let Some(entry) = self.providers.get_mut(&provider) {
-            entry.stake = entry.stake.saturating_sub(amount);
-        }
-    }
-
-    fn touch(&mut self, id: B256, hash: TxHash, kind: &'static str) -> Option<&mut JobEntry> {
-        let entry = self.jobs.get_mut(&id)?;
-        // A lease may expire another on its way: it stays a lease.
-        let known = entry.transactions.entry(hash).or_insert(kind);
-        if kind == "lease" {
-            *known = kind;
-        }
-        Some(entry)
     }
 
     fn batch(&mut self, id: B256, number: u32, hash: TxHash, kind: &'static str) -> Option<&mut BatchEntry> {
@@ -346,73 +251,5 @@ impl Index {
         if cancelled {
             entry.refunded += worst;
         }
-    }
-
-    fn apply_provider(&mut self, event: ProviderRegistryEvents) {
-        use ProviderRegistryEvents as E;
-        let mut change = |account: Address, change: &dyn Fn(&mut ProviderEntry)| {
-            if let Some(entry) = self.providers.get_mut(&account) {
-                change(entry);
-            }
-        };
-        match event {
-            E::ProviderRegistered(event) => {
-                let entry = ProviderEntry {
-                    payout: event.payout,
-                    contact: contact(event.contact.endpoint, &event.contact.hint),
-                    stake: event.stake,
-                    exiting: false,
-                    registered: true,
-                };
-                self.providers.insert(event.provider, entry);
-            }
-            E::ProviderContactChanged(event) => {
-                change(event.provider, &|entry| entry.contact = contact(event.contact.endpoint, &event.contact.hint));
-            }
-            E::PayoutChanged(event) => change(event.provider, &|entry| entry.payout = event.payout),
-            E::StakeAdded(event) => change(event.provider, &|entry| entry.stake += event.amount),
-            E::ExitRequested(event) => change(event.provider, &|entry| entry.exiting = true),
-            E::ExitCancelled(event) => change(event.provider, &|entry| entry.exiting = false),
-            E::ProviderExited(event) => change(event.provider, &|entry| entry.registered = false),
-        }
-    }
-
-    /// Stake that `provider`'s leases and windows lock, token wei.
-    pub fn locked_stake(&self, provider: Address, audit_floor_bps: u16) -> U256 {
-        let mut locked = U256::ZERO;
-        for entry in self.jobs.values() {
-            for (number, batch) in (0..).zip(&entry.batches) {
-                if batch.provider == provider
-                    && matches!(batch.stage, BatchStage::Leased | BatchStage::Submitted | BatchStage::Frozen)
-                {
-                    locked += job::lease_lock(&entry.job, number, audit_floor_bps);
-                }
-            }
-        }
-        locked
-    }
-
-    /// The one job whose id starts with `prefix` (with or without 0x), or why there is none.
-    ///
-    /// # Errors
-    /// A sentence for the user.
-    pub fn find_job(&self, prefix: &str) -> Result<B256, String> {
-        let prefix = prefix.strip_prefix("0x").unwrap_or(prefix).to_lowercase();
-        if prefix.is_empty() {
-            return Err("give a job's id, or its first digits: `conun job list` shows them".to_owned());
-        }
-        let mut found = self.order.iter().filter(|id| alloy::primitives::hex::encode(id).starts_with(&prefix));
-        match (found.next(), found.next()) {
-            (Some(id), None) => Ok(*id),
-            (None, _) => Err(format!("no job's id starts with {prefix}: `conun job list` shows them")),
-            (Some(_), Some(_)) => Err(format!("several jobs' ids start with {prefix}: give more digits")),
-        }
-    }
-}
-
-/// The type of a job's contact in calls.
-impl From<&PeerContact> for JobRegistry::Contact {
-    fn from(contact: &PeerContact) -> Self {
-        Self { endpoint: contact.endpoint.into(), hint: contact.hint_text() }
     }
 }

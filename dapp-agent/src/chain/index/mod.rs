@@ -1,0 +1,216 @@
+//! Jobs, providers and disputes, rebuilt from the contracts' logs alone. Pure: the same logs give the same index.
+
+mod ballots;
+mod disputes;
+mod jobs;
+mod providers;
+
+use std::collections::{BTreeMap, HashMap};
+
+use alloy::{
+    primitives::{Address, B256, TxHash, U256},
+    rpc::types::Log,
+    sol_types::SolEventInterface,
+};
+use conun_bindings::{
+    Contracts, Rules,
+    abi::{
+        Disputes::DisputesEvents,
+        JobRegistry::{self, Job, JobRegistryEvents, Spec},
+        ProviderRegistry::ProviderRegistryEvents,
+        ReplicaRegistry::{self, ReplicaRegistryEvents},
+    },
+    job, replicas,
+};
+
+pub use ballots::{Assured, Ballot, BallotStage, Replica, ReplicaStage};
+pub use disputes::{CaseEntry, Claim};
+pub use jobs::{BatchEntry, BatchStage};
+pub use providers::ProviderEntry;
+
+use crate::net::PeerContact;
+
+/// A job as the logs tell it.
+#[derive(Clone, Debug)]
+pub struct JobEntry {
+    /// The job's fields.
+    pub job: Job,
+    /// What is computed.
+    pub spec: Spec,
+    /// Where its requester can be reached.
+    pub contact: PeerContact,
+    /// Locked at first, token wei.
+    pub deposit: U256,
+    /// Block of posting.
+    pub block: u64,
+    /// Its batches, if each is executed once.
+    pub batches: Vec<BatchEntry>,
+    /// Else how it is assured, and its batches.
+    pub assured: Option<Assured>,
+    /// Whether the requester cancelled it.
+    pub cancelled: bool,
+    /// Refunded so far, token wei.
+    pub refunded: U256,
+    /// Burned so far of the deposit, token wei: fees, and what undecided batches cost.
+    pub burned: U256,
+    /// Transactions that concerned it, with their kind.
+    pub transactions: BTreeMap<TxHash, &'static str>,
+}
+
+impl JobEntry {
+    /// Whether all batches are final.
+    pub fn is_over(&self) -> bool {
+        self.batches.iter().all(BatchEntry::is_final) && self.ballots().all(Ballot::is_final)
+    }
+
+    /// Its batches, if each is executed several times.
+    pub fn ballots(&self) -> impl Iterator<Item = &Ballot> {
+        self.assured.iter().flat_map(|assured| &assured.ballots)
+    }
+
+    /// Number of its batches.
+    pub fn batch_count(&self) -> usize {
+        self.batches.len() + self.ballots().count()
+    }
+
+    /// Number of its batches that are final.
+    pub fn final_count(&self) -> usize {
+        let batches = self.batches.iter().filter(|batch| batch.is_final());
+        batches.count() + self.ballots().filter(|ballot| ballot.is_final()).count()
+    }
+
+    /// Paid so far, token wei.
+    pub fn spent(&self) -> U256 {
+        let paid = |ballot: &Ballot| ballot.replicas.keys().map(|provider| ballot.payment(*provider)).sum::<U256>();
+        self.batches.iter().map(|batch| batch.payment).sum::<U256>() + self.ballots().map(paid).sum::<U256>()
+    }
+
+    /// Stake that a lease of a batch locks, token wei.
+    pub fn lease_lock(&self, number: u32, rules: &Rules) -> U256 {
+        let assured = self.assured.as_ref();
+        let share = assured.map_or(rules.audit_floor_bps, |assured| replicas::audit_bps(&assured.assurance, rules));
+        job::lease_lock(&self.job, number, share)
+    }
+}
+
+/// Everything that the registries' logs tell.
+#[derive(Clone, Debug)]
+pub struct Index {
+    /// What the deployment's settings say.
+    pub rules: Rules,
+    /// Jobs by id.
+    pub jobs: HashMap<B256, JobEntry>,
+    /// Ids in the order of posting.
+    pub order: Vec<B256>,
+    /// Providers by account, those that left included.
+    pub providers: BTreeMap<Address, ProviderEntry>,
+    /// Disputes by id.
+    pub cases: BTreeMap<B256, CaseEntry>,
+}
+
+fn contact(endpoint: B256, hint: &str) -> PeerContact {
+    PeerContact::parse(endpoint.0, hint)
+}
+
+impl Index {
+    /// An index of a deployment where nothing has happened yet.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, jobs: HashMap::new(), order: Vec::new(), providers: BTreeMap::new(), cases: BTreeMap::new() }
+    }
+
+    /// Takes in a log; logs come in the order of the chain. Others than the contracts' are ignored. A log of `ReplicaRegistry` needs
+    /// the time of its block.
+    pub fn apply(&mut self, contracts: &Contracts, log: &Log) {
+        let hash = log.transaction_hash.unwrap_or_default();
+        let block = log.block_number.unwrap_or_default();
+        let from = log.address();
+        if from == contracts.jobs {
+            if let Ok(event) = JobRegistryEvents::decode_log(&log.inner) {
+                self.apply_job(event.data, hash, block);
+            }
+        } else if from == contracts.replicas {
+            if let Ok(event) = ReplicaRegistryEvents::decode_log(&log.inner) {
+                self.apply_replicas(event.data, hash, block, log.block_timestamp.unwrap_or_default());
+            }
+        } else if from == contracts.providers {
+            if let Ok(event) = ProviderRegistryEvents::decode_log(&log.inner) {
+                self.apply_provider(event.data, block);
+            }
+        } else if from == contracts.disputes
+            && let Ok(event) = DisputesEvents::decode_log(&log.inner)
+        {
+            self.apply_dispute(event.data);
+        }
+    }
+
+    fn slash(&mut self, provider: Address, amount: U256) {
+        if let Some(entry) = self.providers.get_mut(&provider) {
+            entry.stake = entry.stake.saturating_sub(amount);
+        }
+    }
+
+    fn touch(&mut self, id: B256, hash: TxHash, kind: &'static str) -> Option<&mut JobEntry> {
+        let entry = self.jobs.get_mut(&id)?;
+        // What comes on the way of another call does not rename it; a lease may expire another first.
+        let known = entry.transactions.entry(hash).or_insert(kind);
+        if kind == "lease" {
+            *known = kind;
+        }
+        Some(entry)
+    }
+
+    /// Stake that `provider`'s leases and windows lock, token wei.
+    pub fn locked_stake(&self, provider: Address) -> U256 {
+        let mut locked = U256::ZERO;
+        for entry in self.jobs.values() {
+            for (number, batch) in (0..).zip(&entry.batches) {
+                if batch.provider == provider
+                    && matches!(batch.stage, BatchStage::Leased | BatchStage::Submitted | BatchStage::Frozen)
+                {
+                    locked += entry.lease_lock(number, &self.rules);
+                }
+            }
+            for (number, ballot) in (0..).zip(entry.ballots()) {
+                let locks = match ballot.stage_of(provider) {
+                    Some(ReplicaStage::Leased { .. }) => true,
+                    Some(ReplicaStage::Committed { .. } | ReplicaStage::Revealed { .. }) => !ballot.is_final(),
+                    Some(ReplicaStage::Done) | None => false,
+                };
+                if locks {
+                    locked += entry.lease_lock(number, &self.rules);
+                }
+            }
+        }
+        locked
+    }
+
+    /// The one job whose id starts with `prefix` (with or without 0x), or why there is none.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn find_job(&self, prefix: &str) -> Result<B256, String> {
+        let prefix = prefix.strip_prefix("0x").unwrap_or(prefix).to_lowercase();
+        if prefix.is_empty() {
+            return Err("give a job's id, or its first digits: `conun job list` shows them".to_owned());
+        }
+        let mut found = self.order.iter().filter(|id| alloy::primitives::hex::encode(id).starts_with(&prefix));
+        match (found.next(), found.next()) {
+            (Some(id), None) => Ok(*id),
+            (None, _) => Err(format!("no job's id starts with {prefix}: `conun job list` shows them")),
+            (Some(_), Some(_)) => Err(format!("several jobs' ids start with {prefix}: give more digits")),
+        }
+    }
+}
+
+/// The type of a job's contact in calls.
+impl From<&PeerContact> for JobRegistry::Contact {
+    fn from(contact: &PeerContact) -> Self {
+        Self { endpoint: contact.endpoint.into(), hint: contact.hint_text() }
+    }
+}
+
+impl From<&PeerContact> for ReplicaRegistry::Contact {
+    fn from(contact: &PeerContact) -> Self {
+        Self { endpoint: contact.endpoint.into(), hint: contact.hint_text() }
+    }
+}

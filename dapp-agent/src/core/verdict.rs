@@ -1,0 +1,184 @@
+//! What the owner may want to know: what is being done, and why the rest is not.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, B256, U256};
+use serde::Serialize;
+
+use super::{BatchId, Core, Looked, SkipReason};
+use crate::chain::{Ballot, BatchEntry, BatchStage, Index, JobEntry, ReplicaStage};
+
+/// What the core would tell its owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overview {
+    /// Batches being executed.
+    pub executing: Vec<BatchId>,
+    /// Batches held on chain.
+    pub held: usize,
+    /// Results committed to, or whose window is open.
+    pub submitted: usize,
+    /// Jobs not worked on, and why.
+    pub skipped: Vec<(B256, SkipReason)>,
+}
+
+/// What came of a job that was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", rename_all = "camelCase")]
+pub enum Verdict {
+    /// It has batches of this provider's.
+    Taken(Taken),
+    /// It has none.
+    Skipped(SkipReason),
+}
+
+/// This provider's part of a job, in batches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// Held, to be executed.
+    pub held: usize,
+    /// Committed to, submitted, or disputed.
+    pub standing: usize,
+    /// Paid.
+    pub paid: usize,
+    /// Given back, lost to somebody else, outvoted or undecided.
+    pub lost: usize,
+    /// Why nothing more of it is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rest: Option<SkipReason>,
+}
+
+impl Taken {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn add_batch(&mut self, batch: &BatchEntry, me: Address) {
+        if batch.provider != me {
+            return;
+        }
+        match batch.stage {
+            BatchStage::Leased => self.held += 1,
+            BatchStage::Submitted | BatchStage::Frozen => self.standing += 1,
+            BatchStage::Settled if batch.payment != U256::ZERO => self.paid += 1,
+            BatchStage::Settled | BatchStage::Open | BatchStage::Cancelled => self.lost += 1,
+        }
+    }
+
+    fn add_ballot(&mut self, ballot: &Ballot, me: Address) {
+        match ballot.stage_of(me) {
+            None => {}
+            Some(ReplicaStage::Leased { .. }) if !ballot.is_beaten(me) => self.held += 1,
+            Some(ReplicaStage::Committed { .. } | ReplicaStage::Revealed { .. }) if !ballot.is_final() => {
+                self.standing += 1;
+            }
+            Some(_) if ballot.payment(me) != U256::ZERO => self.paid += 1,
+            Some(_) => self.lost += 1,
+        }
+    }
+}
+
+impl Core {
+    /// What it is doing.
+    pub fn overview(&self, index: &Index) -> Overview {
+        let jobs = index.order.iter().filter_map(|id| Some((*id, index.jobs.get(id)?)));
+        let mut overview = Overview {
+            executing: self.executing.iter().copied().collect(),
+            held: self.held(index).count(),
+            ..Overview::default()
+        };
+        let waiting = self.queue(index);
+        for (id, entry) in jobs {
+            overview.submitted += self.taken(entry).standing;
+            if !entry.is_over()
+                && let Some(reason) = self.skip_reason(index, id, entry, waiting)
+            {
+                overview.skipped.push((id, reason));
+            }
+        }
+        overview
+    }
+
+    /// What came of each job seen.
+    pub fn verdicts(&self, index: &Index) -> BTreeMap<B256, Verdict> {
+        let jobs = index.order.iter().filter_map(|id| Some((*id, index.jobs.get(id)?)));
+        let waiting = self.queue(index);
+        jobs.map(|(id, entry)| {
+            let taken = self.taken(entry);
+            let verdict = match self.skip_reason(index, id, entry, waiting) {
+                rest if !taken.is_nothing() => Verdict::Taken(Taken { rest, ..taken }),
+                Some(reason) => Verdict::Skipped(reason),
+                None => Verdict::Skipped(SkipReason::Waiting),
+            };
+            (id, verdict)
+        })
+        .collect()
+    }
+
+    fn taken(&self, entry: &JobEntry) -> Taken {
+        let mut taken = Taken::default();
+        entry.batches.iter().for_each(|batch| taken.add_batch(batch, self.me));
+        entry.ballots().for_each(|ballot| taken.add_ballot(ballot, self.me));
+        taken
+    }
+
+    /// Why nothing, or nothing more, of a job is leased now; `waiting` batches are held and not executed.
+    fn skip_reason(&self, index: &Index, id: B256, entry: &JobEntry, waiting: usize) -> Option<SkipReason> {
+        if entry.is_over() {
+            // Why it was left to others.
+            return Some(self.passed.get(&id).cloned().unwrap_or(SkipReason::Over));
+        }
+        if entry.cancelled {
+            return Some(SkipReason::Cancelled);
+        }
+        if let Some(reason) = self.objection(index, entry) {
+            return Some(reason);
+        }
+        if let Some(Looked::Refused(text)) = self.looked.get(&id) {
+            return Some(SkipReason::Refused { text: text.clone() });
+        }
+        if self.is_resting(&id) {
+            return self.resting.get(&id).map(|rest| rest.why.clone());
+        }
+        if let Some(millis) = self.is_too_slow(id, entry) {
+            return Some(SkipReason::TooSlow { millis });
+        }
+        let Some(first) = self.free(index, id, entry).first().copied() else {
+            return Some(self.not_free(index, id, entry));
+        };
+        if self.looked.get(&id) == Some(&Looked::Preparing) {
+            return Some(SkipReason::Checking);
+        }
+        if entry.lease_lock(first, &index.rules) > self.free_stake {
+            return Some(SkipReason::Stake);
+        }
+        (2 * waiting > self.capacity(id, entry)).then_some(SkipReason::Busy)
+    }
+
+    /// Why no batch of a job is free for this account.
+    fn not_free(&self, index: &Index, id: B256, entry: &JobEntry) -> SkipReason {
+        let numbered = (0..).zip(entry.ballots());
+        let later = numbered.filter(|(_, ballot)| self.has_slot(id, entry, ballot));
+        let turns = later.map(|(number, _)| self.opens_at(index, id, entry, number).unwrap_or(0));
+        match turns.min() {
+            Some(opens_at) => SkipReason::NotDrawnYet { opens_at },
+            None if self.looked.get(&id) == Some(&Looked::Preparing) => SkipReason::Checking,
+            None => SkipReason::NothingFree,
+        }
+    }
+
+    /// Keeps the reason why a job was not worked on, for when it is over.
+    pub(super) fn keep_reasons(&mut self, index: &Index) {
+        let open = index.jobs.iter().filter(|(_, entry)| !entry.is_over());
+        let waiting = self.queue(index);
+        let reasons: Vec<_> =
+            open.filter_map(|(id, entry)| Some((*id, self.skip_reason(index, *id, entry, waiting)?))).collect();
+        self.passed.extend(reasons.into_iter().filter(|(_, reason)| !matches!(reason, SkipReason::NothingFree)));
+        self.passed.retain(|id, _| index.jobs.contains_key(id));
+    }
+
+    pub(super) fn is_ready(&self, id: &B256) -> bool {
+        self.looked.get(id) == Some(&Looked::Ready)
+    }
+}

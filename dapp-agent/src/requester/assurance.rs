@@ -1,0 +1,185 @@
+//! How a requester wants its results assured: the `[assurance]` table of a job file.
+
+use conun_bindings::{
+    Rules,
+    abi::{JobRegistry::Job, ReplicaRegistry::Assurance},
+    replicas::{CERTAIN, can_be_believed},
+};
+use serde::{Deserialize, Serialize};
+
+/// Most executions of a batch.
+const MOST_REPLICAS: u8 = 15;
+
+/// Least seconds to reveal.
+const LEAST_REVEAL: u32 = 60;
+
+/// Most seconds between the post and the begin of its lot.
+const LATEST_LOT: u32 = 600;
+
+/// The `[assurance]` table of a job file. Without one each batch is executed once, and its result checked by nobody but the requester.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AssuranceFile {
+    /// Executions of each batch that are asked for at first; default 1.
+    #[serde(default = "one")]
+    pub replicas: u8,
+    /// Most executions of a batch; default two more than `replicas`, or `replicas` where there is neither vote nor audit.
+    #[serde(default)]
+    pub limit: Option<u8>,
+    /// Probability of being right, below 1, that a result must exceed; default 0.94, which two newcomers that agree do.
+    #[serde(default = "target")]
+    pub target: f64,
+    /// With one replica: share of the batches that are executed a second time; default 0.
+    #[serde(default)]
+    pub audit_share: f64,
+    /// Checks that a provider must have passed; default 0.
+    #[serde(default)]
+    pub min_checks: u32,
+    /// Seconds in which the lot lets one provider after the other lease; default a tenth of `lease-seconds`.
+    #[serde(default)]
+    pub widen_seconds: Option<u32>,
+    /// Seconds to show what was committed to; default 120.
+    #[serde(default = "reveal_seconds")]
+    pub reveal_seconds: u32,
+    /// Seconds in which the post has to be mined; then the lot begins. Default 30.
+    #[serde(default = "post_seconds")]
+    pub post_seconds: u32,
+}
+
+fn one() -> u8 {
+    1
+}
+fn target() -> f64 {
+    0.94
+}
+fn reveal_seconds() -> u32 {
+    120
+}
+fn post_seconds() -> u32 {
+    30
+}
+
+impl AssuranceFile {
+    /// The terms as the contract takes them, for a job with leases of that many seconds.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do about it.
+    pub(super) fn assurance(&self, lease_seconds: u32) -> Result<Assurance, String> {
+        if !(0.0..=1.0).contains(&self.audit_share) {
+            return Err("audit-share must be from 0 to 1: 0.1 has a tenth of the batches executed twice".to_owned());
+        }
+        let audit_bps = (self.audit_share * 10_000.0).round() as u16;
+        let is_audited = audit_bps != 0;
+        if is_audited && self.replicas != 1 {
+            return Err("audit-share goes with replicas = 1: leave one of them out".to_owned());
+        }
+        let default_limit = if self.replicas == 1 && !is_audited { 1 } else { self.replicas.saturating_add(2) };
+        let limit = self.limit.unwrap_or(default_limit.min(MOST_REPLICAS));
+        if self.replicas == 0 || limit < self.replicas || limit > MOST_REPLICAS {
+            return Err(format!(
+                "replicas {} must be from 1 to limit {limit}, which is at most {MOST_REPLICAS}",
+                self.replicas
+            ));
+        }
+        if self.replicas == 1 && limit > 1 && !is_audited {
+            return Err("a limit above 1 with one replica needs an audit-share: who else would come second?".to_owned());
+        }
+        if is_audited && limit == 1 {
+            return Err("an audit-share needs a limit of at least 2: the audit is a second execution".to_owned());
+        }
+        if !(0.5..1.0).contains(&self.target) {
+            return Err(format!("target {} must be from 0.5 to below 1", self.target));
+        }
+        if self.reveal_seconds < LEAST_REVEAL {
+            return Err(format!("reveal-seconds must be at least {LEAST_REVEAL}"));
+        }
+        if self.min_checks >= 1 << 20 {
+            return Err("min-checks must be below 1048576".to_owned());
+        }
+        let votes = limit > 1;
+        let widen = self.widen_seconds.unwrap_or((lease_seconds / 10).max(1));
+        if votes && !(1..=lease_seconds).contains(&widen) {
+            return Err(format!("widen-seconds {widen} must be from 1 to lease-seconds ({lease_seconds})"));
+        }
+        if self.post_seconds > LATEST_LOT {
+            return Err(format!("post-seconds must be at most {LATEST_LOT}"));
+        }
+        Ok(Assurance {
+            replicas: self.replicas,
+            limit,
+            target: if votes { (self.target * f64::from(CERTAIN)).round() as u32 } else { 0 },
+            auditBps: audit_bps,
+            minChecks: self.min_checks,
+            widenSeconds: if votes { widen } else { 0 },
+            revealSeconds: self.reveal_seconds,
+        })
+    }
+}
+
+/// What a deployment has against the terms.
+///
+/// # Errors
+/// What is wrong, and what to do about it.
+pub(super) fn check(job: &Job, assurance: &Assurance, rules: &Rules, cap: u64) -> Result<(), String> {
+    if assurance.limit > 1 && !can_be_believed(assurance, rules) {
+        return Err(format!(
+            "{} newcomers that agree would not reach target {}: raise limit, or lower target",
+            assurance.limit,
+            f64::from(assurance.target) / f64::from(CERTAIN)
+        ));
+    }
+    let round = 2 * u64::from(job.leaseSeconds) + u64::from(assurance.revealSeconds);
+    let most = u64::from(assurance.limit) * round + u64::from(job.windowSeconds);
+    if most > cap {
+        return Err(format!(
+            "limit x (2 x lease-seconds + reveal-seconds) + window-seconds is {most}, at most {cap} is allowed on this deployment: \
+             lower one of them"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Assurance, String> {
+        let file: AssuranceFile = toml::from_str(text).map_err(|error| error.to_string())?;
+        file.assurance(100)
+    }
+
+    #[test]
+    fn defaults_fit_each_other() {
+        let three = parse("replicas = 3").unwrap();
+        assert_eq!((three.limit, three.target, three.widenSeconds), (5, 940_000_000, 10));
+        let audited = parse("audit-share = 0.25").unwrap();
+        assert_eq!((audited.replicas, audited.limit, audited.auditBps), (1, 3, 2_500));
+        let records = parse("min-checks = 5").unwrap();
+        assert_eq!((records.limit, records.target, records.widenSeconds), (1, 0, 0));
+    }
+
+    #[test]
+    fn what_the_contract_would_refuse_is_said_in_words() {
+        for (text, words) in [
+            ("replicas = 0", "must be from 1 to limit"),
+            ("replicas = 16", "at most 15"),
+            ("replicas = 3\nlimit = 2", "must be from 1 to limit 2"),
+            ("limit = 2", "needs an audit-share"),
+            ("audit-share = 0.1\nlimit = 1", "at least 2"),
+            ("audit-share = 1.5", "from 0 to 1"),
+            ("audit-share = nan", "from 0 to 1"),
+            ("audit-share = 0.1\nreplicas = 2", "goes with replicas = 1"),
+            ("replicas = 2\ntarget = 0.4", "from 0.5"),
+            ("replicas = 2\ntarget = 1.0", "below 1"),
+            ("replicas = 2\nwiden-seconds = 101", "from 1 to lease-seconds (100)"),
+            ("replicas = 2\nwiden-seconds = 0", "from 1 to lease-seconds (100)"),
+            ("replicas = 2\nreveal-seconds = 59", "at least 60"),
+            ("replicas = 2\npost-seconds = 601", "at most 600"),
+            ("min-checks = 1048576", "below 1048576"),
+            ("replica = 2", "unknown field"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}
