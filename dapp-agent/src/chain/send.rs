@@ -175,7 +175,24 @@ pub struct Sender {
     /// A transaction that is not mined after this long is sent again for more.
     stall: Duration,
     turn: Arc<Mutex<Outbox>>,
+    under_way: Arc<StdMutex<Option<&'static str>>>,
     gas: Arc<StdMutex<BTreeMap<&'static str, GasUse>>>,
+}
+
+/// Says what is under way for as long as it lives.
+struct UnderWay<'a>(&'a StdMutex<Option<&'static str>>);
+
+impl<'a> UnderWay<'a> {
+    fn new(place: &'a StdMutex<Option<&'static str>>, kind: &'static str) -> Self {
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
+        Self(place)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// What became of a transaction.
@@ -189,7 +206,7 @@ enum Fate {
 impl Sender {
     /// `provider` holds the wallet of `account`. What is under way is remembered as long as this lives.
     pub fn new(provider: DynProvider, account: Address) -> Self {
-        Self { provider, account, max_fee: None, stall: STALL, turn: Arc::default(), gas: Arc::default() }
+        Self { provider, account, max_fee: None, stall: STALL, turn: Arc::default(), under_way: Arc::default(), gas: Arc::default() }
     }
 
     /// The same with what is under way kept in a journal.
@@ -218,6 +235,11 @@ impl Sender {
     /// Gas used so far, by kind.
     pub fn gas(&self) -> BTreeMap<&'static str, GasUse> {
         self.gas.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What kind of transaction is being sent or waited for, if one is.
+    pub fn under_way(&self) -> Option<&'static str> {
+        *self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Transactions of the account that wait to be mined as far as the endpoint knows, and how many of them are this sender's
@@ -272,6 +294,7 @@ impl Sender {
     /// A transaction may be under way when the future is dropped; the next call carries it on.
     pub async fn send(&self, kind: &'static str, request: TransactionRequest) -> Result<TransactionReceipt, SendError> {
         let mut outbox = self.turn.lock().await;
+        let _under_way = UnderWay::new(&self.under_way, kind);
         let mut nonce = self.used_nonces().await?;
         while let Some(sent) = outbox.first_from(nonce) {
             nonce = sent.nonce + 1;

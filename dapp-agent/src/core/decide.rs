@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::{B256, U256, keccak256};
 use conun_bindings::job;
 
-use super::{Action, BatchId, Core, Looked, SkipReason};
+use super::{requester, Action, BatchId, Core, Looked, SkipReason};
 use crate::{
     chain::{BatchEntry, BatchStage, Index, JobEntry},
     store::ResultRecord,
@@ -96,7 +96,7 @@ impl Core {
         match self.looked.get(job) {
             Some(Looked::Ready | Looked::Preparing) => false,
             Some(Looked::Refused(_)) => true,
-            None => self.is_resting(job),
+            None => self.breaker.rests(job, self.now),
         }
     }
 
@@ -113,7 +113,7 @@ impl Core {
             self.executing.remove(id);
             // Too slow, it seems: the next attempt waits, longer each time.
             let text = "its lease was lost before it was executed".to_owned();
-            self.rest(id.0, SkipReason::SetAside { text });
+            self.breaker.failed(id.0, requester(index, &id.0), self.now, text);
         }
         // Not those of a job that a re-org has taken away: it may come back.
         let is_final = |(job, number): &BatchId| {
@@ -152,7 +152,7 @@ impl Core {
         }
         // What failed is given back while that leaves no mark; after that it is tried again.
         let again = |id: &BatchId, entry: &JobEntry| {
-            !self.failed.contains(id) || (!self.may_release(entry, id.1) && !self.is_resting(&id.0))
+            !self.failed.contains(id) || (!self.may_release(entry, id.1) && !self.breaker.rests(&id.0, self.now))
         };
         let ready = |id: &BatchId, entry: &JobEntry| {
             !self.executing.contains(id)
@@ -174,10 +174,10 @@ impl Core {
         let held: BTreeSet<_> = self.held(index).map(|((job, _), ..)| job).collect();
         for id in &index.order {
             let Some(entry) = index.jobs.get(id) else { continue };
-            if self.looked.contains_key(id) || self.is_resting(id) {
+            if self.looked.contains_key(id) || self.breaker.rests(id, self.now) {
                 continue;
             }
-            let welcome = || self.objection(index, entry).is_none() && self.has_room(*id, entry);
+            let welcome = || self.objection(index, id, entry).is_none() && self.has_room(*id, entry);
             if held.contains(id) || welcome() {
                 self.looked.insert(*id, Looked::Preparing);
                 actions.push(Action::Prepare(*id));
@@ -186,7 +186,7 @@ impl Core {
     }
 
     /// What speaks against new leases of a job, whatever its batches are doing.
-    pub(super) fn objection(&self, index: &Index, entry: &JobEntry) -> Option<SkipReason> {
+    pub(super) fn objection(&self, index: &Index, id: &B256, entry: &JobEntry) -> Option<SkipReason> {
         if self.draining {
             Some(SkipReason::Draining)
         } else if self.paused {
@@ -194,7 +194,8 @@ impl Core {
         } else if index.providers.get(&self.me).is_some_and(|me| me.is_exiting() || !me.registered) {
             Some(SkipReason::Exiting)
         } else {
-            self.policy.objection(entry, self.now).or_else(|| self.record_too_small(index, entry))
+            let by_terms = self.policy.objection(entry, self.now).or_else(|| self.record_too_small(index, entry));
+            by_terms.or_else(|| self.breaker.objection(id, entry.job.requester, self.now))
         }
     }
 
@@ -310,9 +311,9 @@ impl Core {
         let mut jobs: Vec<_> = index
             .order
             .iter()
-            .filter(|id| self.looked.get(*id) == Some(&Looked::Ready) && !self.is_resting(id))
+            .filter(|id| self.looked.get(*id) == Some(&Looked::Ready))
             .filter_map(|id| Some((id, index.jobs.get(id)?)))
-            .filter(|(_, entry)| self.objection(index, entry).is_none())
+            .filter(|(id, entry)| self.objection(index, id, entry).is_none())
             .collect();
         // The best price first; among equals the oldest.
         jobs.sort_by_key(|(_, entry)| std::cmp::Reverse(job::price_at(&entry.job, self.now)));

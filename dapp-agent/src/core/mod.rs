@@ -4,6 +4,7 @@
 //! What is held is read from the chain's index each time; the core itself remembers only what the chain cannot tell: which jobs
 //! were looked at, what is being executed, what is finished, and that a transaction is under way (at most one).
 
+mod breaker;
 mod decide;
 mod policy;
 mod replicas;
@@ -16,6 +17,8 @@ use alloy::primitives::{Address, B256, U256};
 pub use policy::{Policy, SkipReason};
 pub use verdict::{Overview, Taken, Verdict};
 
+use breaker::Breaker;
+
 use crate::{chain::Index, store::ResultRecord};
 
 /// A batch of a job.
@@ -26,12 +29,6 @@ const BACKOFF: u64 = 1;
 
 /// Most looks to wait after transactions that came to nothing.
 const MAX_BACKOFF: u64 = 8;
-
-/// Seconds of block time that a job is left alone after a failure; doubled each time in a row, up to [`MAX_REST`].
-const REST: u64 = 10;
-
-/// Most seconds of block time that a job is left alone.
-const MAX_REST: u64 = 1_800;
 
 /// Something happened.
 #[derive(Clone, Debug)]
@@ -147,16 +144,6 @@ enum Looked {
     Refused(String),
 }
 
-/// A job that failed and is left alone for a while.
-#[derive(Clone, Debug)]
-struct Rest {
-    /// Block time at which it may be tried again.
-    until: u64,
-    /// Failures in a row.
-    times: u32,
-    why: SkipReason,
-}
-
 /// A result that waits to be submitted, or stands on the chain.
 #[derive(Clone, Copy, Debug)]
 struct Done {
@@ -171,7 +158,7 @@ pub struct Core {
     me: Address,
     policy: Policy,
     looked: HashMap<B256, Looked>,
-    resting: HashMap<B256, Rest>,
+    breaker: Breaker,
     executing: BTreeSet<BatchId>,
     executed: BTreeMap<BatchId, Done>,
     /// Held batches whose execution failed.
@@ -209,7 +196,7 @@ impl Core {
             me,
             policy,
             looked: HashMap::new(),
-            resting: HashMap::new(),
+            breaker: Breaker::default(),
             executing: BTreeSet::new(),
             executed: BTreeMap::new(),
             failed: BTreeSet::new(),
@@ -243,12 +230,12 @@ impl Core {
             Event::Refused(job, text) => drop(self.looked.insert(job, Looked::Refused(text))),
             Event::Unavailable(job, text) => {
                 self.looked.remove(&job);
-                self.rest(job, SkipReason::Unavailable { text });
+                self.breaker.unavailable(job, self.now, text);
             }
             Event::Executed { batch, record, millis } => {
                 self.executing.remove(&batch);
                 self.executed.entry(batch).or_insert(Done { record, since: self.now });
-                self.resting.remove(&batch.0);
+                self.breaker.succeeded(batch.0, requester(index, &batch.0));
                 if millis > 0 {
                     let pace = self.pace.entry(batch.0).or_insert(millis);
                     *pace = (*pace * 3 + millis) / 4;
@@ -257,7 +244,7 @@ impl Core {
             Event::NotExecuted(batch, text) => {
                 if self.executing.remove(&batch) {
                     self.failed.insert(batch);
-                    self.rest(batch.0, SkipReason::SetAside { text });
+                    self.breaker.failed(batch.0, requester(index, &batch.0), self.now, text);
                 }
             }
             Event::Sent => {
@@ -273,7 +260,7 @@ impl Core {
             Event::Restored(batch) => drop(self.published.remove(&batch)),
             Event::Over(job) => {
                 self.looked.remove(&job);
-                self.resting.remove(&job);
+                self.breaker.forget(&job);
                 self.pace.remove(&job);
             }
             Event::Remembered(batch, record) => {
@@ -291,19 +278,10 @@ impl Core {
         self.not_before = self.looks + (backoff << self.fruitless.min(8)).min(MAX_BACKOFF);
         self.fruitless += 1;
     }
+}
 
-    /// Leaves a job alone for a while.
-    fn rest(&mut self, job: B256, why: SkipReason) {
-        let before = self.resting.get(&job).map_or(0, |rest| rest.times);
-        // Several batches that fail together are one failure.
-        let times = if self.is_resting(&job) { before } else { before + 1 };
-        let until = self.now + (REST << (times - 1).min(16)).min(MAX_REST);
-        self.resting.insert(job, Rest { until, times, why });
-    }
-
-    fn is_resting(&self, job: &B256) -> bool {
-        self.resting.get(job).is_some_and(|rest| self.now < rest.until)
-    }
+fn requester(index: &Index, job: &B256) -> Option<Address> {
+    index.jobs.get(job).map(|entry| entry.job.requester)
 }
 
 #[cfg(test)]

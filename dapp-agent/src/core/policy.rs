@@ -172,6 +172,18 @@ pub enum SkipReason {
         /// What happened.
         text: String,
     },
+    /// Several of its requester's jobs failed here; tried again later.
+    #[error("its requester is left alone for a while, since {jobs} of its jobs failed here")]
+    RequesterSetAside {
+        /// Jobs that failed here and have not succeeded since.
+        jobs: usize,
+    },
+    /// Jobs of several requesters failed here: it may be this computer; tried again later.
+    #[error("everything is left alone for a while, since jobs of {requesters} requesters failed here: see `conun doctor`")]
+    AllSetAside {
+        /// Requesters whose jobs failed here.
+        requesters: usize,
+    },
     /// It is being fetched and checked.
     #[error("its program and inputs are being checked")]
     Checking,

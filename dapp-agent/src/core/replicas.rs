@@ -170,7 +170,7 @@ impl Core {
         let mut jobs = index.order.iter().filter_map(|id| Some((*id, index.jobs.get(id)?)));
         jobs.find_map(|(id, entry)| {
             let assurance = &entry.assured.as_ref()?.assurance;
-            if !self.is_ready(&id) || self.is_resting(&id) || self.objection(index, entry).is_some() {
+            if !self.is_ready(&id) || self.objection(index, &id, entry).is_some() {
                 return None;
             }
             let good = |(number, straggler, half): (u32, Address, u64)| {

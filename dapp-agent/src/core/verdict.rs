@@ -100,6 +100,16 @@ impl Core {
         overview
     }
 
+    /// Batches that are held: which, until what block time, and whether each is `waiting`, `executing` or `executed`.
+    pub fn leases(&self, index: &Index) -> Vec<(BatchId, u64, &'static str)> {
+        let state = |id: &BatchId| match () {
+            () if self.executing.contains(id) => "executing",
+            () if self.executed.contains_key(id) => "executed",
+            () => "waiting",
+        };
+        self.held(index).map(|(id, _, deadline)| (id, deadline, state(&id))).collect()
+    }
+
     /// What came of each job seen.
     pub fn verdicts(&self, index: &Index) -> BTreeMap<B256, Verdict> {
         let jobs = index.order.iter().filter_map(|id| Some((*id, index.jobs.get(id)?)));
@@ -132,14 +142,11 @@ impl Core {
         if entry.cancelled {
             return Some(SkipReason::Cancelled);
         }
-        if let Some(reason) = self.objection(index, entry) {
-            return Some(reason);
-        }
         if let Some(Looked::Refused(text)) = self.looked.get(&id) {
             return Some(SkipReason::Refused { text: text.clone() });
         }
-        if self.is_resting(&id) {
-            return self.resting.get(&id).map(|rest| rest.why.clone());
+        if let Some(reason) = self.objection(index, &id, entry) {
+            return Some(reason);
         }
         if let Some(millis) = self.is_too_slow(id, entry) {
             return Some(SkipReason::TooSlow { millis });

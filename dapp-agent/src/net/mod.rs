@@ -207,6 +207,11 @@ impl Node {
         PeerContact::new(*endpoint.id().as_bytes(), hints)
     }
 
+    /// Connections to peers that are open.
+    pub fn peers(&self) -> usize {
+        self.inner.traffic.open()
+    }
+
     /// Bytes that all connections since the start have sent and got.
     pub fn traffic_bytes(&self) -> u64 {
         self.inner.traffic.bytes()

@@ -49,6 +49,11 @@ impl Traffic {
         });
     }
 
+    /// Connections that are open.
+    pub(super) fn open(&self) -> usize {
+        self.counts().open.len()
+    }
+
     /// Bytes sent and got since the start.
     pub(super) fn bytes(&self) -> u64 {
         let counts = self.counts();

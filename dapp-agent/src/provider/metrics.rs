@@ -114,7 +114,7 @@ impl Metrics {
 
     /// Takes over amounts.
     pub(super) fn status(&self, status: &Status) {
-        let amounts = [("stake", status.stake), ("locked", status.locked), ("earned", status.earned)];
+        let amounts = [("stake", status.stake), ("locked", status.locked), ("earned", status.earnings.earned)];
         for (kind, wei) in amounts {
             self.escrow.get_or_create(&Kind { kind }).set(tokens(wei));
         }

@@ -4,6 +4,7 @@
 //! everything: `provider.toml`, the journal, the endpoint's key, blobs, `status.json`, `why.json`, `events.jsonl`, and `paused` or `draining`
 //! while it is.
 
+mod books;
 mod config;
 mod events;
 mod guest;
@@ -15,6 +16,7 @@ mod status;
 mod transactions;
 mod work;
 
+pub use books::{Earnings, LeaseStatus, Record};
 pub use config::ProviderConfig;
 pub use events::{Look, Running};
 pub use guest::GuestStatus;

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use alloy::{
@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use super::{
-    Error, ProviderConfig, Status,
+    Error, LeaseStatus, ProviderConfig, Status,
+    books::Books,
     events::{EventLog, Look, Running},
     guest::{Guest, gives_back},
     held::Held,
@@ -43,6 +44,14 @@ use crate::{
 
 /// Time between looks at what the guest may do, however seldom the chain is looked at.
 const GUEST_CHECK: Duration = Duration::from_millis(500);
+
+/// Time between writes of the status: a person does not look more often.
+const STATUS: Duration = Duration::from_millis(250);
+
+/// The same where there are more jobs than [`MANY_JOBS`], each with its verdict.
+const STATUS_OF_MANY: Duration = Duration::from_secs(10);
+
+const MANY_JOBS: usize = 2_000;
 
 /// Gas of one batch's life from the provider's side, with a margin: lease, result, or commit and reveal for all, finalise.
 const LIFE_GAS: u64 = 500_000;
@@ -138,9 +147,12 @@ pub async fn run_on(
         block_time: 0,
         stake: U256::ZERO,
         locked: U256::ZERO,
-        earned: U256::ZERO,
-        tasks: 0,
-        fuel: 0,
+        earnings: Default::default(),
+        record: Default::default(),
+        lag_seconds: 0,
+        peers: 0,
+        pending: None,
+        leases: Vec::new(),
         work: Default::default(),
         gas: Default::default(),
     };
@@ -157,6 +169,8 @@ pub async fn run_on(
         mined: None,
         tasks,
         metrics,
+        books: Books::open(folder),
+        written: None,
         reports,
         status,
         tell,
@@ -184,6 +198,8 @@ struct Agent<T> {
     mined: Option<(u64, &'static str, Action)>,
     tasks: JoinSet<()>,
     metrics: Metrics,
+    books: Books,
+    written: Option<Instant>,
     reports: mpsc::UnboundedSender<Report>,
     status: Status,
     tell: T,
@@ -348,8 +364,8 @@ impl<T: FnMut(Running)> Agent<T> {
                 let stake = index.providers.get(&self.me).map_or(U256::ZERO, |entry| entry.stake);
                 let locked = index.locked_stake(self.me);
                 (self.status.stake, self.status.locked) = (stake, locked);
-                self.status.at(head);
                 let look = self.look(head);
+                self.status.at(head, look.lag_seconds);
                 (self.tell)(Running::Looked(look));
                 let free_stake = stake.saturating_sub(locked);
                 self.step(Event::Head { number: head.number, now: head.timestamp, free_stake });
@@ -357,6 +373,7 @@ impl<T: FnMut(Running)> Agent<T> {
                     self.sent(kind, action);
                 }
                 self.tidy().await;
+                self.books.look(self.sender.provider(), self.follower.contracts(), self.me).await;
             }
             Err(error) => self.trouble(error.to_string()),
         }
@@ -442,6 +459,7 @@ impl<T: FnMut(Running)> Agent<T> {
                 match result {
                     Ok((record, took)) => {
                         (self.tell)(Running::Executed(batch, record.fuel, took));
+                        self.books.executed(record.fuel);
                         let millis = self.guest.millis(took);
                         self.step(Event::Executed { batch, record, millis });
                     }
@@ -573,27 +591,23 @@ impl<T: FnMut(Running)> Agent<T> {
         drafter.draft(action, |(job, batch)| self.executor.journal.result(job, batch).ok().flatten())
     }
 
+    /// Writes status and verdicts, not more often than anybody looks at them.
     fn write_status(&mut self) {
-        let index = self.follower.index();
-        let (mut earned, mut tasks, mut fuel) = (U256::ZERO, 0, 0);
-        for entry in index.jobs.values() {
-            for (number, batch) in (0..).zip(&entry.batches) {
-                if batch.provider == self.me && batch.stage == BatchStage::Settled {
-                    earned += batch.payment;
-                    tasks += job::tasks_in(&entry.job, number).len() as u64;
-                    fuel += batch.fuel;
-                }
-            }
-            for (number, ballot) in (0..).zip(entry.ballots()) {
-                let paid = ballot.payment(self.me);
-                if !paid.is_zero() {
-                    earned += paid;
-                    tasks += job::tasks_in(&entry.job, number).len() as u64;
-                    fuel += ballot.best.1;
-                }
-            }
+        let many = self.follower.index().jobs.len() > MANY_JOBS;
+        let pause = if many { STATUS_OF_MANY } else { STATUS };
+        if self.written.is_some_and(|at| at.elapsed() < pause) {
+            return;
         }
-        (self.status.earned, self.status.tasks, self.status.fuel) = (earned, tasks, fuel);
+        self.written = Some(Instant::now());
+        let index = self.follower.index();
+        let today = jiff::Zoned::now().date().to_string();
+        self.status.earnings = self.books.earnings(index, self.me, &today);
+        self.status.record = self.books.record();
+        self.status.peers = self.executor.node.peers();
+        self.status.pending = self.sender.under_way();
+        let held = self.core.leases(index).into_iter();
+        let lease = |((job, batch), deadline, state)| LeaseStatus { job, batch, deadline, state };
+        self.status.leases = held.map(lease).collect();
         self.status.work = self.core.overview(index);
         self.status.gas = self.sender.gas();
         self.metrics.status(&self.status);

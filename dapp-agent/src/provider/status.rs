@@ -6,7 +6,7 @@ use alloy::primitives::{Address, B256, U256};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Error, GuestStatus, io_error};
+use super::{Earnings, Error, GuestStatus, LeaseStatus, Record, io_error};
 use crate::{
     chain::{GasUse, Head},
     core::{Overview, Verdict},
@@ -34,12 +34,19 @@ pub struct Status {
     pub stake: U256,
     /// Part of it that leases and windows lock, token wei.
     pub locked: U256,
-    /// Paid so far, token wei.
-    pub earned: U256,
-    /// Tasks paid so far.
-    pub tasks: u64,
-    /// Fuel paid so far.
-    pub fuel: u64,
+    /// What it has earned, and is owed.
+    #[serde(flatten)]
+    pub earnings: Earnings,
+    /// Its record.
+    pub record: Record,
+    /// Age of the latest block by this machine's clock, seconds.
+    pub lag_seconds: u64,
+    /// Peers that are connected.
+    pub peers: usize,
+    /// What kind of transaction is under way, if one is.
+    pub pending: Option<&'static str>,
+    /// Batches that are held.
+    pub leases: Vec<LeaseStatus>,
     /// What it is doing.
     pub work: Overview,
     /// Gas used since the start, by kind of transaction.
@@ -47,8 +54,8 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn at(&mut self, head: Head) {
-        (self.block, self.block_time) = (head.number, head.timestamp);
+    pub(super) fn at(&mut self, head: Head, lag_seconds: u64) {
+        (self.block, self.block_time, self.lag_seconds) = (head.number, head.timestamp, lag_seconds);
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {

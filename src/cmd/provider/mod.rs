@@ -3,6 +3,7 @@
 mod init;
 mod leave;
 mod service;
+mod status;
 mod why;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -30,7 +31,7 @@ pub(crate) enum ProviderCommand {
     /// Work until told to stop (Control-C).
     Run(RunArgs),
     /// Show what the provider is doing, has earned, and has at stake.
-    Status(FolderArgs),
+    Status(status::StatusArgs),
     /// Stop work where it is and take nothing new, until `resume`; also across restarts.
     Pause(FolderArgs),
     /// Go on with the work, and take new work again.
@@ -73,7 +74,7 @@ pub(crate) async fn run(context: &Context, command: ProviderCommand) -> eyre::Re
     match command {
         ProviderCommand::Init(args) => init::init(context, args).await,
         ProviderCommand::Run(args) => work(context, args).await,
-        ProviderCommand::Status(args) => status(context, args).await,
+        ProviderCommand::Status(args) => status::status(context, args).await,
         ProviderCommand::Pause(args) => pause(context, args, true),
         ProviderCommand::Resume(args) => pause(context, args, false),
         ProviderCommand::Why(args) => why::why(context, args),
@@ -161,53 +162,5 @@ fn pause(context: &Context, args: FolderArgs, paused: bool) -> eyre::Result<Exit
     provider::set_paused(&folder, paused)?;
     let state = json!({ "paused": paused });
     output::result(context.json(), &state, |_| if paused { "paused".to_owned() } else { "resumed".to_owned() })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn status(context: &Context, args: FolderArgs) -> eyre::Result<ExitCode> {
-    let folder = args.folder(context)?;
-    let config = config(context, &folder)?;
-    let known = provider::read_status(&folder)?;
-    let running = conun_agent::store::Journal::is_in_use(&folder);
-    let report = json!({
-        "running": running,
-        "paused": provider::is_paused(&folder),
-        "draining": provider::is_draining(&folder),
-        "account": config.account,
-        "rpcUrl": config.rpc_url,
-        "last": known,
-    });
-    output::result(context.json(), &report, |report| {
-        let last = &report["last"];
-        let state = match (running, report["paused"] == true) {
-            (true, _) if report["draining"] == true => "draining: stops once no stake is locked",
-            (true, true) => "paused until `conun provider resume`",
-            (true, false) => last["guest"]["text"].as_str().unwrap_or("running"),
-            (false, _) => "not running: start it with `conun provider run`",
-        };
-        if last.is_null() {
-            return format!("{state}; it has never run");
-        }
-        let amount = |field: &str| {
-            let wei: Option<U256> = serde_json::from_value(last[field].clone()).ok();
-            wei.map(tokens).unwrap_or_default()
-        };
-        let mut table = Table::new(["state", state]);
-        let account: Option<Address> = serde_json::from_value(last["account"].clone()).ok();
-        table.row(["provider".into(), account.unwrap_or_default().to_string()]);
-        table.row(["last block seen".into(), last["block"].to_string()]);
-        table.row(["executing".into(), last["work"]["executing"].as_array().map_or(0, Vec::len).to_string()]);
-        table.row(["held".into(), last["work"]["held"].to_string()]);
-        table.row(["in their window".into(), last["work"]["submitted"].to_string()]);
-        table.row(["tasks paid".into(), last["tasks"].to_string()]);
-        table.row(["earned, CON".into(), amount("earned")]);
-        table.row(["stake, CON".into(), amount("stake")]);
-        table.row(["of it locked, CON".into(), amount("locked")]);
-        let skipped = last["work"]["skipped"].as_array().into_iter().flatten();
-        let reasons: Vec<_> = skipped
-            .map(|pair| format!("skips job {}: {}", short(pair[0].as_str().unwrap_or_default()), why::reason(&pair[1])))
-            .collect();
-        format!("{table}{}", reasons.join("\n"))
-    })?;
     Ok(ExitCode::SUCCESS)
 }
