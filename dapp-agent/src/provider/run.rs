@@ -349,7 +349,9 @@ impl<T: FnMut(Running)> Agent<T> {
                 if let Some(task) = self.executing.remove(&batch) {
                     task.abort();
                 }
-                self.step(Event::NotExecuted(batch, format!("given back: {}", self.status.guest.text)));
+                let text = format!("given back: {}", self.status.guest.text);
+                (self.tell)(Running::NotExecuted(batch, text.clone()));
+                self.step(Event::NotExecuted(batch, text));
             }
         }
         self.status.draining = is_draining(&self.folder);

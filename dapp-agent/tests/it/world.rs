@@ -329,10 +329,10 @@ pub(crate) fn picture() -> Prepared {
 
 /// One batch of two tasks, about four seconds of work.
 pub(crate) fn long_work() -> Prepared {
-    let text = "program = 'pathtracer.wasm'\nprice = '0.001'\nbatch-size = 2\nfuel-limit = 1_000_000_000_000\n\
+    let text = "program = 'pathtracer.wasm'\nprice = '1'\nbatch-size = 2\nfuel-limit = 1_000_000_000_000\n\
         lease-seconds = 60\nwindow-seconds = 120";
     let inputs = [1, 2].map(|seed| format!("192 128 0 0 192 128 {}\n", 900 + seed).into());
-    assemble(&JobFile::parse(text).unwrap(), PATHTRACER.into(), inputs.to_vec(), Vec::new(), TOKEN).unwrap()
+    assemble(&JobFile::parse(text).unwrap(), PATHTRACER.into(), inputs.to_vec(), Vec::new(), TOKEN / 1_000).unwrap()
 }
 
 /// Whether the folder holds exactly what [`greetings`] say.
