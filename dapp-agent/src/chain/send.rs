@@ -206,7 +206,15 @@ enum Fate {
 impl Sender {
     /// `provider` holds the wallet of `account`. What is under way is remembered as long as this lives.
     pub fn new(provider: DynProvider, account: Address) -> Self {
-        Self { provider, account, max_fee: None, stall: STALL, turn: Arc::default(), under_way: Arc::default(), gas: Arc::default() }
+        Self {
+            provider,
+            account,
+            max_fee: None,
+            stall: STALL,
+            turn: Arc::default(),
+            under_way: Arc::default(),
+            gas: Arc::default(),
+        }
     }
 
     /// The same with what is under way kept in a journal.

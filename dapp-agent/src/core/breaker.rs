@@ -8,7 +8,7 @@ use alloy::primitives::{Address, B256};
 use super::SkipReason;
 
 /// Seconds of block time that something is left alone after a failure; doubled each time in a row, up to [`MAX_REST`].
-const REST: u64 = 10;
+pub(super) const REST: u64 = 10;
 
 /// Most seconds of block time that something is left alone.
 const MAX_REST: u64 = 1_800;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::{B256, U256, keccak256};
 use conun_bindings::job;
 
-use super::{requester, Action, BatchId, Core, Looked, SkipReason};
+use super::{Action, BatchId, Core, Looked, SkipReason, requester};
 use crate::{
     chain::{BatchEntry, BatchStage, Index, JobEntry},
     store::ResultRecord,

@@ -179,7 +179,9 @@ pub enum SkipReason {
         jobs: usize,
     },
     /// Jobs of several requesters failed here: it may be this computer; tried again later.
-    #[error("everything is left alone for a while, since jobs of {requesters} requesters failed here: see `conun doctor`")]
+    #[error(
+        "everything is left alone for a while, since jobs of {requesters} requesters failed here: see `conun doctor`"
+    )]
     AllSetAside {
         /// Requesters whose jobs failed here.
         requesters: usize,

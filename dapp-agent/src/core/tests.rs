@@ -474,7 +474,7 @@ fn a_batch_too_late_to_give_back_is_tried_again() {
     world.look();
     world.executed(one, false);
     assert_eq!((world.sending.clone(), world.executing.len()), (None, 0));
-    world.now += REST;
+    world.now += breaker::REST;
     world.look();
     assert!(world.executing.contains(&one));
 }

@@ -102,7 +102,8 @@ impl Books {
         }
         self.looked = Some(Instant::now());
         if let Ok(Ok(found)) =
-            tokio::time::timeout(LOOK, async { Escrow::new(contracts.escrow, provider).balanceOf(me).call().await }).await
+            tokio::time::timeout(LOOK, async { Escrow::new(contracts.escrow, provider).balanceOf(me).call().await })
+                .await
         {
             self.claimable = U256::from(found.earned);
             let (checks, expired, failed, withheld) = (found.checks, found.expired, found.failed, found.withheld);

@@ -12,7 +12,7 @@ use alloy::{
     primitives::{Address, B256, U256},
     signers::local::PrivateKeySigner,
 };
-use conun_bindings::{abi::ProviderRegistry, job};
+use conun_bindings::abi::ProviderRegistry;
 use tokio::{
     sync::mpsc,
     task::{self, AbortHandle, JoinSet},

@@ -8,7 +8,6 @@ mod why;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use alloy::primitives::{Address, U256};
 use clap::{Args, Subcommand};
 use conun_agent::{
     provider::{self, ProviderConfig, Running},
@@ -18,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     context::Context,
-    output::{self, Table, short, tokens},
+    output::{self, short},
 };
 
 /// Most disk space for compiled programs, bytes.
