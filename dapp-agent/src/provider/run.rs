@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     chain::{BatchStage, Follower, SendError, Sender},
-    core::{Action, BatchId, Core, Event},
+    core::{Action, BatchId, Core, Event, Verdict},
     net::{Node, NodeConfig, PeerContact},
     sandbox::Sandbox,
     store::Journal,
@@ -134,6 +134,7 @@ pub async fn run(
         tasks: JoinSet::new(),
         reports,
         status,
+        verdicts: None,
         tell,
     };
     agent.announce().await?;
@@ -159,6 +160,8 @@ struct Agent<T> {
     tasks: JoinSet<()>,
     reports: mpsc::UnboundedSender<Report>,
     status: Status,
+    /// As last written.
+    verdicts: Option<BTreeMap<B256, Verdict>>,
     tell: T,
 }
 
@@ -312,6 +315,7 @@ impl<T: FnMut(Running)> Agent<T> {
                     self.sent(kind, action);
                 }
                 self.tidy().await;
+                self.write_verdicts();
             }
             Err(error) => self.trouble(error.to_string()),
         }
@@ -507,6 +511,18 @@ impl<T: FnMut(Running)> Agent<T> {
         drafter.draft(action, |(job, batch)| self.executor.journal.result(job, batch).ok().flatten())
     }
 
+    /// Writes down what became of each job seen, where that has changed.
+    fn write_verdicts(&mut self) {
+        let verdicts = self.core.verdicts(self.follower.index());
+        if self.verdicts.as_ref() == Some(&verdicts) {
+            return;
+        }
+        if let Err(error) = write_verdicts(&self.folder, &verdicts) {
+            self.trouble(error.to_string());
+        }
+        self.verdicts = Some(verdicts);
+    }
+
     fn write_status(&mut self) {
         let index = self.follower.index();
         let (mut earned, mut tasks, mut fuel) = (U256::ZERO, 0, 0);
@@ -530,9 +546,7 @@ impl<T: FnMut(Running)> Agent<T> {
         (self.status.earned, self.status.tasks, self.status.fuel) = (earned, tasks, fuel);
         self.status.work = self.core.overview(index);
         self.status.gas = self.sender.gas();
-        let written = self.status.write(&self.folder);
-        let written = written.and_then(|()| write_verdicts(&self.folder, &self.core.verdicts(self.follower.index())));
-        if let Err(error) = written {
+        if let Err(error) = self.status.write(&self.folder) {
             self.trouble(error.to_string());
         }
     }
