@@ -104,7 +104,7 @@ impl ProviderConfig {
 }
 
 /// What stands above each setting in a new file, and above each table.
-const COMMENTS: [(&str, &str); 31] = [
+const COMMENTS: [(&str, &str); 32] = [
     (
         "account",
         "Name of the keystore account that signs; it needs ether for gas, and can lose no more than that and the stake.",
@@ -137,6 +137,7 @@ const COMMENTS: [(&str, &str); 31] = [
     ("max-memory-bytes", "Most memory that a task may ask for, bytes."),
     ("max-fuel", "Most fuel that a task may ask for."),
     ("categories", "Categories taken; [] means all."),
+    ("blocked", "Requesters whose jobs are not taken, as [\"0x...\"]."),
     ("workers", "Batches executed at once."),
     ("[preferences]", "When, and how much of, this computer may be used. The first seven have BOINC's meanings."),
     ("run-if-user-active", "Whether to work while somebody uses the computer."),

@@ -1,5 +1,7 @@
 //! The loop: chain and finished work in, the core's decisions out.
 
+mod report;
+
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
@@ -20,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Error, LeaseStatus, ProviderConfig, Status,
+    Error, ProviderConfig, Status,
     books::Books,
     events::{EventLog, Look, Running},
     guest::{Guest, gives_back},
@@ -29,13 +31,12 @@ use super::{
     metrics::Metrics,
     registration::connect,
     registration::is_registered,
-    status::write_verdicts,
     transactions::{Draft, Drafter, block_hash},
     work::{Executor, Prepared, Terms, Unprepared, Workers},
 };
 use crate::{
     chain::{BatchStage, Follower, Head, SendError, Sender, endpoint},
-    core::{Action, BatchId, Core, Event, Policy},
+    core::{Action, BatchId, Core, Event, Policy, Verdict},
     fabric::{self, Sensors},
     net::{Node, NodeConfig, PeerContact},
     sandbox::Sandbox,
@@ -44,14 +45,6 @@ use crate::{
 
 /// Time between looks at what the guest may do, however seldom the chain is looked at.
 const GUEST_CHECK: Duration = Duration::from_millis(500);
-
-/// Time between writes of the status: a person does not look more often.
-const STATUS: Duration = Duration::from_millis(250);
-
-/// The same where there are more jobs than [`MANY_JOBS`], each with its verdict.
-const STATUS_OF_MANY: Duration = Duration::from_secs(10);
-
-const MANY_JOBS: usize = 2_000;
 
 /// Gas of one batch's life from the provider's side, with a margin: lease, result, or commit and reveal for all, finalise.
 const LIFE_GAS: u64 = 500_000;
@@ -173,6 +166,7 @@ pub async fn run_on(
         written: None,
         reports,
         status,
+        verdicts: None,
         tell,
     };
     agent.announce().await?;
@@ -202,6 +196,8 @@ struct Agent<T> {
     written: Option<Instant>,
     reports: mpsc::UnboundedSender<Report>,
     status: Status,
+    /// As last written.
+    verdicts: Option<BTreeMap<B256, Verdict>>,
     tell: T,
 }
 
@@ -591,32 +587,5 @@ impl<T: FnMut(Running)> Agent<T> {
         let (index, contracts) = (self.follower.index(), self.follower.contracts());
         let drafter = Drafter { index, contracts, provider: self.sender.provider(), me: self.me };
         drafter.draft(action, |(job, batch)| self.executor.journal.result(job, batch).ok().flatten())
-    }
-
-    /// Writes status and verdicts, not more often than anybody looks at them.
-    fn write_status(&mut self) {
-        let many = self.follower.index().jobs.len() > MANY_JOBS;
-        let pause = if many { STATUS_OF_MANY } else { STATUS };
-        if self.written.is_some_and(|at| at.elapsed() < pause) {
-            return;
-        }
-        self.written = Some(Instant::now());
-        let index = self.follower.index();
-        let today = jiff::Zoned::now().date().to_string();
-        self.status.earnings = self.books.earnings(index, self.me, &today);
-        self.status.record = self.books.record();
-        self.status.peers = self.executor.node.peers();
-        self.status.pending = self.sender.under_way();
-        let held = self.core.leases(index).into_iter();
-        let lease = |((job, batch), deadline, state)| LeaseStatus { job, batch, deadline, state };
-        self.status.leases = held.map(lease).collect();
-        self.status.work = self.core.overview(index);
-        self.status.gas = self.sender.gas();
-        self.metrics.status(&self.status);
-        let written = self.status.write(&self.folder);
-        let written = written.and_then(|()| write_verdicts(&self.folder, &self.core.verdicts(self.follower.index())));
-        if let Err(error) = written {
-            self.trouble(error.to_string());
-        }
     }
 }

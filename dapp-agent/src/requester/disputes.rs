@@ -11,7 +11,7 @@ use conun_bindings::{
 
 use super::{Error, Requester};
 use crate::{
-    chain::{BallotStage, BatchStage, JobEntry},
+    chain::{BallotStage, BatchStage, CaseEntry, Claim, JobEntry},
     funds::Funds,
 };
 
@@ -65,6 +65,67 @@ impl Requester {
         let opened = receipt.decoded_log::<Disputes::Challenged>();
         let opened = opened.ok_or_else(|| Error::Nothing("the challenge left no trace in its receipt".to_owned()))?;
         Ok((opened.caseId, opened.deadline.to()))
+    }
+
+    /// Brings the disputes about a job's results to their end, as far as that is due: frozen batches go on, and bonds of this account that
+    /// it has not lost come back to its Escrow balance. Returns what came back, token wei.
+    ///
+    /// # Errors
+    /// If there is nothing to bring to its end, or the chain fails.
+    pub async fn claim(&mut self, id: B256) -> Result<U256, Error> {
+        self.refresh().await?;
+        let resolved = self.resolve(id).await?;
+        self.refresh().await?;
+        let entry = self.follower.index().jobs.get(&id).ok_or(Error::NoSuchJob(id))?;
+        let (me, requester) = (self.account(), entry.job.requester);
+        let claimable = |case: &CaseEntry| {
+            let claimant = if let Claim::Wrong(challenger) = case.claim { challenger } else { requester };
+            case.job == id && claimant == me && case.concluded && !case.claimed && (case.open || case.won)
+        };
+        let cases: Vec<_> =
+            self.follower.index().cases.iter().filter(|(_, case)| claimable(case)).map(|(id, _)| *id).collect();
+        if !resolved && cases.is_empty() {
+            return Err(Error::Nothing(format!(
+                "no dispute about job {id} is due: `conun job status` says until when each can be ruled or answered, and no bond \
+                 of this account is there to be taken back"
+            )));
+        }
+        let disputes = Disputes::new(self.follower.contracts().disputes, self.provider().clone());
+        let mut back = U256::ZERO;
+        for case in cases {
+            let receipt = self.send("claim", disputes.claim(case).into_transaction_request()).await?;
+            back += receipt.decoded_log::<Disputes::Claimed>().map_or(U256::ZERO, |claimed| claimed.amount);
+        }
+        Ok(back)
+    }
+
+    /// Resolves the frozen batches of a job whose disputes are over. Whether there were any.
+    async fn resolve(&self, id: B256) -> Result<bool, Error> {
+        let index = self.follower.index();
+        let entry = index.jobs.get(&id).ok_or(Error::NoSuchJob(id))?;
+        let now = self.follower.head().map_or(0, |head| head.timestamp);
+        let due = |number: u32, final_at: u64| now >= index.resolvable_at(id, number, final_at);
+        let mut calls = Vec::new();
+        let registry = JobRegistry::new(self.follower.contracts().jobs, self.provider().clone());
+        for (number, batch) in (0..).zip(&entry.batches) {
+            if batch.stage == BatchStage::Frozen && due(number, batch.deadline) {
+                calls.push(registry.resolve(entry.job.clone(), batch.submission(number)).into_transaction_request());
+            }
+        }
+        let registry = ReplicaRegistry::new(self.follower.contracts().replicas, self.provider().clone());
+        for (number, ballot) in (0..).zip(entry.ballots()) {
+            if let Some(job) = entry.replicated()
+                && ballot.stage == BallotStage::Frozen
+                && due(number, ballot.time)
+            {
+                calls.push(registry.resolve(job, ballot.tally(number)).into_transaction_request());
+            }
+        }
+        let any = !calls.is_empty();
+        for call in calls {
+            self.send("resolve", call).await?;
+        }
+        Ok(any)
     }
 
     /// `padded`: the leaves that fill the tree up may be challenged as well.

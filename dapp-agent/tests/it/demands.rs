@@ -1,13 +1,13 @@
 //! Outputs that are demanded on the chain.
 
-use alloy::primitives::B256;
+use alloy::primitives::{B256, U256};
 use conun_agent::{
     chain::{BallotStage, BatchStage},
     core::Policy,
     provider::Running,
     requester::{Error, Requester},
 };
-use conun_bindings::abi::Disputes;
+use conun_bindings::{abi::Disputes, deploy::TOKEN};
 
 use crate::{
     ballots::voted,
@@ -99,4 +99,33 @@ async fn a_demand_about_a_vote_is_answered_by_one_of_its_makers() {
     for agent in agents {
         tokio::time::timeout(PATIENCE, agent.stop()).await.unwrap().unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demand_that_nobody_answers_costs_the_provider_its_payment_and_nobody_else_anything() {
+    let world = World::new().await;
+    let mut agent = world.register(1, Policy::default()).await.start();
+    agent.ready().await;
+    let mut requester = world.requester().await;
+    let posted = requester.post(&greetings(2)).await.unwrap();
+    world.until(|follower| follower.index().jobs[&posted.job].batches[0].stage == BatchStage::Submitted).await;
+    agent.stop().await.unwrap();
+    let (case, deadline) = requester.demand(posted.job, 0, 0, 0).await.unwrap();
+    assert_eq!(
+        world.escrowed(requester.account()).await,
+        (U256::ZERO, posted.deposit),
+        "the bond is pulled by a permit"
+    );
+    let error = requester.claim(posted.job).await.unwrap_err();
+    assert!(error.to_string().contains("no dispute about job"), "{error}");
+    // The devnet's ten minutes.
+    world.skip(605);
+    let follower = world.follower().await;
+    assert!(follower.head().unwrap().timestamp > deadline && follower.index().cases[&case].open);
+    let bond = U256::from(5 * TOKEN);
+    assert_eq!(requester.claim(posted.job).await.unwrap(), bond);
+    assert_eq!(world.escrowed(requester.account()).await, (bond, posted.deposit));
+    world.assert_index_is_right(posted.job).await;
+    assert_eq!(world.follower().await.index().jobs[&posted.job].batches[0].stage, BatchStage::Open, "done once more");
+    assert!(requester.claim(posted.job).await.is_err(), "once");
 }

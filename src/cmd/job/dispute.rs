@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{find, visitor};
 use crate::{
     context::Context,
-    output::{self, short},
+    output::{self, short, tokens},
 };
 
 #[derive(Debug, Args)]
@@ -68,6 +68,18 @@ pub(super) async fn challenge(context: &Context, args: ChallengeArgs) -> eyre::R
             args.task,
             short(case)
         )
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn claim(context: &Context, job: &str) -> eyre::Result<ExitCode> {
+    let (mut requester, _folder) = visitor(context).await?;
+    let id = find(requester.follower(), job)?;
+    let amount = requester.claim(id).await?;
+    requester.shutdown().await;
+    let report = json!({ "job": id, "amount": amount });
+    output::result(context.json(), &report, |_| {
+        format!("the disputes that were due are over; {} CON are back in your Escrow balance", tokens(amount))
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -58,6 +58,11 @@ pub(crate) enum JobCommand {
     Demand(dispute::DemandArgs),
     /// Say that a task's result is wrong, with a bond: the deployment's arbiter decides.
     Challenge(dispute::ChallengeArgs),
+    /// Bring disputes whose time is over to their end, and take back the bonds that were not lost.
+    Claim {
+        /// The first digits of the job's id.
+        job: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +106,7 @@ pub(crate) async fn run(context: &Context, command: JobCommand) -> eyre::Result<
         JobCommand::Accept { job, batches } => accept(context, &job, batches).await,
         JobCommand::Demand(args) => dispute::demand(context, args).await,
         JobCommand::Challenge(args) => dispute::challenge(context, args).await,
+        JobCommand::Claim { job } => dispute::claim(context, &job).await,
     }
 }
 

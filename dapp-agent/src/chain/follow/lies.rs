@@ -19,6 +19,7 @@ use alloy::{
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::{
+    super::endpoint::TooManyRequests,
     tests::{Net, ports},
     *,
 };
@@ -110,7 +111,7 @@ impl tower::Service<RequestPacket> for Bent {
 impl Net {
     fn bent(&self, lie: Lie) -> DynProvider {
         let transport = tower::ServiceBuilder::new()
-            .layer(RetryBackoffLayer::new(5, 1, 1_000_000))
+            .layer(RetryBackoffLayer::new_with_policy(5, 1, 1_000_000, TooManyRequests))
             .service(Bent { chain: self.chain.clone(), lie });
         ProviderBuilder::new().connect_client(RpcClient::new(transport, true)).erased()
     }

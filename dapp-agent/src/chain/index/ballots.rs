@@ -460,12 +460,11 @@ impl Index {
         let (cancelled, Some(assured)) = (entry.cancelled, &mut entry.assured) else { return };
         let Some(ballot) = assured.ballots.get_mut(event.batch as usize) else { return };
         ballot.best = (event.root, event.fuel);
-        ballot.stage = match event.state {
-            5 => BallotStage::Settled,
-            6 => BallotStage::Undecided,
-            7 => BallotStage::Overturned,
+        let ends = [BallotStage::Settled, BallotStage::Undecided, BallotStage::Overturned];
+        ballot.stage = match ends.into_iter().find(|end| *end as u8 == event.state) {
+            Some(end) => end,
             // Nobody has revealed: it is done anew, by others.
-            _ => {
+            None => {
                 for replica in ballot.replicas.values_mut() {
                     if !matches!(replica.stage, ReplicaStage::Leased { .. }) {
                         replica.stage = ReplicaStage::Done;

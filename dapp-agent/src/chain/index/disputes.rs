@@ -29,15 +29,20 @@ pub struct CaseEntry {
     pub deadline: u64,
     /// Whether it is neither ruled nor answered.
     pub open: bool,
+    /// Whether the arbiter upheld it.
+    pub won: bool,
     /// Whether the batch was resolved.
     pub concluded: bool,
+    /// Whether its bond was taken back.
+    pub claimed: bool,
 }
 
 impl Index {
     pub(super) fn apply_dispute(&mut self, event: DisputesEvents) {
         use DisputesEvents as E;
         let mut open = |case: B256, job, batch, task, claim, deadline| {
-            let entry = CaseEntry { job, batch, task, claim, deadline, open: true, concluded: false };
+            let (open, won, concluded, claimed) = (true, false, false, false);
+            let entry = CaseEntry { job, batch, task, claim, deadline, open, won, concluded, claimed };
             self.cases.insert(case, entry);
         };
         match event {
@@ -49,15 +54,18 @@ impl Index {
                 let claim = Claim::Withheld(event.chunk);
                 open(event.caseId, event.jobId, event.batch, event.task, claim, event.deadline.to());
             }
-            E::Ruled(event) => self.close(event.caseId),
-            E::Answered(event) => self.close(event.caseId),
-            E::Concluded(_) | E::Claimed(_) => {}
+            E::Ruled(event) => {
+                self.change(event.caseId, |case| (case.open, case.won) = (false, event.upheld));
+            }
+            E::Answered(event) => self.change(event.caseId, |case| case.open = false),
+            E::Claimed(event) => self.change(event.caseId, |case| case.claimed = true),
+            E::Concluded(_) => {}
         }
     }
 
-    fn close(&mut self, case: B256) {
+    fn change(&mut self, case: B256, change: impl FnOnce(&mut CaseEntry)) {
         if let Some(entry) = self.cases.get_mut(&case) {
-            entry.open = false;
+            change(entry);
         }
     }
 

@@ -326,7 +326,9 @@ fn what_is_demanded_of_ones_result_is_answered_in_time() {
     poll.part(OTHER, revealed(0x11));
     let case = B256::repeat_byte(0xca);
     let claim = Claim::Withheld(3);
-    let entry = CaseEntry { job: poll.id, batch: 0, task: 0, claim, deadline: ROUND_END, open: true, concluded: false };
+    let (open, won, concluded, claimed) = (true, false, false, false);
+    let (job, deadline) = (poll.id, ROUND_END);
+    let entry = CaseEntry { job, batch: 0, task: 0, claim, deadline, open, won, concluded, claimed };
     poll.index.cases.insert(case, entry);
     let actions = poll.until_acts();
     assert_eq!(actions, [Action::Publish((poll.id, 0)), Action::Answer(case)]);

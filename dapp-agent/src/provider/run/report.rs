@@ -1,0 +1,56 @@
+//! What the agent writes down for its owner.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    super::{LeaseStatus, Running, status::write_verdicts},
+    Agent,
+};
+
+/// Time between writes of the status: a person does not look more often.
+const STATUS: Duration = Duration::from_millis(250);
+
+/// The same where there are more jobs than [`MANY_JOBS`], each with its verdict.
+const STATUS_OF_MANY: Duration = Duration::from_secs(10);
+
+const MANY_JOBS: usize = 2_000;
+
+impl<T: FnMut(Running)> Agent<T> {
+    /// Writes down what became of each job seen, where that has changed.
+    fn write_verdicts(&mut self) {
+        let verdicts = self.core.verdicts(self.follower.index());
+        if self.verdicts.as_ref() == Some(&verdicts) {
+            return;
+        }
+        if let Err(error) = write_verdicts(&self.folder, &verdicts) {
+            self.trouble(error.to_string());
+        }
+        self.verdicts = Some(verdicts);
+    }
+
+    /// Writes the status, not more often than anybody looks at it.
+    pub(super) fn write_status(&mut self) {
+        let many = self.follower.index().jobs.len() > MANY_JOBS;
+        let pause = if many { STATUS_OF_MANY } else { STATUS };
+        if self.written.is_some_and(|at| at.elapsed() < pause) {
+            return;
+        }
+        self.write_verdicts();
+        self.written = Some(Instant::now());
+        let index = self.follower.index();
+        let today = jiff::Zoned::now().date().to_string();
+        self.status.earnings = self.books.earnings(index, self.me, &today);
+        self.status.record = self.books.record();
+        self.status.peers = self.executor.node.peers();
+        self.status.pending = self.sender.under_way();
+        let held = self.core.leases(index).into_iter();
+        let lease = |((job, batch), deadline, state)| LeaseStatus { job, batch, deadline, state };
+        self.status.leases = held.map(lease).collect();
+        self.status.work = self.core.overview(index);
+        self.status.gas = self.sender.gas();
+        self.metrics.status(&self.status);
+        if let Err(error) = self.status.write(&self.folder) {
+            self.trouble(error.to_string());
+        }
+    }
+}
