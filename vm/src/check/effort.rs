@@ -228,7 +228,9 @@ impl Effort {
                         _ => {}
                     }
                     // One more: the fuel, or the construct's result.
-                    sums.merges += frame.ways * (frame.label.common(&frame.written) + 1);
+                    if frame.ways > 1 {
+                        sums.merges += frame.ways * (frame.label.common(&frame.written) + 1);
+                    }
                     frames.last_mut().expect("all is in the function").written.add(&frame.written);
                 }
                 Event::Branch(depth) => {
