@@ -12,7 +12,7 @@ use std::{
 use conun_vm::{Limits, native::Program, prepare, roots};
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, ElementSection, Elements, ExportKind, ExportSection, Function, FunctionSection,
-    InstructionSink, MemorySection, MemoryType, Module, RefType, TableSection, TableType, TypeSection, ValType,
+    InstructionSink, MemArg, MemorySection, MemoryType, Module, RefType, TableSection, TableType, TypeSection, ValType,
 };
 
 /// What the agent gives a process that compiles: seconds, bytes.
@@ -24,9 +24,18 @@ const FUNCTION: usize = (1 << 20) - 64;
 
 /// A program of these functions, `[i32] -> [i32]`, and a `_start` that does nothing.
 fn of(functions: impl IntoIterator<Item = Function>, table: u64) -> Vec<u8> {
+    with_types(functions, table, 0, 0)
+}
+
+/// The same with so many types more, of so many parameters each.
+fn with_types(functions: impl IntoIterator<Item = Function>, table: u64, more: usize, parameters: usize) -> Vec<u8> {
     let mut types = TypeSection::new();
     types.ty().function([], []);
     types.ty().function([ValType::I32], [ValType::I32]);
+    for nth in 0..more {
+        let kind = |at: usize| if at < 16 && nth >> at & 1 == 1 { ValType::I64 } else { ValType::I32 };
+        types.ty().function((0..parameters).map(kind).collect::<Vec<_>>(), []);
+    }
     let (mut kinds, mut code) = (FunctionSection::new(), CodeSection::new());
     let mut start = Function::new([]);
     start.instructions().end();
@@ -86,18 +95,57 @@ fn loops(nesting: u32, locals: u32) -> Function {
     })
 }
 
+fn short_loops(loops: u32) -> Function {
+    function(1, |code| {
+        for _ in 0..loops {
+            code.loop_(BlockType::Empty).local_get(0).local_get(1).i32_add().local_tee(1).br_if(0).end();
+        }
+        code.local_get(1).local_set(0);
+    })
+}
+
+/// Locals with values that no compiler knows.
+fn load(code: &mut InstructionSink<'_>, locals: u32) {
+    for local in 1..=locals {
+        code.local_get(0).i32_load(MemArg { offset: (4 * local).into(), align: 2, memory_index: 0 }).local_set(local);
+    }
+}
+
+fn sum(code: &mut InstructionSink<'_>, locals: u32) {
+    code.i32_const(0);
+    for local in 1..=locals {
+        code.local_get(local).i32_add();
+    }
+    code.local_set(0);
+}
+
 fn table(targets: u32) -> Function {
-    function(0, |code| {
+    function(10, |code| {
+        load(code, 10);
         for _ in 0..64 {
             code.block(BlockType::Empty);
         }
-        for _ in 0..12 {
-            code.block(BlockType::Empty).local_get(0);
-            code.br_table((0..targets).map(|nth| nth % 60).collect::<Vec<_>>(), 0).end();
+        code.block(BlockType::Empty).local_get(0);
+        code.br_table((0..targets).map(|nth| nth % 60), 0).end();
+        for local in 1..=10 {
+            code.local_get(local).i32_const(7).i32_xor().local_set(local);
         }
         for _ in 0..64 {
             code.end();
         }
+        sum(code, 10);
+    })
+}
+
+/// Values in use that no register has room for.
+fn changes(rounds: u32, locals: u32) -> Function {
+    function(locals, |code| {
+        load(code, locals);
+        for nth in 0..rounds * locals {
+            code.local_get(1 + nth % locals).local_get(1 + nth * 7_919 % locals);
+            code.i32_xor().local_set(1 + nth * 31 % locals);
+        }
+        sum(code, locals);
     })
 }
 
@@ -184,18 +232,19 @@ fn cases() -> Vec<(&'static str, Make)> {
                 })
             }),
         ),
-        ("64 loops, 1,000 locals", many(1, || loops(64, 1_000))),
-        ("1,000 loops, 1,000 locals", many(1, || loops(1_000, 1_000))),
-        ("4,000 loops, 1,000 locals", many(1, || loops(4_000, 1_000))),
-        ("1,000 loops, 16,000 locals", many(1, || loops(1_000, 16_000))),
-        ("4,000 loops, 16,000 locals", many(1, || loops(4_000, 16_000))),
-        ("12 br_tables of 65,000", many(1, || table(65_000))),
+        // The last that are accepted of their kind, nearly.
+        ("32 nested loops, 1,000 locals", many(1, || loops(32, 1_000))),
+        ("1,000 nested loops, 30 locals", many(1, || loops(1_000, 30))),
+        ("8,000 short loops, one local", many(1, || short_loops(8_000))),
+        ("a br_table of 10,000, 10 locals", many(1, || table(10_000))),
+        ("80,000 changes of 1,000 locals", many(1, || changes(80, 1_000))),
+        ("20,000 changes of 4,000 locals, in two functions", many(2, || changes(5, 4_000))),
+        ("400 parameters, 650 types", Box::new(|| with_types([], 0, 650, 400))),
         ("256 functions of 16,000 locals", many(256, || function(16_000, |_| {}))),
         ("a table of 2^20", Box::new(|| of([], 1 << 20))),
         ("8 MiB in functions of 1 KiB", many(8 << 10, || arithmetic(1_000))),
-        ("16 MiB in functions of 1 KiB", many(16 << 10, || arithmetic(1_000))),
-        ("16 MiB in functions of 64 KiB", many(256, || arithmetic(65_000))),
-        ("32 MiB in functions of 1 KiB", many(32 << 10, || arithmetic(1_000))),
+        ("16 MiB in functions of 1 KiB", many(16_000, || arithmetic(1_000))),
+        ("16 MiB in functions of 64 KiB", many(250, || arithmetic(65_000))),
     ]
 }
 

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use crate::{
     input::MAX_INPUT_BYTES,
-    limits::{MAX_ARGS_BYTES, MAX_FUEL, MAX_MEMORY_BYTES, MAX_OUTPUT_BYTES, MAX_PROGRAM_BYTES, MAX_TABLE_ELEMENTS},
+    limits::{
+        MAX_ARGS_BYTES, MAX_EFFORT, MAX_EFFORT_TOGETHER, MAX_FUEL, MAX_MEMORY_BYTES, MAX_OUTPUT_BYTES,
+        MAX_PROGRAM_BYTES, MAX_TABLE_ELEMENTS,
+    },
 };
 
 /// Why a program or task is refused, or the host could not run it.
@@ -69,6 +72,21 @@ pub enum Error {
         found: u64,
         /// How many or how much is accepted.
         most: u64,
+    },
+
+    /// Compiling the program would take too much time and memory, though it is not long.
+    #[error(
+        "the function whose body is at byte {offset} is too hard to compile: effort {effort}, at most {MAX_EFFORT} is accepted ({together} with \
+         the functions that it is counted with, at most {MAX_EFFORT_TOGETHER}); split it, or keep fewer local variables in use across its loops \
+         and branches: compile with `-O1` or `-Os`, with less inlining"
+    )]
+    TooHard {
+        /// Where the body is in the file, in bytes from its beginning.
+        offset: u64,
+        /// What compiling it takes; SPEC.md, section 1, says in what. Of a program that is too hard as a whole, the hardest function's.
+        effort: u64,
+        /// The same, of all functions of a program that is too hard as a whole.
+        together: u64,
     },
 
     /// A segment would be copied to where the program has no room when it begins.

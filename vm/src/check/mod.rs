@@ -4,6 +4,7 @@
 //! told at once, each with its place and what to change (`walk`). What passes is then validated again with nothing but the
 //! accepted features on: that is what decides.
 
+mod effort;
 mod features;
 mod imports;
 mod refusal;

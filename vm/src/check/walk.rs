@@ -6,12 +6,13 @@ use wasmparser::{
     types::TypesRef,
 };
 
-use super::{Function, Functions, Kind, MOST_REFUSALS, Refusal, features::Feature, imports};
+use super::{Function, Functions, Kind, MOST_REFUSALS, Refusal, effort::Effort, features::Feature, imports};
 use crate::{
     error::Error,
     limits::{
-        MAX_BR_TABLE, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_GLOBALS, MAX_LOCALS, MAX_LOCALS_TOGETHER, MAX_NESTING,
-        MAX_OPERANDS, MAX_SEGMENTS, MAX_TABLE_ELEMENTS, MAX_TYPES,
+        MAX_BR_TABLE, MAX_CODE_BYTES, MAX_EFFORT, MAX_EFFORT_TOGETHER, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_GLOBALS,
+        MAX_LOCALS, MAX_LOCALS_TOGETHER, MAX_NESTING, MAX_OPERANDS, MAX_PARAMETERS, MAX_SEGMENTS, MAX_TABLE_ELEMENTS,
+        MAX_TYPES,
     },
 };
 
@@ -35,8 +36,13 @@ struct Walk {
     /// What has been refused in it.
     seen: Vec<Feature>,
     functions: Functions,
-    /// Declared locals of all functions.
+    /// Parameters and declared locals of all functions.
     locals: u64,
+    /// Parameters of all types.
+    parameters: u64,
+    /// What compiling the functions takes that are accepted each, together, and the one of most: its effort, index, offset.
+    effort: u64,
+    hardest: (u64, u32, u64),
     memories: Vec<u64>,
     tables: Vec<u64>,
     start: bool,
@@ -52,6 +58,9 @@ impl Walk {
             seen: Vec::new(),
             functions: Functions::default(),
             locals: 0,
+            parameters: 0,
+            effort: 0,
+            hardest: (0, 0, 0),
             memories: Vec::new(),
             tables: Vec::new(),
             start: false,
@@ -94,6 +103,12 @@ impl Walk {
                 break;
             }
         }
+        let (effort, index, offset) = self.hardest;
+        if self.effort > MAX_EFFORT_TOGETHER {
+            self.function = Some(index);
+            self.refuse(Error::TooHard { offset, effort, together: self.effort });
+            self.function = None;
+        }
         if self.kind == Kind::Program && self.refusals.len() < MOST_REFUSALS {
             if !self.start {
                 self.refuse(Error::NoStart);
@@ -113,6 +128,7 @@ impl Walk {
                     let (offset, group) = ty?;
                     self.types(&group, offset);
                 }
+                self.bound("parameters of all types", self.parameters, MAX_PARAMETERS);
             }
             Payload::ImportSection(section) => {
                 let types = types.expect("a validated section belongs to a module");
@@ -216,6 +232,7 @@ impl Walk {
                     }
                 }
             }
+            Payload::CodeSectionStart { size, .. } => self.bound("bytes of code", (*size).into(), MAX_CODE_BYTES),
             Payload::DataSection(section) => {
                 self.bound("data segments", section.count().into(), MAX_SEGMENTS);
                 for data in section.clone() {
@@ -240,6 +257,7 @@ impl Walk {
                 self.feature(Feature::Other("garbage collection"), offset);
                 continue;
             };
+            self.parameters += ty.params().len() as u64;
             if ty.results().len() > 1 {
                 self.feature(Feature::MultiValue, offset);
             }
@@ -292,6 +310,16 @@ impl Walk {
         Ok(())
     }
 
+    /// Bounds the effort of compiling one function; that of all is looked at when all are known.
+    fn hard(&mut self, effort: u64, function: u32, offset: u64) {
+        if effort > MAX_EFFORT {
+            self.refuse(Error::TooHard { offset, effort, together: effort });
+        } else {
+            self.effort = self.effort.saturating_add(effort);
+            self.hardest = self.hardest.max((effort, function, offset));
+        }
+    }
+
     fn body(
         &mut self,
         func: FuncToValidate<ValidatorResources>,
@@ -310,7 +338,6 @@ impl Walk {
             }
         }
         self.bound("locals of one function", declared, MAX_LOCALS);
-        self.locals += declared;
         if declared > MAX_LOCALS {
             // Not worth making room for.
             self.function = None;
@@ -319,8 +346,10 @@ impl Walk {
         let mut func = func.into_validator(allocations);
         let mut reader = body.get_binary_reader();
         func.read_locals(&mut reader)?;
+        self.locals += u64::from(func.len_locals());
         let mut operators = body.get_operators_reader()?;
         let (mut height, mut nesting, mut targets) = (0, 0, 0);
+        let mut effort = Effort::default();
         while !operators.eof() {
             let (operator, offset) = operators.read_with_offset()?;
             if let Some(feature) = Feature::of(&operator) {
@@ -332,11 +361,16 @@ impl Walk {
             func.op(offset, &operator)?;
             height = height.max(func.operand_stack_height());
             nesting = nesting.max(func.control_stack_height());
+            effort.next(&operator, func.operand_stack_height())?;
         }
         operators.finish()?;
         self.bound("operands at once in one function", height.into(), MAX_OPERANDS);
         self.bound("constructs within one another", nesting.into(), MAX_NESTING);
         self.bound("targets of one `br_table`", targets.into(), MAX_BR_TABLE);
+        // Of features that are refused it understands nothing.
+        if self.seen.is_empty() {
+            self.hard(effort.of(func.len_locals()), func.index(), body.range().start);
+        }
         self.function = None;
         if self.locals > MAX_LOCALS_TOGETHER {
             self.bound("locals of all functions", self.locals, MAX_LOCALS_TOGETHER);

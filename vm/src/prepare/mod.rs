@@ -25,6 +25,8 @@ mod units;
 
 use std::borrow::Cow;
 
+pub(crate) use units::Liveness;
+
 use crate::{
     check::{self, Functions, Kind},
     error::Error,

@@ -4,6 +4,7 @@ mod blobs;
 mod cache;
 mod determinism;
 mod differential;
+mod effort;
 mod engines;
 mod examples;
 mod execution;
