@@ -19,7 +19,7 @@ fn registered(home: &Home) -> (Devnet, String) {
     home.run(&["account", "import", "lender", "--devnet", "1"]).succeeded();
     let folder = home.path("lender").to_str().unwrap().to_owned();
     let init = ["provider", "init", "--account", "lender", "--rpc-url", &devnet.url, "--data-dir", &folder];
-    home.run(&[&init[..], &["--poll-millis", "150"]].concat()).succeeded();
+    home.run(&[&init[..], &["--poll-millis", "150", "--run-always"]].concat()).succeeded();
     (devnet, folder)
 }
 

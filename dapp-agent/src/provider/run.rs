@@ -295,10 +295,15 @@ impl<T: FnMut(Running)> Agent<T> {
                 }
             };
             // An endpoint that does not answer must not hold up the end.
-            tokio::select! {
+            let ended = tokio::select! {
                 biased;
-                () = &mut shutdown => return Ok(()),
-                () = turn => {}
+                () = &mut shutdown => true,
+                () = turn => false,
+            };
+            if ended {
+                self.written = None;
+                self.write_status();
+                return Ok(());
             }
             self.reap();
             self.write_status();
