@@ -35,6 +35,10 @@ fn time(wasm: &[u8], fuel_limit: u64, input: &[u8]) -> (f64, u64) {
 }
 
 fn main() {
+    // `cargo test` runs benchmarks, too: without its own flag it is only built.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
     let memory = r#"(memory (export "memory") 1)"#;
     let large = r#"(memory (export "memory") 16384)"#;
     let many = |text: &str| text.repeat(32);
