@@ -4,12 +4,15 @@
 //! everything: `provider.toml`, the journal, the endpoint's key, blobs, `status.json`, `why.json`, `events.jsonl`, and `paused` or `draining`
 //! while it is.
 
+mod clean;
 mod config;
 mod events;
 mod guest;
 mod held;
 mod metrics;
+mod peers;
 mod registration;
+mod report;
 mod run;
 mod status;
 mod transactions;
@@ -18,6 +21,7 @@ mod work;
 pub use config::ProviderConfig;
 pub use events::{Look, Running};
 pub use guest::GuestStatus;
+pub(crate) use peers::has_part;
 pub use registration::{
     Leaving, Registration, Withdrawal, cancel_exit, is_registered, register, request_exit, withdraw,
 };
