@@ -44,7 +44,7 @@ fn tasks(criterion: &mut Criterion) {
         group.bench_function("64 at once", |bencher| {
             bencher.iter(|| {
                 let tasks = (0..AT_ONCE).map(|_| task());
-                runtime.block_on(worker.execute_all(tasks, PATIENCE)).expect("they are empty")
+                runtime.block_on(worker.execute_all(tasks, PATIENCE, |_| {})).expect("they are empty")
             });
         });
         group.throughput(Throughput::Elements(1)).sample_size(20);

@@ -60,6 +60,18 @@ pub(crate) fn bytes(bytes: &[u8]) -> eyre::Result<()> {
     Ok(())
 }
 
+/// Text of a stranger's on one line of a terminal: what is not plainly printed is escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' | '"' | '\'' | '\\' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}
+
 /// Prints one record of a stream of results.
 pub(crate) fn line(record: impl std::fmt::Display) {
     // Nobody listens any more if standard output is closed.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 const MAX_HINTS: usize = 8;
 
 /// An endpoint id and addresses to try, as registrations and jobs carry them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PeerContact {
     /// ed25519 public key of the iroh endpoint.
     pub endpoint: [u8; 32],

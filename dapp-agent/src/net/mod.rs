@@ -1,41 +1,38 @@
-//! Program, inputs and outputs, peer to peer: one iroh endpoint that serves and fetches blobs by their BLAKE3 hash.
+//! Program, inputs and outputs, peer to peer: one iroh endpoint that serves and fetches blobs by their BLAKE3 hash, and speaks a small
+//! protocol beside them ([`wire`]), with those only whom the chain knows.
 //!
 //! Everything fetched is verified while it streams, its size is known before its body is asked for, and every wait has an
 //! end. Without a relay and without discovery a peer is reached by the addresses that it published on chain.
 
+mod cache;
 mod contact;
+mod control;
+mod fetch;
+mod peers;
 mod traffic;
+pub mod wire;
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, OnceLock},
 };
 
-use futures_util::StreamExt;
-use iroh::{
-    Endpoint, EndpointAddr, EndpointId, RelayMode, SecretKey,
-    endpoint::{Connection, presets},
-    protocol::Router,
-};
-use iroh_blobs::{
-    BlobsProtocol, Hash, api::remote::GetProgressItem, get::request::get_verified_size, store::fs::FsStore,
-};
-use tokio::sync::Mutex;
+use iroh::{Endpoint, RelayMode, SecretKey, endpoint::presets, protocol::Router};
+use iroh_blobs::{BlobsProtocol, Hash};
 
+use cache::Cache;
+pub use cache::Cleaned;
 pub use contact::PeerContact;
+use control::Control;
+pub use control::Gate;
+use peers::Peers;
 use traffic::{Counted, Traffic};
+use wire::{CONTROL_ALPN, Refusal};
 
-use crate::manifest::{BlobHash, blob_hash};
-
-/// A peer that does not answer within this time is given up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A transfer without a byte of progress for this long is given up; QUIC alone would wait for 30 s.
-const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::manifest::BlobHash;
 
 /// What a node needs.
 #[derive(Clone, Debug)]
@@ -119,6 +116,9 @@ pub enum Failure {
     /// It does not have the blob, or sent something else.
     #[error("did not deliver it ({0})")]
     NotDelivered(String),
+    /// It does not want to.
+    #[error("refused: {0}")]
+    Refused(Refusal),
 }
 
 impl Error {
@@ -155,9 +155,10 @@ pub struct Node {
 struct Inner {
     endpoint: Endpoint,
     router: Router,
-    store: FsStore,
+    cache: Arc<Cache>,
+    gate: Arc<OnceLock<Arc<dyn Gate>>>,
     folder: PathBuf,
-    connections: Mutex<HashMap<EndpointId, Connection>>,
+    peers: Peers,
     traffic: Traffic,
 }
 
@@ -185,14 +186,13 @@ impl Node {
         if let Some(address) = endpoint.bound_sockets().first() {
             std::fs::write(&port_file, address.port().to_string()).map_err(io_error(&port_file))?;
         }
-        let store = FsStore::load(&blobs)
-            .await
-            .map_err(|error| Error::Store { path: blobs.clone(), reason: error.to_string() })?;
-        let traffic = Traffic::default();
-        let protocol = Counted { protocol: BlobsProtocol::new(&store, None), traffic: traffic.clone() };
-        let router = Router::builder(endpoint.clone()).accept(iroh_blobs::ALPN, protocol).spawn();
-        let connections = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { endpoint, router, store, folder: blobs, connections, traffic }) })
+        let cache = Cache::load(&blobs).await.map_err(|reason| Error::Store { path: blobs.clone(), reason })?;
+        let (cache, gate, traffic) = (Arc::new(cache), Arc::new(OnceLock::new()), Traffic::default());
+        let served = Counted { protocol: BlobsProtocol::new(&cache.store, None), traffic: traffic.clone() };
+        let control = Counted { protocol: Control::new(cache.clone(), gate.clone()), traffic: traffic.clone() };
+        let router = Router::builder(endpoint.clone()).accept(iroh_blobs::ALPN, served).accept(CONTROL_ALPN, control);
+        let (router, peers) = (router.spawn(), Peers::default());
+        Ok(Self { inner: Arc::new(Inner { endpoint, router, cache, gate, folder: blobs, peers, traffic }) })
     }
 
     /// Where others can reach this node, as it comes back from the chain: the addresses it listens on; those of this
@@ -221,16 +221,16 @@ impl Node {
         Error::Store { path: self.inner.folder.clone(), reason: error.to_string() }
     }
 
-    /// Stores a blob and serves it until [`Node::forget`].
+    /// Stores a blob and serves it, until [`Node::clean`] drops it.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn put(&self, bytes: impl Into<bytes::Bytes>) -> Result<BlobHash, Error> {
-        let bytes = bytes.into();
-        let hash = blob_hash(&bytes);
-        let adding = self.inner.store.blobs().add_bytes(bytes).with_named_tag(hash);
-        adding.await.map_err(|error| self.store_error(error))?;
-        Ok(hash)
+        let cache = &self.inner.cache;
+        // Held until it has a tag of its own.
+        let held = cache.store.blobs().add_bytes(bytes).temp_tag().await.map_err(|error| self.store_error(error))?;
+        cache.touch(held.hash()).await.map_err(|error| self.store_error(error))?;
+        Ok(*held.hash().as_bytes())
     }
 
     /// A blob that is completely here.
@@ -238,7 +238,16 @@ impl Node {
     /// # Errors
     /// If the store fails.
     pub async fn get(&self, hash: &BlobHash) -> Result<Option<bytes::Bytes>, Error> {
-        let blobs = self.inner.store.blobs();
+        let bytes = self.look_at(hash).await?;
+        if bytes.is_some() {
+            self.inner.cache.touch(Hash::from_bytes(*hash)).await.map_err(|error| self.store_error(error))?;
+        }
+        Ok(bytes)
+    }
+
+    /// The same without counting as a use.
+    pub(crate) async fn look_at(&self, hash: &BlobHash) -> Result<Option<bytes::Bytes>, Error> {
+        let blobs = self.inner.cache.store.blobs();
         let hash = Hash::from_bytes(*hash);
         if !blobs.has(hash).await.map_err(|error| self.store_error(error))? {
             return Ok(None);
@@ -246,110 +255,19 @@ impl Node {
         blobs.get_bytes(hash).await.map(Some).map_err(|error| self.store_error(error))
     }
 
-    /// Gives up the claim to keep a blob. It is served until the store is cleaned, which no node does by itself.
+    /// Drops blobs that are not `pinned`, the least recently used first, if all together have more than `most` bytes.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn forget(&self, hash: &BlobHash) -> Result<(), Error> {
-        let deleting = self.inner.store.tags().delete(hash);
-        deleting.await.map(drop).map_err(|error| self.store_error(error))
-    }
-
-    /// A blob from here or else from the first of `peers` that delivers it, at most `max_bytes` long. It is kept and served
-    /// from here, too.
-    ///
-    /// # Errors
-    /// If no peer delivers it, each with its reason, or the store fails.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: what has arrived is kept, and the next call goes on from there.
-    pub async fn fetch(&self, hash: &BlobHash, peers: &[PeerContact], max_bytes: u64) -> Result<bytes::Bytes, Error> {
-        let mut failures = Vec::new();
-        if let Some(bytes) = self.get(hash).await? {
-            if bytes.len() as u64 <= max_bytes {
-                return Ok(bytes);
-            }
-            let what = Failure::TooLarge { size: bytes.len() as u64, max: max_bytes };
-            failures.push(PeerFailure { endpoint: self.contact().endpoint, what });
-            return Err(Error::Unavailable { hash: *hash, failures });
-        }
-        for peer in peers {
-            match self.fetch_from(Hash::from_bytes(*hash), peer, max_bytes).await {
-                Ok(()) => match self.get(hash).await? {
-                    Some(bytes) => {
-                        let tagging = self.inner.store.tags().set(hash, Hash::from_bytes(*hash));
-                        tagging.await.map_err(|error| self.store_error(error))?;
-                        return Ok(bytes);
-                    }
-                    None => failures.push(PeerFailure {
-                        endpoint: peer.endpoint,
-                        what: Failure::NotDelivered("the transfer ended early".to_owned()),
-                    }),
-                },
-                Err(what) => {
-                    self.inner.connections.lock().await.retain(|id, _| id.as_bytes() != &peer.endpoint);
-                    tracing::debug!(target: "conun::net", peer = %hex(&peer.endpoint), blob = %hex(hash), %what, "fetch failed");
-                    failures.push(PeerFailure { endpoint: peer.endpoint, what });
-                }
-            }
-        }
-        Err(Error::Unavailable { hash: *hash, failures })
-    }
-
-    async fn fetch_from(&self, hash: Hash, peer: &PeerContact, max: u64) -> Result<(), Failure> {
-        if let Some(connection) = self.open_connection(peer).await {
-            match self.transfer(hash, connection.clone(), max).await {
-                // A peer that was started anew does not know the connection, and cannot tell.
-                Err(Failure::Stalled) => {}
-                Err(_) if connection.close_reason().is_some() => {}
-                done => return done,
-            }
-        }
-        self.transfer(hash, self.connect(peer).await?, max).await
-    }
-
-    async fn transfer(&self, hash: Hash, connection: Connection, max: u64) -> Result<(), Failure> {
-        let sized = tokio::time::timeout(STALL_TIMEOUT, get_verified_size(&connection, &hash)).await;
-        let (size, _) =
-            sized.map_err(|_| Failure::Stalled)?.map_err(|error| Failure::NotDelivered(error.to_string()))?;
-        if size > max {
-            return Err(Failure::TooLarge { size, max });
-        }
-        let mut progress = std::pin::pin!(self.inner.store.remote().fetch(connection, hash).stream());
-        loop {
-            match tokio::time::timeout(STALL_TIMEOUT, progress.next()).await {
-                Err(_) => return Err(Failure::Stalled),
-                Ok(Some(GetProgressItem::Progress(_))) => {}
-                Ok(Some(GetProgressItem::Done(_)) | None) => return Ok(()),
-                Ok(Some(GetProgressItem::Error(error))) => return Err(Failure::NotDelivered(error.to_string())),
-            }
-        }
-    }
-
-    /// The connection of last time, if it is open as far as this side knows.
-    async fn open_connection(&self, peer: &PeerContact) -> Option<Connection> {
-        let id = EndpointId::from_bytes(&peer.endpoint).ok()?;
-        let connections = self.inner.connections.lock().await;
-        connections.get(&id).filter(|connection| connection.close_reason().is_none()).cloned()
-    }
-
-    async fn connect(&self, peer: &PeerContact) -> Result<Connection, Failure> {
-        let unreachable = |reason: &dyn std::fmt::Display| Failure::Unreachable(reason.to_string());
-        let id = EndpointId::from_bytes(&peer.endpoint).map_err(|error| unreachable(&error))?;
-        let address = peer.hints.iter().fold(EndpointAddr::new(id), |address, hint| address.with_ip_addr(*hint));
-        let connecting = self.inner.endpoint.connect(address, iroh_blobs::ALPN);
-        let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
-        let connection = connection.map_err(|_| unreachable(&"no answer"))?.map_err(|error| unreachable(&error))?;
-        self.inner.traffic.add(&connection);
-        self.inner.connections.lock().await.insert(id, connection.clone());
-        Ok(connection)
+    pub async fn clean(&self, most: u64, pinned: &HashSet<BlobHash>) -> Result<Cleaned, Error> {
+        self.inner.cache.clean(most, pinned).await.map_err(|error| self.store_error(error))
     }
 
     /// Ends the endpoint and closes the store.
     pub async fn shutdown(&self) {
         // Both may have been closed before by another clone.
         let _ = self.inner.router.shutdown().await;
-        let _ = self.inner.store.shutdown().await;
+        let _ = self.inner.cache.store.shutdown().await;
     }
 }
 

@@ -5,12 +5,15 @@
 //! while it is.
 
 mod books;
+mod clean;
 mod config;
 mod events;
 mod guest;
 mod held;
 mod metrics;
+mod peers;
 mod registration;
+mod report;
 mod run;
 mod status;
 mod transactions;
@@ -20,6 +23,7 @@ pub use books::{Earnings, LeaseStatus, Record};
 pub use config::ProviderConfig;
 pub use events::{Look, Running};
 pub use guest::GuestStatus;
+pub(crate) use peers::has_part;
 pub use registration::{
     Leaving, Registration, Withdrawal, cancel_exit, is_registered, register, request_exit, withdraw,
 };

@@ -1,6 +1,6 @@
 //! The loop: chain and finished work in, the core's decisions out.
 
-mod report;
+mod status;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,13 +24,16 @@ use tokio::{
 use super::{
     Error, ProviderConfig, Status,
     books::Books,
+    clean::{self, CLEAN},
     events::{EventLog, Look, Running},
     guest::{Guest, gives_back},
     held::Held,
     io_error, is_draining,
     metrics::Metrics,
+    peers::{Peers, holders},
     registration::connect,
     registration::is_registered,
+    report::Reporter,
     transactions::{Draft, Drafter, block_hash},
     work::{Executor, Prepared, Terms, Unprepared, Workers},
 };
@@ -127,6 +130,10 @@ pub async fn run_on(
     let guest = Guest::start(folder, config.preferences.clone(), sensors, sandbox.brake().clone(), node.clone()).await;
     // Whoever wants work beside busy programs gets some of it done.
     let sandbox = if config.preferences.suspend_cpu_usage == 0 { sandbox } else { sandbox.as_guest() };
+    let peers = Peers::default();
+    node.open_to(Arc::new(peers.clone()));
+    let (reporter, reporting) = Reporter::new(node.clone(), peers.clone());
+    tasks.spawn(reporting);
     let policy = Policy { workers: guest.workers(config.policy.workers), ..config.policy };
     let workers = Arc::new(Workers::new(sandbox));
     let (reports, inbox) = mpsc::unbounded_channel();
@@ -154,7 +161,10 @@ pub async fn run_on(
         me: account,
         core: Core::new(account, policy),
         guest,
-        executor: Executor { node, workers, journal, held: Held::new(folder), me: account },
+        executor: Executor { node, workers, journal, held: Held::new(folder), reporter, me: account },
+        peers,
+        most_blob_bytes: clean::most(config.preferences.disk_max_used_gb),
+        cleaned: None,
         follower,
         sender,
         prepared: HashMap::new(),
@@ -188,6 +198,11 @@ struct Agent<T> {
     sender: Sender,
     prepared: HashMap<B256, Arc<Prepared>>,
     executing: HashMap<BatchId, AbortHandle>,
+    peers: Peers,
+    /// Most bytes of blobs, if the owner has set a limit.
+    most_blob_bytes: Option<u64>,
+    /// When that was looked at last.
+    cleaned: Option<Instant>,
     /// A transaction that was mined in this block, which the index has not reached yet.
     mined: Option<(u64, &'static str, Action)>,
     tasks: JoinSet<()>,
@@ -364,6 +379,7 @@ impl<T: FnMut(Running)> Agent<T> {
         match self.follower.poll().await {
             Ok(head) => {
                 let index = self.follower.index();
+                self.peers.look(head, index);
                 let stake = index.providers.get(&self.me).map_or(U256::ZERO, |entry| entry.stake);
                 let locked = index.locked_stake(self.me);
                 (self.status.stake, self.status.locked) = (stake, locked);
@@ -408,6 +424,7 @@ impl<T: FnMut(Running)> Agent<T> {
 
     /// Lets go of programs and workers of jobs that are over.
     async fn tidy(&mut self) {
+        self.clean();
         let index = self.follower.index();
         let over = |id: &B256| index.jobs.get(id).is_none_or(|entry| entry.is_over());
         let done: Vec<_> = self.prepared.keys().copied().filter(over).collect();
@@ -419,12 +436,32 @@ impl<T: FnMut(Running)> Agent<T> {
         }
     }
 
+    /// Drops blobs of jobs that are over, if there are too many.
+    fn clean(&mut self) {
+        let Some(most) = self.most_blob_bytes else { return };
+        if self.cleaned.is_some_and(|at| at.elapsed() < CLEAN) {
+            return;
+        }
+        self.cleaned = Some(Instant::now());
+        let journal = &self.executor.journal;
+        let result = |(job, batch)| journal.result(job, batch).ok().flatten();
+        let stakes = clean::stakes(self.follower.index(), self.me, result);
+        let (node, reports) = (self.executor.node.clone(), self.reports.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = clean::clean(&node, stakes, most).await {
+                // The loop ends before its tasks.
+                let _ = reports.send(Report::Trouble(error.to_string()));
+            }
+        });
+    }
+
     /// Deletes outputs that will never be published: of a job that is over, those that nobody paid for.
     async fn discard(&self, id: B256) {
         let Some(entry) = self.follower.index().jobs.get(&id) else { return };
         for (number, ballot) in (0..).zip(entry.ballots()) {
             if ballot.payment(self.me).is_zero() {
                 self.executor.held.discard((id, number)).await;
+                self.executor.reporter.discard((id, number));
             }
         }
     }
@@ -497,9 +534,9 @@ impl<T: FnMut(Running)> Agent<T> {
         }
     }
 
-    /// Where a job's data may be had: its requester.
+    /// Where a job's data may be had.
     fn peers(&self, job: B256) -> Vec<PeerContact> {
-        self.follower.index().jobs.get(&job).map(|entry| entry.contact.clone()).into_iter().collect()
+        holders(self.follower.index(), job, self.me)
     }
 
     fn act(&mut self, action: Action) {
@@ -541,6 +578,7 @@ impl<T: FnMut(Running)> Agent<T> {
             Action::Publish(batch) => {
                 let executor = self.executor.clone();
                 self.tasks.spawn(async move {
+                    executor.reporter.publish(batch).await;
                     if let Err(error) = executor.held.publish(batch, &executor.node).await {
                         let _ = reports.send(Report::Trouble(error.to_string()));
                     }

@@ -13,9 +13,10 @@ use conun_bindings::{
     commit::{self, BoundTree},
     job,
 };
+use conun_vm::Execution;
 use tokio::sync::Mutex;
 
-use super::held::Held;
+use super::{held::Held, report::Reporter};
 use crate::{
     chain::JobEntry,
     core::BatchId,
@@ -158,6 +159,7 @@ pub(super) struct Executor {
     pub(super) workers: Arc<Workers>,
     pub(super) journal: Arc<Journal>,
     pub(super) held: Held,
+    pub(super) reporter: Reporter,
     /// The provider's account.
     pub(super) me: Address,
 }
@@ -271,6 +273,7 @@ impl Executor {
         let mut indices = job::tasks_in(job, id.1).peekable();
         while indices.peek().is_some() {
             let mut tasks = Vec::new();
+            let mut ending = indices.clone();
             let mut bytes = 0;
             while tasks.len() < TASKS_AT_ONCE
                 && bytes < BYTES_AT_ONCE
@@ -278,9 +281,15 @@ impl Executor {
             {
                 let input = self.input(index, prepared, peers).await?;
                 bytes += input.len();
+                self.reporter.started(id, index);
                 tasks.push(Task { input, fuel_limit: job.fuelLimit });
             }
-            for done in worker.execute_all(tasks, deadline).await.map_err(|error| error.to_string())? {
+            let hear = |done: &Execution| {
+                if let Some(index) = ending.next() {
+                    self.reporter.ended(id, index, done, prepared.assured);
+                }
+            };
+            for done in worker.execute_all(tasks, deadline, hear).await.map_err(|error| error.to_string())? {
                 let bytes = Bytes::from(done.output);
                 let output = content_of(&bytes).await?;
                 self.keep(id, prepared, bytes).await?;

@@ -164,7 +164,7 @@ impl Requester {
                     }
                     following.ticks.tick().await;
                     // It is asked again at the next tick.
-                    let _ = self.follower.poll().await;
+                    let _ = self.refresh().await;
                     continue;
                 }
             };
@@ -240,8 +240,8 @@ impl Requester {
 
     /// Looks at the chain, and accepts what is verified.
     async fn look(&mut self, id: B256, following: &mut Following, tell: &mut impl FnMut(Progress, &JobEntry)) {
-        let done = match self.follower.poll().await {
-            Err(error) => Err(error.into()),
+        let done = match self.refresh().await {
+            Err(error) => Err(error),
             Ok(_) => match self.views(id).map(|views| following.accepts_now(&views)) {
                 Ok(true) => {
                     following.ready_since = None;

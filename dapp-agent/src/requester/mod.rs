@@ -9,6 +9,7 @@ mod collect;
 mod disputes;
 mod follow;
 mod ledger;
+mod logs;
 mod outputs;
 mod prepare;
 mod session;
@@ -16,6 +17,7 @@ mod view;
 
 pub use assurance::AssuranceFile;
 pub use ledger::{Ledger, ProviderLedger};
+pub use logs::{LogReader, LogRecord, LogState, find_log};
 pub use prepare::{JobFile, Prepared, assemble, prepare};
 pub use session::{Posted, Progress, Requester};
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use alloy::{
@@ -22,7 +23,7 @@ use conun_bindings::{
 };
 use serde::Serialize;
 
-use super::{Error, Prepared, assurance, view::View};
+use super::{Error, Prepared, assurance, logs::Desk, view::View};
 use crate::{
     chain::{BallotStage, BatchStage, Follower, JobEntry, SendError, Sender},
     funds::{Funds, permit},
@@ -140,6 +141,7 @@ pub struct Requester {
     pub(super) follower: Follower,
     sender: Sender,
     pub(super) node: Node,
+    desk: Arc<Desk>,
 }
 
 impl Requester {
@@ -156,10 +158,13 @@ impl Requester {
     ) -> Result<Self, Error> {
         let provider = connect(url, &signer).await?;
         let mut follower = Follower::new(provider.clone(), contracts, 0).await?;
-        follower.poll().await?;
+        let head = follower.poll().await?;
         let node = Node::start(NodeConfig { data_dir: folder.to_owned(), bind: listen, relay: false }).await?;
         let sender = Sender::new(provider, signer.address());
-        Ok(Self { signer, folder: folder.to_owned(), follower, sender, node })
+        let desk = Arc::new(Desk::new(folder, signer.address()));
+        desk.look(head, follower.index());
+        node.open_to(desk.clone());
+        Ok(Self { signer, folder: folder.to_owned(), follower, sender, node, desk })
     }
 
     /// What has been read of the chain.
@@ -182,7 +187,8 @@ impl Requester {
     /// # Errors
     /// If the endpoint fails.
     pub async fn refresh(&mut self) -> Result<&Follower, Error> {
-        self.follower.poll().await?;
+        let head = self.follower.poll().await?;
+        self.desk.look(head, self.follower.index());
         Ok(&self.follower)
     }
 

@@ -252,12 +252,12 @@ impl Worker {
     /// # Cancel safety
     /// Not cancel safe: drop the worker when the future is dropped.
     pub async fn execute(&mut self, task: Task, deadline: Duration) -> Result<Execution, Error> {
-        let mut executions = self.execute_all([task], deadline).await?;
+        let mut executions = self.execute_all([task], deadline, |_| {}).await?;
         executions.pop().ok_or_else(|| Error::Host("the worker did not answer".to_owned()))
     }
 
     /// Executes several tasks, one after the other, without a pause between them; each has `deadline`. After an error the worker
-    /// is of no more use, and there is no result of any of them.
+    /// is of no more use, and there is no result of any of them. `hear` is shown each execution at its end, in their order.
     ///
     /// # Errors
     /// If a result is missing; never because of what the program did.
@@ -268,10 +268,16 @@ impl Worker {
         &mut self,
         tasks: impl IntoIterator<Item = Task>,
         deadline: Duration,
+        mut hear: impl FnMut(&Execution),
     ) -> Result<Vec<Execution>, Error> {
         let request = |Task { input, fuel_limit }| Request::Execute { fuel_limit, input };
         let requests: Vec<_> = tasks.into_iter().map(request).collect();
-        let replies = self.process.ask_all(&requests, deadline).await?;
+        let heard = |reply: &Reply| {
+            if let Reply::Executed(execution) = reply {
+                hear(execution);
+            }
+        };
+        let replies = self.process.ask_all(&requests, deadline, heard).await?;
         let execution = |reply| match reply {
             Reply::Executed(execution) => Ok(execution),
             other => Err(out_of_turn(other)),

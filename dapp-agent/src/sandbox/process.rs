@@ -84,15 +84,20 @@ impl Process {
 
     /// Asks one thing. After an error the process is of no more use.
     pub(super) async fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Reply, Error> {
-        let mut replies = self.ask_all(std::slice::from_ref(request), deadline).await?;
+        let mut replies = self.ask_all(std::slice::from_ref(request), deadline, |_| {}).await?;
         replies.pop_front().ok_or_else(|| Error::Host("the worker did not answer".to_owned()))
     }
 
-    /// Asks several things without waiting between them; each answer has `deadline`. After an error the process is of no more use.
+    /// Asks several things without waiting between them; each answer has `deadline`, and is shown to `hear` when it comes. After an error the process is of no more use.
     ///
     /// # Cancel safety
     /// Not cancel safe: drop the process when the future is dropped.
-    pub(super) async fn ask_all(&mut self, requests: &[Request], deadline: Duration) -> Result<VecDeque<Reply>, Error> {
+    pub(super) async fn ask_all(
+        &mut self,
+        requests: &[Request],
+        deadline: Duration,
+        mut hear: impl FnMut(&Reply),
+    ) -> Result<VecDeque<Reply>, Error> {
         let most = match self.role {
             Role::Compile => frame::MAX_ARTIFACT,
             Role::Execute => frame::MAX_RESULT,
@@ -116,7 +121,9 @@ impl Process {
                         None => timeout(deadline, receiving).await.ok(),
                     };
                     let Some(body) = body else { return Err(Broken::Slow) };
-                    replies.push_back(Reply::decode(body?)?);
+                    let reply = Reply::decode(body?)?;
+                    hear(&reply);
+                    replies.push_back(reply);
                 }
                 Ok(replies)
             });

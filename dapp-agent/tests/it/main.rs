@@ -3,6 +3,8 @@
 mod bad_input;
 mod ballots;
 mod bombs;
+mod cache;
+mod control;
 mod demands;
 mod fabric;
 mod guest;

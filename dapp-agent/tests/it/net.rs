@@ -19,22 +19,22 @@ use crate::world::{PATIENCE, loopback};
 const MIB: usize = 1 << 20;
 
 /// Bytes without a pattern that a file system or a hash tree could profit from.
-fn noise(seed: u8, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u8, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-fn config(folder: &Path) -> NodeConfig {
+pub(crate) fn config(folder: &Path) -> NodeConfig {
     NodeConfig { data_dir: folder.to_owned(), bind: loopback(), relay: false }
 }
 
-async fn node(folder: &Path) -> Node {
+pub(crate) async fn node(folder: &Path) -> Node {
     Node::start(config(folder)).await.unwrap()
 }
 
 /// A node that has `bytes`, and its folder.
-async fn holder(bytes: &[u8]) -> (Node, TempDir) {
+pub(crate) async fn holder(bytes: &[u8]) -> (Node, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let node = node(folder.path()).await;
     node.put(bytes.to_vec()).await.unwrap();
@@ -42,7 +42,7 @@ async fn holder(bytes: &[u8]) -> (Node, TempDir) {
 }
 
 /// A node that has `bytes` on a disk that has changed one of them, at `position`.
-async fn rotten(bytes: &[u8], position: u64) -> (Node, TempDir) {
+pub(crate) async fn rotten(bytes: &[u8], position: u64) -> (Node, TempDir) {
     let (healthy, folder) = holder(bytes).await;
     healthy.shutdown().await;
     let data = files(folder.path()).into_iter().find(|(_, length)| *length == bytes.len() as u64).unwrap().0;
@@ -58,7 +58,7 @@ fn unlikely_port() -> u16 {
 }
 
 /// Every file below a folder, and its length in bytes.
-fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
+pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();

@@ -239,13 +239,13 @@ async fn an_answer_longer_than_any_honest_one_is_not_read() {
 async fn many_tasks_at_once_are_answered_in_their_order() {
     let mut worker = worker(HELLO).await;
     let tasks = (0..200).map(|number| task(format!("Person {number}\n").as_bytes(), 1_000_000));
-    let done = worker.execute_all(tasks, PATIENCE).await.unwrap();
+    let done = worker.execute_all(tasks, PATIENCE, |_| {}).await.unwrap();
     for (number, done) in done.iter().enumerate() {
         let output = Output::decode(&done.output).unwrap();
         assert_eq!(output.stdout, format!("Hello, Person {number}! (2 words)\n").as_bytes());
     }
     assert_eq!(done.len(), 200);
-    assert!(worker.execute_all([], PATIENCE).await.unwrap().is_empty());
+    assert!(worker.execute_all([], PATIENCE, |_| {}).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn large_inputs_and_outputs_pass_each_other_on_the_pipes() {
     let mut worker = started(&sandbox(), &program).await.unwrap();
     let inputs: Vec<_> = (1..9_u8).map(|byte| Bytes::from(vec![byte; 3 << 20])).collect();
     let tasks = inputs.iter().map(|input| Task { input: input.clone(), fuel_limit: 1 << 40 });
-    let done = worker.execute_all(tasks, PATIENCE).await.unwrap();
+    let done = worker.execute_all(tasks, PATIENCE, |_| {}).await.unwrap();
     for (done, input) in done.iter().zip(&inputs) {
         assert!(done.outcome == Outcome::Ok { exit_code: 0 } && done.output == *input);
     }

@@ -1,6 +1,7 @@
 //! `conun job`: have work done.
 
 mod dispute;
+mod logs;
 mod status;
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
@@ -34,6 +35,8 @@ pub(crate) enum JobCommand {
         /// The first digits of its id.
         job: String,
     },
+    /// Show what providers told of its tasks, and what the program wrote to standard error there.
+    Logs(logs::LogsArgs),
     /// Go on serving a job after an interruption, and write its outputs.
     Result {
         /// The first digits of its id.
@@ -97,6 +100,7 @@ pub(crate) async fn run(context: &Context, command: JobCommand) -> eyre::Result<
         JobCommand::Submit(args) => submit(context, args).await,
         JobCommand::List => status::list(context).await,
         JobCommand::Status { job } => status::status(context, &job).await,
+        JobCommand::Logs(args) => logs::logs(context, args).await,
         JobCommand::Result { job, serve } => {
             let requester = requester(context, &serve).await?;
             let id = find(requester.follower(), &job)?;

@@ -1,0 +1,183 @@
+//! Which blobs stay.
+//!
+//! Each blob has a tag whose name is its hash and the time of its last use. What has no tag is deleted by the store itself, once it is
+//! told to sweep; so that a crash in between leaves a blob too many and never one too few.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    future::pending,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::{Stream, StreamExt};
+use iroh_blobs::{
+    Hash,
+    api::{Store, blobs::BlobStatus, tags::TagInfo},
+    store::{
+        GcConfig, ProtectOutcome,
+        fs::{FsStore, options::Options},
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::manifest::BlobHash;
+
+/// A use within this time of one that is noted is not noted again: a tag is written to disk.
+const NOTED: Duration = Duration::from_secs(600);
+
+/// A store, and what is known of when its blobs were used.
+#[derive(Debug)]
+pub(super) struct Cache {
+    pub(super) store: FsStore,
+    /// Asks for a sweep, and has its end told.
+    sweeps: mpsc::Sender<oneshot::Sender<()>>,
+    noted: Mutex<HashMap<Hash, Instant>>,
+}
+
+/// What [`Node::clean`](super::Node::clean) did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Blobs that were dropped.
+    pub dropped: usize,
+    /// Bytes of them.
+    pub dropped_bytes: u64,
+    /// Bytes of blobs that are left.
+    pub bytes: u64,
+}
+
+/// What a failure of the store is told as.
+type Reason = String;
+
+fn reason(error: impl std::fmt::Display) -> Reason {
+    error.to_string()
+}
+
+/// A tag's name: the hash, then the time in microseconds, so that one blob's tags are in the order of time.
+fn name(hash: Hash, micros: u64) -> Vec<u8> {
+    [&hash.as_bytes()[..], &micros.to_be_bytes()].concat()
+}
+
+/// The time in a tag's name; one without is of long ago.
+fn time(name: &[u8]) -> u64 {
+    name.get(32..).and_then(|time| time.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Cache {
+    /// Opens the store in a folder, with a sweeper that waits to be asked.
+    pub(super) async fn load(folder: &Path) -> Result<Self, Reason> {
+        let (sweeps, asked) = mpsc::channel::<oneshot::Sender<()>>(1);
+        let asked = Arc::new(tokio::sync::Mutex::new((asked, None::<oneshot::Sender<()>>)));
+        let loaded = Arc::new(OnceLock::<Store>::new());
+        let mut options = Options::new(folder);
+        let store = loaded.clone();
+        options.gc = Some(GcConfig {
+            interval: Duration::from_millis(1),
+            add_protected: Some(Arc::new(move |_| {
+                let (asked, store) = (asked.clone(), store.clone());
+                Box::pin(async move {
+                    let mut asked = asked.lock().await;
+                    if let Some(done) = asked.1.take() {
+                        // Whoever asked may have given up.
+                        let _ = done.send(());
+                    }
+                    match asked.0.recv().await {
+                        Some(done) => {
+                            asked.1 = Some(done);
+                            ProtectOutcome::Continue
+                        }
+                        // The node is gone without a word: what the sweeper has of the store must not keep it open.
+                        None => {
+                            if let Some(store) = store.get().cloned() {
+                                tokio::spawn(async move { store.shutdown().await });
+                            }
+                            pending().await
+                        }
+                    }
+                })
+            })),
+        });
+        let store = FsStore::load_with_opts(folder.join("blobs.db"), options).await.map_err(reason)?;
+        // It is set once.
+        let _ = loaded.set(store.clone().into());
+        Ok(Self { store, sweeps, noted: Mutex::default() })
+    }
+
+    fn noted(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, Instant>> {
+        // Nothing here can fail half-way.
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a blob is used now, whether it is here or about to be.
+    pub(super) async fn touch(&self, hash: Hash) -> Result<(), Reason> {
+        if self.noted().get(&hash).is_some_and(|noted| noted.elapsed() < NOTED) {
+            return Ok(());
+        }
+        let name = name(hash, now());
+        self.store.tags().set(&name, hash).await.map_err(reason)?;
+        self.store.tags().delete_range(hash.as_bytes().to_vec()..name).await.map_err(reason)?;
+        self.noted().insert(hash, Instant::now());
+        Ok(())
+    }
+
+    /// Drops blobs that are not `pinned`, the least recently used first, if there are more than `most` bytes of all: down to nine
+    /// tenths of that, so that it does not begin again at once.
+    pub(super) async fn clean(&self, most: u64, pinned: &HashSet<BlobHash>) -> Result<Cleaned, Reason> {
+        let mut used: BTreeMap<Hash, u64> = BTreeMap::new();
+        let mut tags = self.tags().await?;
+        while let Some(tag) = tags.next().await {
+            let tag = tag.map_err(reason)?;
+            let latest = used.entry(tag.hash).or_default();
+            *latest = time(tag.name.as_ref()).max(*latest);
+        }
+        drop(tags);
+        let mut blobs = Vec::with_capacity(used.len());
+        for (hash, used) in used {
+            let size = match self.store.blobs().status(hash).await.map_err(reason)? {
+                BlobStatus::Complete { size } => size,
+                BlobStatus::Partial { .. } => self.store.blobs().observe(hash).await.map_err(reason)?.total_bytes(),
+                BlobStatus::NotFound => 0,
+            };
+            blobs.push((used, hash, size));
+        }
+        let mut cleaned = Cleaned { bytes: blobs.iter().map(|(.., size)| size).sum(), ..Cleaned::default() };
+        if cleaned.bytes <= most {
+            return Ok(cleaned);
+        }
+        blobs.sort_unstable();
+        let goal = most / 10 * 9;
+        for (_, hash, size) in blobs {
+            if cleaned.bytes <= goal {
+                break;
+            }
+            if !pinned.contains(hash.as_bytes()) {
+                self.noted().remove(&hash);
+                self.store.tags().delete_prefix(hash.as_bytes()).await.map_err(reason)?;
+                cleaned.bytes -= size;
+                cleaned.dropped += 1;
+                cleaned.dropped_bytes += size;
+            }
+        }
+        self.noted().retain(|_, noted| noted.elapsed() < NOTED);
+        self.sweep().await?;
+        Ok(cleaned)
+    }
+
+    async fn tags(&self) -> Result<impl Stream<Item = iroh_blobs::api::Result<TagInfo>> + Unpin, Reason> {
+        self.store.tags().list().await.map(Box::pin).map_err(reason)
+    }
+
+    /// Has the store delete what has no tag.
+    async fn sweep(&self) -> Result<(), Reason> {
+        let ended = "its sweeper has ended";
+        let (done, swept) = oneshot::channel();
+        self.sweeps.send(done).await.map_err(|_| ended)?;
+        swept.await.map_err(|_| ended.to_owned())
+    }
+}
