@@ -48,7 +48,7 @@ const QUEUE_PERCENT: u64 = 60;
 const BATCH_PERCENT: u64 = 90;
 
 fn entry(index: &Index, (job, batch): BatchId) -> Option<(&JobEntry, &BatchEntry)> {
-    let entry = index.jobs.get(&job)?;
+    let entry = index.job(&job)?;
     Some((entry, entry.batches.get(batch as usize)?))
 }
 
@@ -103,7 +103,7 @@ impl Core {
     /// Forgets what has become useless.
     fn abandon(&mut self, index: &Index) -> Vec<Action> {
         let useful = |(job, number): &BatchId| {
-            index.jobs.get(job).is_some_and(|entry| match entry.batches.get(*number as usize) {
+            index.job(job).is_some_and(|entry| match entry.batches.get(*number as usize) {
                 Some(batch) => self.may_submit(entry, batch),
                 None => entry.ballot(*number).is_some_and(|(_, ballot)| self.may_commit(ballot)),
             })
@@ -117,7 +117,7 @@ impl Core {
         }
         // Not those of a job that a re-org has taken away: it may come back.
         let is_final = |(job, number): &BatchId| {
-            index.jobs.get(job).is_some_and(|entry| match entry.batches.get(*number as usize) {
+            index.job(job).is_some_and(|entry| match entry.batches.get(*number as usize) {
                 Some(batch) => batch.is_final(),
                 None => entry.ballot(*number).is_some_and(|(_, ballot)| ballot.is_final()),
             })
@@ -131,7 +131,7 @@ impl Core {
 
     /// Batches whose results are due by this account: job, and block time at which the lease runs out.
     pub(super) fn held<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = (BatchId, &'a JobEntry, u64)> {
-        let jobs = index.order.iter().filter_map(|job| Some((*job, index.jobs.get(job)?)));
+        let jobs = index.order.iter().filter_map(|job| Some((*job, index.job(job)?)));
         jobs.flat_map(|(job, entry)| {
             let mine = |batch: &BatchEntry| {
                 (batch.stage == BatchStage::Leased && batch.provider == self.me).then_some(batch.deadline)
@@ -173,7 +173,7 @@ impl Core {
     fn prepare(&mut self, index: &Index, actions: &mut Vec<Action>) {
         let held: BTreeSet<_> = self.held(index).map(|((job, _), ..)| job).collect();
         for id in &index.order {
-            let Some(entry) = index.jobs.get(id) else { continue };
+            let Some(entry) = index.job(id) else { continue };
             if self.looked.contains_key(id) || self.breaker.rests(id, self.now) {
                 continue;
             }
@@ -312,7 +312,7 @@ impl Core {
             .order
             .iter()
             .filter(|id| self.looked.get(*id) == Some(&Looked::Ready))
-            .filter_map(|id| Some((id, index.jobs.get(id)?)))
+            .filter_map(|id| Some((id, index.job(id)?)))
             .filter(|(id, entry)| self.objection(index, id, entry).is_none())
             .collect();
         // The best price first; among equals the oldest.

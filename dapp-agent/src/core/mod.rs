@@ -255,7 +255,10 @@ impl Core {
             Event::NotSent(_) => self.fruitless(MAX_BACKOFF),
             Event::BlockHash(number, Some(hash)) => drop(self.hashes.insert(number, Some(hash))),
             Event::BlockHash(number, None) => drop(self.hashes.remove(&number)),
+            // Told twice a second, and mostly nothing new.
+            Event::Paused(paused) if self.paused == paused => return Vec::new(),
             Event::Paused(paused) => self.paused = paused,
+            Event::Draining(draining) if self.draining == draining => return Vec::new(),
             Event::Draining(draining) => self.draining = draining,
             Event::Restored(batch) => drop(self.published.remove(&batch)),
             Event::Over(job) => {
@@ -281,7 +284,7 @@ impl Core {
 }
 
 fn requester(index: &Index, job: &B256) -> Option<Address> {
-    index.jobs.get(job).map(|entry| entry.job.requester)
+    index.job(job).map(|entry| entry.job.requester)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ type Results = BTreeMap<B256, Vec<(u32, ResultRecord)>>;
 
 /// Every ballot, with its job.
 fn ballots(index: &Index) -> impl Iterator<Item = (BatchId, &JobEntry, &Ballot)> {
-    let jobs = index.order.iter().filter_map(|id| Some((*id, index.jobs.get(id)?)));
+    let jobs = index.order.iter().filter_map(|id| Some((*id, index.job(id)?)));
     jobs.flat_map(|(id, entry)| (0..).zip(entry.ballots()).map(move |(number, ballot)| ((id, number), entry, ballot)))
 }
 
@@ -167,7 +167,7 @@ impl Core {
         if self.queue(index) >= self.policy.workers as usize {
             return None;
         }
-        let mut jobs = index.order.iter().filter_map(|id| Some((*id, index.jobs.get(id)?)));
+        let mut jobs = index.order.iter().filter_map(|id| Some((*id, index.job(id)?)));
         jobs.find_map(|(id, entry)| {
             let assurance = &entry.assured.as_ref()?.assurance;
             if !self.is_ready(&id) || self.objection(index, &id, entry).is_some() {
@@ -192,7 +192,7 @@ impl Core {
         let mut found = Results::new();
         let mut due = self.executing.is_empty() && self.queue(index) == 0;
         for (id, done) in &self.executed {
-            let Some(entry) = index.jobs.get(&id.0) else { continue };
+            let Some(entry) = index.job(&id.0) else { continue };
             let Some((_, ballot)) = entry.ballot(id.1) else { continue };
             let Some(deadline) = self.replica_deadline(ballot) else { continue };
             let has_rival = match ballot.stage_of(self.me) {
@@ -230,7 +230,7 @@ impl Core {
     fn to_reveal(&self, index: &Index, public: bool) -> Results {
         let mut found = Results::new();
         for (id, done) in &self.executed {
-            let Some(entry) = index.jobs.get(&id.0) else { continue };
+            let Some(entry) = index.job(&id.0) else { continue };
             let Some((assurance, ballot)) = entry.ballot(id.1) else { continue };
             let block = match ballot.stage_of(self.me) {
                 Some(ReplicaStage::Committed { public: at, block }) if at == public => block,
@@ -341,7 +341,7 @@ impl Core {
         });
         let answerable = demands.find(|(_, case)| {
             let Some(done) = self.executed.get(&(case.job, case.batch)) else { return false };
-            let Some(entry) = index.jobs.get(&case.job) else { return false };
+            let Some(entry) = index.job(&case.job) else { return false };
             let disputed = match entry.ballot(case.batch) {
                 Some((assurance, ballot)) => ballot.believed(assurance, &index.rules, self.now),
                 None => entry.batches.get(case.batch as usize).map(|batch| (batch.root, batch.fuel)),
@@ -354,7 +354,7 @@ impl Core {
     /// Outputs that others may have from now on: of results that are believed. Before that a requester could have its work for nothing.
     pub(super) fn publish(&mut self, index: &Index) -> Vec<Action> {
         let believed = |(id, record): (&BatchId, ResultRecord)| {
-            let entry = index.jobs.get(&id.0)?;
+            let entry = index.job(&id.0)?;
             let (assurance, ballot) = entry.ballot(id.1)?;
             let mine = matches!(ballot.stage_of(self.me), Some(ReplicaStage::Revealed { .. }));
             let best = ballot.believed(assurance, &index.rules, self.now)?;

@@ -2,6 +2,7 @@ mod orders;
 mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, U256, keccak256};
 use conun_bindings::{
@@ -153,9 +154,9 @@ impl World {
             cancelled: false,
             refunded: U256::ZERO,
             burned: U256::ZERO,
-            transactions: BTreeMap::new(),
+            transactions: Vec::new(),
         };
-        if self.index.jobs.insert(id, entry).is_none() {
+        if self.index.jobs.insert(id, entry.into()).is_none() {
             self.index.order.push(id);
         }
         self.look();
@@ -179,7 +180,7 @@ impl World {
     }
 
     fn batch(&mut self, (job, batch): BatchId) -> &mut BatchEntry {
-        &mut self.index.jobs.get_mut(&job).unwrap().batches[batch as usize]
+        &mut Arc::make_mut(self.index.jobs.get_mut(&job).unwrap()).batches[batch as usize]
     }
 
     /// What must hold of every action, whatever happened before.
@@ -209,7 +210,7 @@ impl World {
                 let distinct: BTreeSet<_> = numbers.iter().collect();
                 assert!(!numbers.is_empty() && distinct.len() == numbers.len(), "the same batch twice");
                 assert!(numbers.iter().all(|number| entry.batches[*number as usize].is_free(self.now)), "not free");
-                let waiting = |(id, entry): (&B256, &JobEntry)| {
+                let waiting = |(id, entry): (&B256, &Arc<JobEntry>)| {
                     let held = entry
                         .batches
                         .iter()

@@ -82,7 +82,7 @@ impl Taken {
 impl Core {
     /// What it is doing.
     pub fn overview(&self, index: &Index) -> Overview {
-        let jobs = index.order.iter().filter_map(|id| Some((*id, index.jobs.get(id)?)));
+        let jobs = index.order.iter().filter_map(|id| Some((*id, index.job(id)?)));
         let mut overview = Overview {
             executing: self.executing.iter().copied().collect(),
             held: self.held(index).count(),
@@ -112,7 +112,7 @@ impl Core {
 
     /// What came of each job seen.
     pub fn verdicts(&self, index: &Index) -> BTreeMap<B256, Verdict> {
-        let jobs = index.order.iter().filter_map(|id| Some((*id, index.jobs.get(id)?)));
+        let jobs = index.order.iter().filter_map(|id| Some((*id, index.job(id)?)));
         let waiting = self.queue(index);
         jobs.map(|(id, entry)| {
             let taken = self.taken(entry);

@@ -1,5 +1,7 @@
 //! Keeps the blobs of jobs within the disk space that the owner gives.
 
+use std::sync::Arc;
+
 use std::{collections::HashSet, time::Duration};
 
 use alloy::primitives::{Address, B256};
@@ -41,7 +43,7 @@ fn holds(entry: &JobEntry, number: u32, me: Address) -> bool {
 
 /// Jobs with batches that are leased, voted about, in their window or in dispute.
 pub(super) fn stakes(index: &Index, me: Address, result: impl Fn(BatchId) -> Option<ResultRecord>) -> Vec<Stake> {
-    let of_job = |(id, entry): (&B256, &JobEntry)| {
+    let of_job = |(id, entry): (&B256, &Arc<JobEntry>)| {
         let numbers = (0..entry.batch_count() as u32).filter(|number| holds(entry, *number, me));
         let own = |number| (job::tasks_in(&entry.job, number), result((*id, number)).map(|kept| kept.outputs.0));
         let batches: Vec<_> = numbers.map(own).collect();

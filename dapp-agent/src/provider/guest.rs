@@ -333,7 +333,7 @@ pub(super) fn gives_back<'a>(
     executing: impl Iterator<Item = &'a BatchId>,
 ) -> Vec<BatchId> {
     let due = |(job, number): &&BatchId| {
-        let Some(entry) = index.jobs.get(job) else { return false };
+        let Some(entry) = index.job(job) else { return false };
         let Some(batch) = entry.batches.get(*number as usize) else { return false };
         let lease = u64::from(entry.job.leaseSeconds);
         batch.stage == BatchStage::Leased && batch.provider == me && is_last_moment(now, batch.deadline, lease)

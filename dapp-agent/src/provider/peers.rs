@@ -67,7 +67,7 @@ impl Gate for Peers {
 
 /// Where a job's data may be had: from its requester, then from those who execute or have executed some of it, the busiest first.
 pub(super) fn holders(index: &Index, job: B256, me: Address) -> Vec<PeerContact> {
-    let Some(entry) = index.jobs.get(&job) else { return Vec::new() };
+    let Some(entry) = index.job(&job) else { return Vec::new() };
     let mut parts: HashMap<Address, usize> = HashMap::new();
     for account in accounts(entry).filter(|account| *account != me && !account.is_zero()) {
         *parts.entry(account).or_default() += 1;

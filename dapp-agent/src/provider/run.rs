@@ -264,7 +264,7 @@ impl<T: FnMut(Running)> Agent<T> {
     }
 
     fn restore(&mut self, id: B256, batches: Vec<u32>) {
-        let Some(terms) = self.follower.index().jobs.get(&id).map(Terms::from) else { return };
+        let Some(terms) = self.follower.index().job(&id).map(Terms::from) else { return };
         let (executor, peers, reports) = (self.executor.clone(), self.peers(id), self.reports.clone());
         self.tasks.spawn(async move {
             let prepared = match executor.prepare(id, terms, &peers).await {
@@ -426,7 +426,7 @@ impl<T: FnMut(Running)> Agent<T> {
     async fn tidy(&mut self) {
         self.clean();
         let index = self.follower.index();
-        let over = |id: &B256| index.jobs.get(id).is_none_or(|entry| entry.is_over());
+        let over = |id: &B256| index.job(id).is_none_or(|entry| entry.is_over());
         let done: Vec<_> = self.prepared.keys().copied().filter(over).collect();
         for id in done {
             self.prepared.remove(&id);
@@ -457,7 +457,7 @@ impl<T: FnMut(Running)> Agent<T> {
 
     /// Deletes outputs that will never be published: of a job that is over, those that nobody paid for.
     async fn discard(&self, id: B256) {
-        let Some(entry) = self.follower.index().jobs.get(&id) else { return };
+        let Some(entry) = self.follower.index().job(&id) else { return };
         for (number, ballot) in (0..).zip(entry.ballots()) {
             if ballot.payment(self.me).is_zero() {
                 self.executor.held.discard((id, number)).await;
@@ -544,7 +544,7 @@ impl<T: FnMut(Running)> Agent<T> {
         let reports = self.reports.clone();
         match action {
             Action::Prepare(id) => {
-                let Some(terms) = self.follower.index().jobs.get(&id).map(Terms::from) else { return };
+                let Some(terms) = self.follower.index().job(&id).map(Terms::from) else { return };
                 let (executor, peers) = (self.executor.clone(), self.peers(id));
                 self.tasks.spawn(async move {
                     let prepared = executor.prepare(id, terms, &peers).await;

@@ -60,7 +60,7 @@ impl Drafter<'_> {
             }
             action => {
                 let (id, _) = action.batches()?;
-                let entry = self.index.jobs.get(&id)?;
+                let entry = self.index.job(&id)?;
                 let call = match entry.replicated() {
                     Some(job) => self.of_replicas(job, entry, action),
                     None => self.of_job(entry, action),
@@ -142,7 +142,7 @@ impl Drafter<'_> {
     }
 
     fn reveal_opened(&self, id: BatchId, record: &ResultRecord) -> Option<Draft> {
-        let entry = self.index.jobs.get(&id.0)?;
+        let entry = self.index.job(&id.0)?;
         let Some(ReplicaStage::Committed { block, .. }) = entry.ballot(id.1)?.1.stage_of(self.me) else { return None };
         let first = job::tasks_in(&entry.job, id.1).start;
         let job = Box::new(entry.replicated()?);
@@ -151,7 +151,7 @@ impl Drafter<'_> {
 
     /// A disputed result, as `Disputes` knows it.
     fn standing(&self, (id, number): BatchId) -> Option<Standing> {
-        let entry = self.index.jobs.get(&id)?;
+        let entry = self.index.job(&id)?;
         let (root, fuel, final_at) = match entry.ballot(number) {
             Some((assurance, ballot)) => {
                 let (root, fuel) = ballot.count(assurance, &self.index.rules)?.best;

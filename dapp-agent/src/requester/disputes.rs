@@ -53,7 +53,7 @@ impl Requester {
         if self.follower.index().rules.arbiter.is_zero() {
             return Err(Error::NoArbiter);
         }
-        let entry = self.follower.index().jobs.get(&id).ok_or(Error::NoSuchJob(id))?;
+        let entry = self.follower.index().job(&id).ok_or(Error::NoSuchJob(id))?;
         self.check_task(entry, batch, task, true)?;
         let Disputable { registry, standing } = self.disputable(id, entry, batch)?;
         let settings = Deployment::new(self.follower.contracts().deployment, self.provider()).settings().call().await?;
@@ -76,7 +76,7 @@ impl Requester {
         self.refresh().await?;
         let resolved = self.resolve(id).await?;
         self.refresh().await?;
-        let entry = self.follower.index().jobs.get(&id).ok_or(Error::NoSuchJob(id))?;
+        let entry = self.follower.index().job(&id).ok_or(Error::NoSuchJob(id))?;
         let (me, requester) = (self.account(), entry.job.requester);
         let claimable = |case: &CaseEntry| {
             let claimant = if let Claim::Wrong(challenger) = case.claim { challenger } else { requester };
@@ -102,7 +102,7 @@ impl Requester {
     /// Resolves the frozen batches of a job whose disputes are over. Whether there were any.
     async fn resolve(&self, id: B256) -> Result<bool, Error> {
         let index = self.follower.index();
-        let entry = index.jobs.get(&id).ok_or(Error::NoSuchJob(id))?;
+        let entry = index.job(&id).ok_or(Error::NoSuchJob(id))?;
         let now = self.follower.head().map_or(0, |head| head.timestamp);
         let due = |number: u32, final_at: u64| now >= index.resolvable_at(id, number, final_at);
         let mut calls = Vec::new();

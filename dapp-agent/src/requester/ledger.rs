@@ -70,7 +70,7 @@ impl Ledger {
     /// # Errors
     /// If there is no such job, or the endpoint fails.
     pub async fn of(provider: &DynProvider, index: &Index, id: B256) -> Result<Self, Error> {
-        let entry = index.jobs.get(&id).ok_or(Error::NoSuchJob(id))?;
+        let entry = index.job(&id).ok_or(Error::NoSuchJob(id))?;
         let mut providers: BTreeMap<Address, ProviderLedger> = BTreeMap::new();
         let mut done_tasks = 0;
         let mut pay = |account: Address, number: u32, fuel: u64, payment: U256| {

@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use alloy::primitives::{Address, B256, hex};
@@ -151,7 +151,7 @@ struct Known {
     head: Option<B256>,
     /// Accounts of registered providers, by endpoint: several may have published the same one.
     providers: HashMap<[u8; 32], Vec<Address>>,
-    jobs: HashMap<B256, JobEntry>,
+    jobs: HashMap<B256, Arc<JobEntry>>,
     logs: HashMap<B256, Log>,
 }
 

@@ -287,7 +287,7 @@ impl Requester {
 
     /// The job, if it is there and this account's.
     pub(super) fn own(&self, id: B256) -> Result<&JobEntry, Error> {
-        let entry = self.follower.index().jobs.get(&id).ok_or(Error::NoSuchJob(id))?;
+        let entry = self.follower.index().job(&id).ok_or(Error::NoSuchJob(id))?;
         let owner = entry.job.requester;
         if owner == self.account() {
             Ok(entry)

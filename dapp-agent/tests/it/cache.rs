@@ -74,10 +74,17 @@ async fn a_part_of_a_blob_counts_and_stays_while_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let bob = node(folder.path()).await;
     let old = bob.put(noise(2, MIB)).await.unwrap();
-    bob.fetch(&hash, &[late.contact()], u64::MAX).await.unwrap_err();
     let none = HashSet::new();
-    let cleaned = bob.clean(0, &[hash].into()).await.unwrap();
-    assert!(cleaned.bytes >= 2 * MIB as u64, "{cleaned:?}");
+    // How much of it arrives before the peer's failure does is up to the network; the next attempt goes on from there.
+    let mut kept = 0;
+    for _ in 0..20 {
+        bob.fetch(&hash, &[late.contact()], u64::MAX).await.unwrap_err();
+        kept = bob.clean(0, &[hash].into()).await.unwrap().bytes;
+        if kept >= 2 * MIB as u64 {
+            break;
+        }
+    }
+    assert!(kept >= 2 * MIB as u64, "{kept} bytes of it are kept");
     assert_eq!(here(&bob, &[old]).await, [false]);
     // Only both peers together deliver, the second from where the first one stopped.
     assert_eq!(bob.fetch(&hash, &[early.contact()], u64::MAX).await.unwrap(), bytes);

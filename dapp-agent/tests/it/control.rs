@@ -153,7 +153,7 @@ async fn a_requester_takes_logs_from_who_holds_the_batch_and_from_nobody_else() 
     let rogue = world.register(2, Policy::default()).await;
     let mut requester = world.requester().await;
     let posted = requester.post(&greetings(6)).await.unwrap();
-    let contact = requester.follower().index().jobs.get(&posted.job).map(|entry| entry.contact.clone());
+    let contact = requester.follower().index().job(&posted.job).map(|entry| entry.contact.clone());
     let contact = match contact {
         Some(contact) => contact,
         None => requester.refresh().await.unwrap().index().jobs[&posted.job].contact.clone(),

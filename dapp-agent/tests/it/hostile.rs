@@ -84,7 +84,7 @@ async fn given_back(world: &World, rogue: &Rogue) -> String {
     let follower = world
         .until(|follower| {
             let entry = &follower.index().jobs[&id];
-            entry.transactions.values().any(|kind| *kind == "release") && entry.batches.iter().all(released)
+            entry.transactions.iter().any(|(_, kind)| *kind == "release") && entry.batches.iter().all(released)
         })
         .await;
     let transactions = follower.index().jobs[&id].transactions.len();

@@ -64,7 +64,7 @@ async fn a_requester_that_comes_back_elsewhere_is_found_and_loses_nothing() {
     let world = World::new().await;
     let mut requester = world.requester().await;
     let posted = requester.post(&greetings(8)).await.unwrap();
-    let contact = requester.follower().index().jobs.get(&posted.job).map(|entry| entry.contact.clone());
+    let contact = requester.follower().index().job(&posted.job).map(|entry| entry.contact.clone());
     requester.shutdown().await;
 
     // It comes back on another port, under the same endpoint id.
@@ -79,7 +79,7 @@ async fn a_requester_that_comes_back_elsewhere_is_found_and_loses_nothing() {
     let out = world.folder("out");
     let told = follow(&mut requester, posted.job, &out).await;
     assert_greeted(&out, 8);
-    assert_ne!(requester.follower().index().jobs.get(&posted.job).map(|entry| entry.contact.clone()), contact);
+    assert_ne!(requester.follower().index().job(&posted.job).map(|entry| entry.contact.clone()), contact);
     agent.stop().await.unwrap();
     requester.shutdown().await;
 

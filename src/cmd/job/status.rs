@@ -65,7 +65,7 @@ async fn follower(context: &Context) -> eyre::Result<(alloy::providers::DynProvi
 pub(super) async fn list(context: &Context) -> eyre::Result<ExitCode> {
     let (_, follower) = follower(context).await?;
     let index = follower.index();
-    let jobs: Vec<_> = index.order.iter().filter_map(|id| Some(listed(*id, index.jobs.get(id)?))).collect();
+    let jobs: Vec<_> = index.order.iter().filter_map(|id| Some(listed(*id, index.job(id)?))).collect();
     output::result(context.json(), &jobs, |jobs| {
         let mut table = Table::new(["job", "state", "tasks", "batches", "paid", "CON/gigafuel", "requester"]);
         for job in jobs {
@@ -91,7 +91,7 @@ pub(super) async fn list(context: &Context) -> eyre::Result<ExitCode> {
 pub(super) async fn status(context: &Context, job: &str) -> eyre::Result<ExitCode> {
     let (provider, follower) = follower(context).await?;
     let id = find(&follower, job)?;
-    let entry = follower.index().jobs.get(&id).ok_or_else(|| eyre!("no job {id}"))?;
+    let entry = follower.index().job(&id).ok_or_else(|| eyre!("no job {id}"))?;
     let ledger = Ledger::of(&provider, follower.index(), id).await?;
     let batches: Vec<_> = (0..)
         .zip(&entry.batches)

@@ -126,7 +126,7 @@ impl Outlook {
             );
         };
         let mut text = format!(
-            "this computer burns {:.2} x 10^9 fuel a second with each of {workers} workers; a day that is all work earns {} CON at the least price, {} CON for 10^9 fuel, before gas",
+            "this computer burns {:.2} x 10^9 fuel a second with a worker, of which there are {workers}; a day that is all work earns {} CON at the least price, {} CON for 10^9 fuel, before gas",
             rate as f64 / 1e9,
             tokens(self.least_a_day.unwrap_or_default()),
             tokens(min_price),

@@ -1,6 +1,6 @@
 //! Jobs of several executions a batch: what the logs of `ReplicaRegistry` tell.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use alloy::primitives::{Address, B256, TxHash, U256};
 use conun_bindings::{
@@ -254,10 +254,10 @@ impl Index {
                     cancelled: false,
                     refunded: U256::ZERO,
                     burned: U256::ZERO,
-                    transactions: BTreeMap::from([(hash, "post")]),
+                    transactions: vec![(hash, "post")],
                 };
                 self.order.push(event.jobId);
-                self.jobs.insert(event.jobId, entry);
+                self.jobs.insert(event.jobId, Arc::new(entry));
             }
             E::JobContactChanged(event) => {
                 if let Some(entry) = self.touch(event.jobId, hash, "contact") {
@@ -370,11 +370,11 @@ impl Index {
             cancelled: false,
             refunded: U256::ZERO,
             burned: U256::ZERO,
-            transactions: BTreeMap::from([(hash, "amend")]),
+            transactions: vec![(hash, "amend")],
             ..old.clone()
         };
         self.order.push(event.jobId);
-        self.jobs.insert(event.jobId, entry);
+        self.jobs.insert(event.jobId, Arc::new(entry));
     }
 
     fn ballot(&mut self, id: B256, number: u32, hash: TxHash, kind: &'static str) -> Option<&mut Ballot> {

@@ -1,6 +1,6 @@
 //! Jobs of one execution a batch: what the logs of `JobRegistry` tell.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, TxHash, U256};
 use conun_bindings::{
@@ -111,10 +111,10 @@ impl Index {
                     cancelled: false,
                     refunded: U256::ZERO,
                     burned: U256::ZERO,
-                    transactions: BTreeMap::from([(hash, "post")]),
+                    transactions: vec![(hash, "post")],
                 };
                 self.order.push(event.jobId);
-                self.jobs.insert(event.jobId, entry);
+                self.jobs.insert(event.jobId, Arc::new(entry));
             }
             E::JobContactChanged(event) => {
                 if let Some(entry) = self.touch(event.jobId, hash, "contact") {
@@ -153,7 +153,7 @@ impl Index {
                 let Some(batch) = self.batch(event.jobId, event.batch, hash, kind) else { return };
                 batch.stage = BatchStage::Settled;
                 (batch.payment, batch.accepted) = (event.payment, event.accepted);
-                if let Some(entry) = self.jobs.get_mut(&event.jobId) {
+                if let Some(entry) = self.jobs.get_mut(&event.jobId).map(Arc::make_mut) {
                     entry.refunded += event.refund;
                 }
             }
@@ -198,7 +198,7 @@ impl Index {
                 self.slash(event.provider, event.bond);
                 let Some(batch) = self.batch(event.jobId, event.batch, hash, "reject") else { return };
                 batch.stage = BatchStage::Settled;
-                if let Some(entry) = self.jobs.get_mut(&event.jobId) {
+                if let Some(entry) = self.jobs.get_mut(&event.jobId).map(Arc::make_mut) {
                     (entry.refunded, entry.burned) = (entry.refunded + event.refund, entry.burned + event.payment);
                 }
             }
@@ -218,11 +218,11 @@ impl Index {
             block,
             batches: old.batches.iter().map(moved).collect(),
             refunded: U256::ZERO,
-            transactions: BTreeMap::from([(hash, "amend")]),
+            transactions: vec![(hash, "amend")],
             ..old.clone()
         };
         self.order.push(event.jobId);
-        self.jobs.insert(event.jobId, entry);
+        self.jobs.insert(event.jobId, Arc::new(entry));
     }
 
     fn batch(&mut self, id: B256, number: u32, hash: TxHash, kind: &'static str) -> Option<&mut BatchEntry> {

@@ -5,7 +5,10 @@ mod disputes;
 mod jobs;
 mod providers;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use alloy::{
     primitives::{Address, B256, TxHash, U256},
@@ -54,7 +57,7 @@ pub struct JobEntry {
     /// Burned so far of the deposit, token wei: fees, and what undecided batches cost.
     pub burned: U256,
     /// Transactions that concerned it, with their kind.
-    pub transactions: BTreeMap<TxHash, &'static str>,
+    pub transactions: Vec<(TxHash, &'static str)>,
 }
 
 impl JobEntry {
@@ -98,8 +101,8 @@ impl JobEntry {
 pub struct Index {
     /// What the deployment's settings say.
     pub rules: Rules,
-    /// Jobs by id.
-    pub jobs: HashMap<B256, JobEntry>,
+    /// Jobs by id. A copy of the index shares those that have not changed.
+    pub jobs: HashMap<B256, Arc<JobEntry>>,
     /// Ids in the order of posting.
     pub order: Vec<B256>,
     /// Providers by account, those that left included.
@@ -143,6 +146,11 @@ impl Index {
         }
     }
 
+    /// A job.
+    pub fn job(&self, id: &B256) -> Option<&JobEntry> {
+        self.jobs.get(id).map(Arc::as_ref)
+    }
+
     fn slash(&mut self, provider: Address, amount: U256) {
         if let Some(entry) = self.providers.get_mut(&provider) {
             entry.stake = entry.stake.saturating_sub(amount);
@@ -150,11 +158,12 @@ impl Index {
     }
 
     fn touch(&mut self, id: B256, hash: TxHash, kind: &'static str) -> Option<&mut JobEntry> {
-        let entry = self.jobs.get_mut(&id)?;
-        // What comes on the way of another call does not rename it; a lease may expire another first.
-        let known = entry.transactions.entry(hash).or_insert(kind);
-        if kind == "lease" {
-            *known = kind;
+        let entry = Arc::make_mut(self.jobs.get_mut(&id)?);
+        // What comes on the way of another call does not rename it; a lease may expire another first. It is one of the last.
+        match entry.transactions.iter_mut().rev().find(|(known, _)| *known == hash) {
+            Some((_, known)) if kind == "lease" => *known = kind,
+            Some(_) => {}
+            None => entry.transactions.push((hash, kind)),
         }
         Some(entry)
     }

@@ -1,5 +1,7 @@
 //! Jobs with votes, on an index made by hand.
 
+use std::sync::Arc;
+
 use conun_bindings::{abi::ReplicaRegistry::Assurance, replicas};
 
 use super::*;
@@ -73,9 +75,9 @@ impl Poll {
             cancelled: false,
             refunded: U256::ZERO,
             burned: U256::ZERO,
-            transactions: BTreeMap::new(),
+            transactions: Vec::new(),
         };
-        index.jobs.insert(id, entry);
+        index.jobs.insert(id, entry.into());
         index.order.push(id);
         index.providers.extend([ME, OTHER, THIRD].map(|account| (account, provider())));
         let mut poll = Self { core: Core::new(ME, POLICY), index, id, number: POSTED + 1, now: RAMP };
@@ -100,7 +102,7 @@ impl Poll {
     }
 
     fn ballot(&mut self) -> &mut Ballot {
-        let assured = self.index.jobs.get_mut(&self.id).unwrap().assured.as_mut().unwrap();
+        let assured = Arc::make_mut(self.index.jobs.get_mut(&self.id).unwrap()).assured.as_mut().unwrap();
         &mut assured.ballots[0]
     }
 
@@ -277,7 +279,7 @@ fn outputs_are_published_once_the_vote_is_believed_and_never_before() {
     // The one who voted otherwise has nothing to publish.
     let mut poll = Poll::executed(assurance(3, 3, 0), BallotStage::Revealing, revealed(0x33));
     [OTHER, THIRD].iter().for_each(|account| poll.part(*account, revealed(0x22)));
-    let job = poll.index.jobs.get_mut(&poll.id).unwrap().assured.as_mut().unwrap();
+    let job = Arc::make_mut(poll.index.jobs.get_mut(&poll.id).unwrap()).assured.as_mut().unwrap();
     job.assurance.target = 700_000_000;
     assert_eq!(poll.until_acts(), []);
 }
