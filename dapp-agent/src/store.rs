@@ -83,6 +83,16 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What was kept cannot be read. To go on without it could mean a second, different commitment or transaction.
+    #[error(
+        "the journal in {path} has an entry of {table} that cannot be read: it is damaged, or of another version; restore it from a backup, or use the version that wrote it"
+    )]
+    Malformed {
+        /// Its folder.
+        path: PathBuf,
+        /// Which table.
+        table: &'static str,
+    },
     /// The database failed.
     #[error("the journal in {path} failed: {source}")]
     Database {
@@ -176,9 +186,10 @@ impl Journal {
     pub(crate) fn sent(&self) -> Result<Vec<Sent>, Error> {
         let read = || {
             let table = self.database.begin_read()?.open_table(SENT)?;
-            Ok(table.get(0)?.and_then(|text| serde_json::from_slice(text.value()).ok()).unwrap_or_default())
+            Ok(table.get(0)?.map(|text| serde_json::from_slice(text.value())))
         };
-        read().map_err(self.failed())
+        let found = read().map_err(self.failed())?.unwrap_or_else(|| Ok(Vec::new()));
+        found.map_err(|_| Error::Malformed { path: self.folder.clone(), table: "sent" })
     }
 
     /// Whether a lease of the batch was ever intended here.
@@ -213,9 +224,10 @@ impl Journal {
     pub fn result(&self, job: B256, batch: u32) -> Result<Option<ResultRecord>, Error> {
         let read = || {
             let table = self.database.begin_read()?.open_table(RESULTS)?;
-            Ok(table.get(&key(job, batch)[..])?.and_then(|text| serde_json::from_slice(text.value()).ok()))
+            Ok(table.get(&key(job, batch)[..])?.map(|text| serde_json::from_slice(text.value())))
         };
-        read().map_err(self.failed())
+        let found = read().map_err(self.failed())?.transpose();
+        found.map_err(|_| Error::Malformed { path: self.folder.clone(), table: "results" })
     }
 }
 
@@ -247,6 +259,24 @@ mod tests {
         assert_eq!(journal.keep_result(B256::ZERO, 3, other).unwrap(), record, "never a second salt");
         assert!(!format!("{record:?}").contains(&alloy::primitives::hex::encode(record.salt.0)));
         assert!(journal.intended(B256::ZERO, 4).unwrap() && !journal.intended(B256::ZERO, 3).unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_not_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        journal
+            .write(|transaction| {
+                transaction.open_table(SENT)?.insert(0, &b"{"[..])?;
+                transaction.open_table(RESULTS)?.insert(&key(B256::ZERO, 3)[..], &b"{}"[..])?;
+                Ok(())
+            })
+            .unwrap();
+        assert!(matches!(journal.sent(), Err(Error::Malformed { table: "sent", .. })));
+        assert!(matches!(journal.result(B256::ZERO, 3), Err(Error::Malformed { table: "results", .. })));
+        let record =
+            ResultRecord { root: B256::ZERO, fuel: 1, outputs: B256::ZERO, bound: B256::ZERO, salt: Salt::default() };
+        assert!(journal.keep_result(B256::ZERO, 3, record).is_err(), "never in place of what is there");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod status;
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap},
     future::Future,
     path::{Path, PathBuf},
@@ -443,9 +444,18 @@ impl<T: FnMut(Running)> Agent<T> {
             return;
         }
         self.cleaned = Some(Instant::now());
-        let journal = &self.executor.journal;
-        let result = |(job, batch)| journal.result(job, batch).ok().flatten();
+        let unread = Cell::new(None);
+        let result = |(job, batch)| {
+            self.executor.journal.result(job, batch).unwrap_or_else(|error| {
+                unread.set(Some(error));
+                None
+            })
+        };
         let stakes = clean::stakes(self.follower.index(), self.me, result);
+        if let Some(error) = unread.take() {
+            // What is at stake is not known: nothing goes.
+            return self.trouble(error.to_string());
+        }
         let (node, reports) = (self.executor.node.clone(), self.reports.clone());
         self.tasks.spawn(async move {
             if let Err(error) = clean::clean(&node, stakes, most).await {
@@ -629,6 +639,11 @@ impl<T: FnMut(Running)> Agent<T> {
     fn draft(&self, action: &Action) -> Option<Draft> {
         let (index, contracts) = (self.follower.index(), self.follower.contracts());
         let drafter = Drafter { index, contracts, provider: self.sender.provider(), me: self.me };
-        drafter.draft(action, |(job, batch)| self.executor.journal.result(job, batch).ok().flatten())
+        drafter.draft(action, |(job, batch)| {
+            self.executor.journal.result(job, batch).unwrap_or_else(|error| {
+                tracing::error!(target: "conun::provider", %error, "nothing is sent");
+                None
+            })
+        })
     }
 }
