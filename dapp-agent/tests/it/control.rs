@@ -74,11 +74,13 @@ impl Raw {
     /// Sends bytes without an end to them, and waits for the peer to end the connection; with which words.
     async fn ended(&self, bytes: &[u8], finish: bool) -> String {
         let connection = self.connect().await;
-        let (mut send, _receive) = connection.open_bi().await.unwrap();
-        // The peer may end it in the middle.
-        let _ = send.write_all(bytes).await;
-        if finish {
-            let _ = send.finish();
+        // The peer may end it at any time: before there is a stream, and in the middle of one.
+        let mut stream = connection.open_bi().await;
+        if let Ok((send, _)) = &mut stream {
+            let _ = send.write_all(bytes).await;
+            if finish {
+                let _ = send.finish();
+            }
         }
         let closed = tokio::time::timeout(PATIENCE, connection.closed()).await;
         closed.expect("the peer ends it").to_string()
