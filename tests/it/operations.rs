@@ -6,6 +6,7 @@ use std::{
     net::TcpStream,
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::Path,
+    process::{Command, Stdio},
 };
 
 use crate::{
@@ -141,7 +142,7 @@ fn a_unit_is_written_where_the_user_s_units_are() {
     assert_eq!(texts.concat(), printed);
     assert!(printed.contains("\nSlice=conun.slice\n") && printed.contains("\nCPUWeight=1\n"), "{printed}");
     // What systemd itself says of them, where it is at hand.
-    let mut systemd = std::process::Command::new("systemd-analyze");
+    let mut systemd = Command::new("systemd-analyze");
     if let Ok(output) = systemd.args(["--user", "verify"]).args(files.map(|file| file.1)).output() {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!text.contains("conun"), "{text}");
@@ -194,6 +195,11 @@ fn completions_manual_pages_and_json_logs() {
         assert!(script.contains("install-service"), "{shell}");
     }
     home.run(&["completions", "cmd"]).refused(2, &["bash"]);
+    let mut command = home.conun(&["completions", "bash"]);
+    let mut unread = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(unread.stdout.take());
+    let output = unread.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     home.run(&["man", "pages"]).succeeded();
     let page = fs::read_to_string(home.path("pages/conun-provider-run.1")).unwrap();
     assert!(page.contains("Work until told to stop"), "{page}");
