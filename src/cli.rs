@@ -67,6 +67,8 @@ pub(crate) enum Command {
     /// Check, prepare and run a program here, without a chain.
     #[command(subcommand, visible_alias = "w")]
     Wasm(cmd::wasm::WasmCommand),
+    /// Execute a chain's blocks once more here, compare what comes out with what the chain says, and write the books.
+    Replay(cmd::replay::ReplayArgs),
     /// Measure how much fuel this computer burns in a second; takes about 10 seconds.
     Bench(cmd::bench::BenchArgs),
     /// Check endpoint, contracts, account and data folders; say what to type where something is wrong.

@@ -38,5 +38,6 @@ mod transport;
 pub use config::{ChainConfig, Clock, dev_accounts};
 pub use dump::Dump;
 pub use error::{Error, RpcError};
+pub use execute::{block_env, tx_env};
 pub use server::ServerHandle;
 pub use shared::SharedChain;
