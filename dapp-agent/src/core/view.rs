@@ -78,6 +78,10 @@ impl View {
         }
         let mut stale: BTreeSet<_> = index.changed_since(self.seen?)?.collect();
         stale.extend(self.touched.drain());
+        // A slot may have too little time left.
+        if now > self.now {
+            stale.extend(&self.open);
+        }
         while let Some((_, id)) = self.later.first().copied().filter(|(time, _)| *time <= now) {
             self.later.pop_first();
             stale.insert(id);
