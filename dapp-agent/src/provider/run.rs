@@ -382,7 +382,7 @@ impl<T: FnMut(Running)> Agent<T> {
                 let index = self.follower.index();
                 self.peers.look(head, index);
                 let stake = index.providers.get(&self.me).map_or(U256::ZERO, |entry| entry.stake);
-                let locked = index.locked_stake(self.me);
+                let locked = self.core.locked_stake(index);
                 (self.status.stake, self.status.locked) = (stake, locked);
                 let look = self.look(head);
                 self.status.at(head, look.lag_seconds);
