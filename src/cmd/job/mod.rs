@@ -4,7 +4,7 @@ mod dispute;
 mod logs;
 mod status;
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
 
 use alloy::primitives::B256;
 use clap::{Args, Subcommand};
@@ -88,9 +88,6 @@ pub(crate) struct ServeArgs {
     /// Folder that keeps what is served.  [default: ~/.conun/requester]
     #[arg(long, value_name = "DIR", env = "CONUN_REQUESTER_DIR")]
     data_dir: Option<PathBuf>,
-    /// Where to listen for peers (UDP).
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-    listen: SocketAddr,
     #[command(flatten)]
     network: NetworkArgs,
     /// Milliseconds between looks at the chain.
@@ -132,7 +129,8 @@ async fn requester(context: &Context, serve: &ServeArgs) -> eyre::Result<Request
     let contracts = context.contracts(&reader, chain_id).await?;
     // Two processes cannot serve from one folder.
     let lock = conun_agent::store::Journal::open(&folder)?;
-    let requester = Requester::start(&folder, context.rpc_url(), contracts, signer, serve.listen, network).await?;
+    let listen = serve.network.listen(context.rpc_url());
+    let requester = Requester::start(&folder, context.rpc_url(), contracts, signer, listen, network).await?;
     // Held for as long as the process lives.
     std::mem::forget(lock);
     Ok(requester)
@@ -276,7 +274,6 @@ async fn visitor(context: &Context) -> eyre::Result<(Requester, tempfile::TempDi
     let serve = ServeArgs {
         out: None,
         data_dir: Some(folder.path().to_owned()),
-        listen: ([127, 0, 0, 1], 0).into(),
         network: NetworkArgs::default(),
         poll_millis: 500,
     };

@@ -1,6 +1,6 @@
 //! `conun provider init`: asks what it is not told, says what each number means in tokens and a day, and registers.
 
-use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+use std::{io::IsTerminal, path::Path, process::ExitCode, time::Duration};
 
 use alloy::{
     primitives::{Address, U256},
@@ -42,9 +42,6 @@ pub(crate) struct InitArgs {
     /// Where earnings and, in the end, the stake go.  [default: the account]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     payout: Option<Address>,
-    /// Where to listen for peers (UDP); port 0 takes the one used last, or any.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-    listen: SocketAddr,
     #[command(flatten)]
     network: NetworkArgs,
     /// Batches executed at once.  [default: 1]
@@ -171,7 +168,7 @@ pub(super) async fn init(context: &Context, mut args: InitArgs) -> eyre::Result<
         address: Some(signer.address()),
         rpc_url: context.rpc_url().to_owned(),
         second_rpc_url: None,
-        listen: args.listen,
+        listen: args.network.listen(context.rpc_url()),
         poll_millis: args.poll_millis,
         confirmations: 0,
         max_fee_gwei: None,
