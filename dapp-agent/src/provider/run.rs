@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     chain::{BatchStage, Follower, Head, SendError, Sender, endpoint},
-    core::{Action, BatchId, Core, Event, Policy, Verdict},
+    core::{Action, BatchId, Core, Event, Policy, Verdict, Worth},
     fabric::{self, Sensors},
     net::{Node, NodeConfig, PeerContact},
     sandbox::Sandbox,
@@ -213,7 +213,7 @@ struct Agent<T> {
     reports: mpsc::UnboundedSender<Report>,
     status: Status,
     /// As last written.
-    verdicts: Option<BTreeMap<B256, Verdict>>,
+    verdicts: Option<(BTreeMap<B256, Verdict>, BTreeMap<B256, Worth>)>,
     tell: T,
 }
 
