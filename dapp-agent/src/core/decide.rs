@@ -173,6 +173,16 @@ impl Core {
         }
     }
 
+    /// Held batches that are executed next, as many as there are workers: those whose leases end first.
+    pub fn next(&self, index: &Index) -> Vec<BatchId> {
+        let waits =
+            |id: &BatchId| !self.executing.contains(id) && !self.executed.contains_key(id) && !self.failed.contains(id);
+        let waiting = self.held(index).filter(|(id, ..)| waits(id) && self.is_ready(&id.0));
+        let mut next: Vec<_> = waiting.map(|(id, _, deadline)| (deadline, id)).collect();
+        next.sort_unstable();
+        next.into_iter().map(|(_, id)| id).take(self.policy.workers as usize).collect()
+    }
+
     fn prepare(&mut self, index: &Index, actions: &mut Vec<Action>) {
         let held = self.held(index).map(|((job, _), ..)| job);
         let wanted = held.chain(self.to_prepare(index));
