@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{B256, U256, keccak256};
-use conun_bindings::job;
 
 use super::{Action, BatchId, Core, Looked, SkipReason, requester};
 use crate::{
@@ -55,6 +54,9 @@ fn entry(index: &Index, (job, batch): BatchId) -> Option<(&JobEntry, &BatchEntry
 impl Core {
     pub(super) fn decide(&mut self, index: &Index) -> Vec<Action> {
         self.look_around(index);
+        if self.view.is_small() {
+            self.rank(index);
+        }
         let mut actions = self.publish(index);
         actions.extend(self.abandon(index));
         self.execute(index, &mut actions);
@@ -113,6 +115,7 @@ impl Core {
         for id in &useless {
             self.executing.remove(id);
             // Too slow, it seems: the next attempt waits, longer each time.
+            self.lost += 1;
             let text = "its lease was lost before it was executed".to_owned();
             self.breaker.failed(id.0, requester(index, &id.0), self.now, text);
         }
@@ -170,11 +173,19 @@ impl Core {
         }
     }
 
+    /// Held batches that are executed next, as many as there are workers: those whose leases end first.
+    pub fn next(&self, index: &Index) -> Vec<BatchId> {
+        let waits =
+            |id: &BatchId| !self.executing.contains(id) && !self.executed.contains_key(id) && !self.failed.contains(id);
+        let waiting = self.held(index).filter(|(id, ..)| waits(id) && self.is_ready(&id.0));
+        let mut next: Vec<_> = waiting.map(|(id, _, deadline)| (deadline, id)).collect();
+        next.sort_unstable();
+        next.into_iter().map(|(_, id)| id).take(self.policy.workers as usize).collect()
+    }
+
     fn prepare(&mut self, index: &Index, actions: &mut Vec<Action>) {
         let held = self.held(index).map(|((job, _), ..)| job);
-        let welcome =
-            |(id, entry): &(B256, &JobEntry)| self.objection(index, id, entry).is_none() && self.has_room(*id, entry);
-        let wanted = held.chain(self.view.open(index).filter(welcome).map(|(id, _)| id));
+        let wanted = held.chain(self.to_prepare(index));
         let unknown = |id: &B256| !self.looked.contains_key(id) && !self.breaker.rests(id, self.now);
         for id in wanted.filter(unknown).collect::<BTreeSet<_>>() {
             self.looked.insert(id, Looked::Preparing);
@@ -191,7 +202,8 @@ impl Core {
         } else if index.providers.get(&self.me).is_some_and(|me| me.is_exiting() || !me.registered) {
             Some(SkipReason::Exiting)
         } else {
-            self.terms(index, entry).or_else(|| self.breaker.objection(id, entry.job.requester, self.now))
+            let by_terms = self.terms(index, entry).or_else(|| self.loses(index, id, entry));
+            by_terms.or_else(|| self.breaker.objection(id, entry.job.requester, self.now))
         }
     }
 
@@ -309,13 +321,7 @@ impl Core {
 
     fn lease(&self, index: &Index) -> Option<Action> {
         let waiting = self.queue(index);
-        let ready = |(id, entry): &(B256, &JobEntry)| {
-            self.looked.get(id) == Some(&Looked::Ready) && self.objection(index, id, entry).is_none()
-        };
-        let mut jobs: Vec<_> = self.view.open(index).filter(ready).collect();
-        // The best price first; among equals the oldest.
-        jobs.sort_by_key(|(id, entry)| (std::cmp::Reverse(job::price_at(&entry.job, self.now)), entry.block, *id));
-        jobs.into_iter().find_map(|(id, entry)| {
+        self.best(index).filter(|(id, _)| self.is_ready(id)).find_map(|(id, entry)| {
             let capacity = self.capacity(id, entry);
             // Half a queue at a time rather than one by one: a transaction costs about the same.
             let room = if 2 * waiting <= capacity { capacity - waiting } else { 0 };

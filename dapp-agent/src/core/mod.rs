@@ -10,6 +10,7 @@ mod policy;
 mod replicas;
 mod verdict;
 mod view;
+mod worth;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,6 +18,7 @@ use alloy::primitives::{Address, B256, U256};
 
 pub use policy::{Policy, SkipReason};
 pub use verdict::{Overview, Taken, Verdict};
+pub use worth::{Conditions, Worth};
 
 use breaker::Breaker;
 use view::View;
@@ -79,6 +81,10 @@ pub enum Event {
     Restored(BatchId),
     /// Nothing more can happen to a job: what was known of it is forgotten.
     Over(B256),
+    /// What was measured has changed.
+    Conditions(Conditions),
+    /// A batch of the job has so many bytes of inputs that are not here yet, on the average.
+    Download(B256, u64),
 }
 
 /// Something to do.
@@ -184,6 +190,18 @@ pub struct Core {
     free_stake: U256,
     /// Mean time of a batch, milliseconds, by job.
     pace: HashMap<B256, u64>,
+    /// Mean fuel of a batch, by job.
+    fuel: HashMap<B256, u64>,
+    /// Bytes that a batch has to fetch, by job.
+    downloads: HashMap<B256, u64>,
+    /// Mean fuel a second of a worker, once a batch was executed.
+    rate: Option<u64>,
+    conditions: Conditions,
+    /// Batches executed, and leases lost, since the start.
+    done: u64,
+    lost: u64,
+    /// The best jobs, best first.
+    short: Vec<B256>,
     /// Looks at the chain so far.
     looks: u64,
     /// Nothing is sent before this look.
@@ -216,6 +234,13 @@ impl Core {
             now: 0,
             free_stake: U256::ZERO,
             pace: HashMap::new(),
+            fuel: HashMap::new(),
+            downloads: HashMap::new(),
+            rate: None,
+            conditions: Conditions::default(),
+            done: 0,
+            lost: 0,
+            short: Vec::new(),
             looks: 0,
             not_before: 0,
             fruitless: 0,
@@ -229,6 +254,7 @@ impl Core {
                 (self.number, self.now, self.free_stake) = (number, now, free_stake);
                 self.looks += 1;
                 self.look_around(index);
+                self.rank(index);
                 self.keep_reasons(index);
             }
             Event::Prepared(job) => drop(self.looked.insert(job, Looked::Ready)),
@@ -242,8 +268,11 @@ impl Core {
                 self.executed.entry(batch).or_insert(Done { record, since: self.now });
                 self.breaker.succeeded(batch.0, requester(index, &batch.0));
                 if millis > 0 {
-                    let pace = self.pace.entry(batch.0).or_insert(millis);
-                    *pace = (*pace * 3 + millis) / 4;
+                    self.done += 1;
+                    settle(self.pace.entry(batch.0).or_insert(millis), millis);
+                    settle(self.fuel.entry(batch.0).or_insert(record.fuel), record.fuel);
+                    let rate = record.fuel.saturating_mul(1_000) / millis;
+                    settle(self.rate.get_or_insert(rate), rate);
                     self.view.touch(batch.0);
                 }
             }
@@ -271,8 +300,13 @@ impl Core {
                 self.looked.remove(&job);
                 self.breaker.forget(&job);
                 self.pace.remove(&job);
+                self.fuel.remove(&job);
+                self.downloads.remove(&job);
                 self.view.touch(job);
             }
+            Event::Conditions(conditions) if self.conditions == conditions => return Vec::new(),
+            Event::Conditions(conditions) => self.conditions = conditions,
+            Event::Download(job, bytes) => drop(self.downloads.insert(job, bytes)),
             Event::Remembered(batch, record) => {
                 self.executed.entry(batch).or_insert(Done { record, since: 0 });
             }
@@ -288,6 +322,11 @@ impl Core {
         self.not_before = self.looks + (backoff << self.fruitless.min(8)).min(MAX_BACKOFF);
         self.fruitless += 1;
     }
+}
+
+/// Moves a mean towards what was seen last.
+fn settle(mean: &mut u64, seen: u64) {
+    *mean = (mean.saturating_mul(3)).saturating_add(seen) / 4;
 }
 
 fn requester(index: &Index, job: &B256) -> Option<Address> {

@@ -25,6 +25,9 @@ pub struct Policy {
     pub blocked: BTreeSet<Address>,
     /// Batches executed at once; default 1.
     pub workers: u32,
+    /// Token wei that an ether is worth to the owner, so that gas can be held against payments; gas is left out of account without it.
+    #[serde(with = "price::optional", skip_serializing_if = "Option::is_none")]
+    pub tokens_per_ether: Option<u128>,
 }
 
 impl Default for Policy {
@@ -36,6 +39,7 @@ impl Default for Policy {
             categories: BTreeSet::new(),
             blocked: BTreeSet::new(),
             workers: 1,
+            tokens_per_ether: None,
         }
     }
 }
@@ -54,6 +58,24 @@ mod price {
         let text = if *wei < SMALL { format!("{wei}wei") } else { format_ether(*wei) };
         let plain = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
         serializer.serialize_str(plain)
+    }
+
+    /// One that need not be given.
+    pub(super) mod optional {
+        use serde::{Deserializer, Serializer};
+
+        pub(in super::super) fn serialize<S: Serializer>(wei: &Option<u128>, serializer: S) -> Result<S::Ok, S::Error> {
+            match wei {
+                Some(wei) => super::serialize(wei, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<u128>, D::Error> {
+            super::deserialize(deserializer).map(Some)
+        }
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
@@ -88,29 +110,34 @@ impl Policy {
     }
 }
 
-/// Why a job is not worked on.
-/// Its name in JSON is what `provider why` and `status` show.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+/// Why a job is not worked on. Its name in JSON is what `provider why --json` and `status --json` show; as text it says what the owner
+/// can change, where something can.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum SkipReason {
     /// It pays too little.
-    #[error("pays less than min-price")]
+    #[error("it pays less than `min-price` in provider.toml asks for")]
     Price,
+    /// Its gas would cost more than it pays.
+    #[error("it pays less than its gas costs now, going by `tokens-per-ether` in provider.toml")]
+    Gas,
     /// Its tasks may need too much memory.
-    #[error("asks for more memory than max-memory-bytes")]
+    #[error("a task of it may ask for more memory than `max-memory-bytes` in provider.toml allows")]
     Memory,
     /// Its tasks may burn too much fuel.
-    #[error("asks for more fuel than max-fuel")]
+    #[error("a task of it may burn more fuel than `max-fuel` in provider.toml allows")]
     Fuel,
     /// Its category is not taken.
-    #[error("its category is not among categories")]
+    #[error("its category is not among `categories` in provider.toml")]
     Category,
     /// Its requester is not welcome.
-    #[error("its requester is among blocked")]
+    #[error("its requester is among `blocked` in provider.toml")]
     Blocked,
     /// It asks for providers that passed more checks.
-    #[error("asks for providers that passed {need} checks; this one has passed {have}")]
+    #[error(
+        "it asks for providers that passed {need} checks, this one has passed {have}: results that others confirm add to them"
+    )]
     Record {
         /// Checks passed since the last wrong result.
         have: u32,
@@ -118,7 +145,7 @@ pub enum SkipReason {
         need: u32,
     },
     /// The lot lets this provider lease later.
-    #[error("the lot lets this provider lease from block time {opens_at} on")]
+    #[error("the lot lets this provider lease later{}", turn(*.opens_at))]
     NotDrawnYet {
         /// Block time, UNIX seconds; 0 while the lot's block is to come.
         #[serde(rename = "opensAt")]
@@ -127,29 +154,32 @@ pub enum SkipReason {
     /// Its turn has come; somebody else was faster so far, or the next transaction is for it.
     #[error("its turn has come: it is leased with one of the next transactions")]
     Waiting,
+    /// Other jobs bring more a second.
+    #[error("other jobs bring more a second: it comes after them")]
+    OthersFirst,
     /// As much is held as is good for the workers.
-    #[error("the workers have enough to do")]
+    #[error("the workers have enough to do: a higher `workers` in provider.toml does more at once")]
     Busy,
     /// Nothing new is taken.
-    #[error("paused: nothing new is taken until `conun provider resume`")]
+    #[error("nothing new is taken: `conun provider status` says for how long, `conun provider resume` ends a pause")]
     Paused,
     /// Nothing new is taken any more.
-    #[error("draining: what is held is finished, nothing new is taken")]
+    #[error("draining: what is held is finished, nothing new is taken; `conun provider drain --off` ends that")]
     Draining,
     /// The registration ends.
     #[error("the provider has asked to leave: nothing new can be leased")]
     Exiting,
     /// The requester has cancelled what was open.
-    #[error("cancelled by its requester")]
+    #[error("its requester has cancelled it")]
     Cancelled,
     /// All of its batches are final, and this provider did none.
-    #[error("over: others did it, or nobody")]
+    #[error("it is over: others did it, or nobody")]
     Over,
     /// The free stake does not cover one batch.
-    #[error("a batch locks more stake than is free: add stake")]
+    #[error("a batch of it locks more stake than is free: more is when windows end, or with a larger stake")]
     Stake,
     /// A batch takes longer here than a lease lasts.
-    #[error("a batch takes {millis} ms here, longer than a lease lasts")]
+    #[error("a batch of it takes {millis} ms here, longer than a lease lasts")]
     TooSlow {
         /// Mean time of a batch, milliseconds.
         millis: u64,
@@ -161,7 +191,7 @@ pub enum SkipReason {
         text: String,
     },
     /// Its program or inputs could not be fetched; tried again later.
-    #[error("its program or inputs cannot be had: {text}")]
+    #[error("its program or inputs cannot be had, which is tried again later: {text}")]
     Unavailable {
         /// What happened.
         text: String,
@@ -187,9 +217,16 @@ pub enum SkipReason {
         requesters: usize,
     },
     /// It is being fetched and checked.
-    #[error("its program and inputs are being checked")]
+    #[error("its program and inputs are being fetched and checked")]
     Checking,
     /// Nothing of it is free.
-    #[error("no batch is free")]
+    #[error("no batch of it is free: others hold them, or have done them")]
     NothingFree,
+}
+
+fn turn(opens_at: u64) -> String {
+    match opens_at {
+        0 => ": the block that decides is to come".to_owned(),
+        _ => format!(", from block time {opens_at} on"),
+    }
 }

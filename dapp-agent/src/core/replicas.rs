@@ -181,11 +181,8 @@ impl Core {
         if self.queue(index) >= self.policy.workers as usize {
             return None;
         }
-        self.view.open(index).find_map(|(id, entry)| {
+        self.best(index).filter(|(id, _)| self.is_ready(id)).find_map(|(id, entry)| {
             let assurance = &entry.assured.as_ref()?.assurance;
-            if !self.is_ready(&id) || self.objection(index, &id, entry).is_some() {
-                return None;
-            }
             let good = |(number, straggler, half): (u32, Address, u64)| {
                 let (_, ballot) = entry.ballot(number)?;
                 let at = self.opens_at(index, id, entry, number)?;

@@ -1,6 +1,7 @@
 mod orders;
 mod replicas;
 mod view;
+mod worth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -93,6 +94,7 @@ const POLICY: Policy = Policy {
     categories: BTreeSet::new(),
     blocked: BTreeSet::new(),
     workers: 2,
+    tokens_per_ether: None,
 };
 
 impl World {

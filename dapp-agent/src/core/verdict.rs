@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::{Address, B256, U256};
 use serde::Serialize;
 
-use super::{BatchId, Core, Looked, SkipReason};
+use super::{BatchId, Core, Looked, SkipReason, Worth};
 use crate::chain::{Ballot, BatchEntry, BatchStage, Index, JobEntry, ReplicaStage};
 
 /// What the core would tell its owner.
@@ -156,6 +156,9 @@ impl Core {
         if self.looked.get(&id) == Some(&Looked::Preparing) {
             return Some(SkipReason::Checking);
         }
+        if !self.is_ready(&id) {
+            return Some(SkipReason::OthersFirst);
+        }
         if entry.lease_lock(first, &index.rules) > self.free_stake {
             return Some(SkipReason::Stake);
         }
@@ -178,7 +181,9 @@ impl Core {
     pub(super) fn keep_reasons(&mut self, index: &Index) {
         let waiting = self.queue(index);
         let reason = |(id, entry)| Some((id, self.skip_reason(index, id, entry, waiting)?));
-        let reasons: Vec<_> = self.view.open(index).filter_map(reason).collect();
+        let best = self.short.iter().filter_map(|id| Some((*id, index.job(id)?)));
+        let hindered = self.view.is_small().then(|| self.view.open(index));
+        let reasons: Vec<_> = best.chain(hindered.into_iter().flatten()).filter_map(reason).collect();
         self.passed.extend(reasons.into_iter().filter(|(_, reason)| !matches!(reason, SkipReason::NothingFree)));
     }
 
@@ -190,6 +195,11 @@ impl Core {
         {
             self.passed.insert(id, reason);
         }
+    }
+
+    /// What batches of the best jobs are expected to bring, best first.
+    pub fn worths(&self, index: &Index) -> Vec<(B256, Worth)> {
+        self.best(index).map(|(id, entry)| (id, self.worth(index, &id, entry))).collect()
     }
 
     pub(super) fn is_ready(&self, id: &B256) -> bool {

@@ -11,6 +11,9 @@ use conun_bindings::{abi::JobRegistry::Job, job};
 use super::{Core, SkipReason};
 use crate::chain::{Ballot, BallotStage, BatchEntry, BatchStage, Index, JobEntry, ReplicaStage};
 
+/// Open jobs that each event may go through; more are gone through once a block.
+const SMALL: usize = 512;
+
 /// Where jobs stand for one account.
 #[derive(Debug, Default)]
 pub(super) struct View {
@@ -41,6 +44,11 @@ impl View {
     /// Something beyond the chain was learnt about a job.
     pub(super) fn touch(&mut self, job: B256) {
         self.touched.insert(job);
+    }
+
+    /// Whether so few jobs are open to it that each event may go through them.
+    pub(super) fn is_small(&self) -> bool {
+        self.open.len() <= SMALL
     }
 
     /// Jobs in which the account has a part.
@@ -79,7 +87,7 @@ impl View {
         let mut stale: BTreeSet<_> = index.changed_since(self.seen?)?.collect();
         stale.extend(self.touched.drain());
         // A slot may have too little time left.
-        if now > self.now {
+        if now > self.now && self.is_small() {
             stale.extend(&self.open);
         }
         while let Some((_, id)) = self.later.first().copied().filter(|(time, _)| *time <= now) {

@@ -105,7 +105,7 @@ impl ProviderConfig {
 }
 
 /// What stands above each setting in a new file, and above each table.
-const COMMENTS: [(&str, &str); 35] = [
+const COMMENTS: [(&str, &str); 36] = [
     (
         "account",
         "Name of the keystore account that signs; it needs ether for gas, and can lose no more than that and the stake.",
@@ -138,7 +138,12 @@ const COMMENTS: [(&str, &str); 35] = [
     ("max-fuel", "Most fuel that a task may ask for."),
     ("categories", "Categories taken; [] means all."),
     ("blocked", "Requesters whose jobs are not taken, as [\"0x...\"]."),
-    ("workers", "Batches executed at once."),
+    (
+        "workers",
+        "Batches executed at once. With what an ether is worth to you, in tokens, gas is held against payments:\n\
+         tokens-per-ether = \"2000\"",
+    ),
+    ("tokens-per-ether", "What an ether is worth to you, in tokens: gas is held against payments by it."),
     ("[preferences]", "When, and how much of, this computer may be used. The first seven have BOINC's meanings."),
     ("run-if-user-active", "Whether to work while somebody uses the computer."),
     ("idle-time-to-run", "Minutes without input after which nobody uses it."),

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use alloy::primitives::hex;
+use alloy::primitives::{B256, hex};
 use bytes::Bytes;
 
 use super::{Error, io_error};
@@ -69,6 +69,18 @@ impl Held {
         Ok(())
     }
 
+    /// Jobs of which something is held.
+    pub(super) async fn jobs(&self) -> Vec<B256> {
+        let mut jobs = Vec::new();
+        // There is no folder before anything was held.
+        let Ok(mut folders) = tokio::fs::read_dir(&self.folder).await else { return jobs };
+        while let Ok(Some(folder)) = folders.next_entry().await {
+            let name = folder.file_name();
+            jobs.extend(name.to_str().and_then(|name| name.parse::<B256>().ok()));
+        }
+        jobs
+    }
+
     /// Deletes what is held of a batch.
     pub(super) async fn discard(&self, id: BatchId) {
         let folder = self.batch(id);
@@ -83,8 +95,6 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::B256;
-
     use super::*;
     use crate::net::{NetworkSettings, Node, NodeConfig};
 
@@ -101,6 +111,7 @@ mod tests {
         let id = (B256::repeat_byte(1), 3);
         let hash = held.put(id, "secret".into()).await.unwrap();
         assert_eq!(node.get(&hash).await.unwrap(), None);
+        assert_eq!(held.jobs().await, [id.0]);
         assert_eq!(held.get((id.0, 4), &hash).await.unwrap(), None, "another batch's");
         assert_eq!(held.get(id, &hash).await.unwrap(), Some("secret".into()));
         held.publish(id, &node).await.unwrap();
@@ -113,6 +124,7 @@ mod tests {
         std::fs::write(held.batch(id).join(hex::encode(hash)), "ano").unwrap();
         assert_eq!(held.get(id, &hash).await.unwrap(), None);
         held.discard(id).await;
+        assert!(held.jobs().await.is_empty());
         assert_eq!(std::fs::read_dir(&held.folder).unwrap().count(), 0);
         node.shutdown().await;
     }

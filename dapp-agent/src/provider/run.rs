@@ -1,10 +1,13 @@
 //! The loop: chain and finished work in, the core's decisions out.
 
+mod act;
+mod ahead;
+mod start;
 mod status;
+mod tidy;
 
 use std::{
-    cell::Cell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,7 +18,6 @@ use alloy::{
     primitives::{Address, B256, U256},
     signers::local::PrivateKeySigner,
 };
-use conun_bindings::abi::ProviderRegistry;
 use tokio::{
     sync::mpsc,
     task::{self, AbortHandle, JoinSet},
@@ -25,34 +27,30 @@ use tokio::{
 use super::{
     Error, ProviderConfig, Status,
     books::Books,
-    clean::{self, CLEAN},
+    clean,
     events::{EventLog, Look, Running},
     guest::{Guest, gives_back},
     held::Held,
     io_error, is_draining,
     metrics::Metrics,
-    peers::{Peers, holders},
+    peers::Peers,
     registration::connect,
     registration::is_registered,
     report::Reporter,
-    transactions::{Draft, Drafter, block_hash},
-    work::{Executor, Prepared, Terms, Unprepared, Workers},
+    work::{Executor, Line, Prepared, Unprepared, Workers},
 };
 use crate::{
     access::Access,
-    chain::{BatchStage, Follower, Head, SendError, Sender, endpoint},
-    core::{Action, BatchId, Core, Event, Policy, Verdict},
+    chain::{Follower, Head, SendError, Sender, endpoint},
+    core::{Action, BatchId, Conditions, Core, Event, Policy, Verdict, Worth},
     fabric::{self, Sensors},
-    net::{Node, NodeConfig, PeerContact},
+    net::{Node, NodeConfig},
     sandbox::Sandbox,
     store::Journal,
 };
 
 /// Time between looks at what the guest may do, however seldom the chain is looked at.
 const GUEST_CHECK: Duration = Duration::from_millis(500);
-
-/// Gas of one batch's life from the provider's side, with a margin: lease, result, or commit and reveal for all, finalise.
-const LIFE_GAS: u64 = 500_000;
 
 /// Something from a task of the loop.
 enum Report {
@@ -138,7 +136,13 @@ pub async fn run_on(
     let (reporter, reporting) = Reporter::new(node.clone(), access.clone());
     tasks.spawn(reporting);
     let policy = Policy { workers: guest.workers(config.policy.workers), ..config.policy };
-    let workers = Arc::new(Workers::new(sandbox));
+    let workers = Arc::new(Workers::new(sandbox, policy.workers as usize));
+    let fuel_per_second = fabric::bench::Rate::read(folder).map(|rate| rate.fuel_per_second);
+    let conditions = Conditions {
+        fuel_per_second: fuel_per_second.unwrap_or(Conditions::default().fuel_per_second),
+        ..Conditions::default()
+    };
+    let weighs_gas = policy.tokens_per_ether.is_some();
     let (reports, inbox) = mpsc::unbounded_channel();
     let status = Status {
         pid: std::process::id(),
@@ -164,7 +168,15 @@ pub async fn run_on(
         me: account,
         core: Core::new(account, policy),
         guest,
-        executor: Executor { node, workers, journal, held: Held::new(folder), reporter, me: account },
+        executor: Executor {
+            node,
+            workers,
+            journal,
+            held: Held::new(folder),
+            reporter,
+            me: account,
+            line: Line::default(),
+        },
         access,
         most_blob_bytes: clean::most(config.preferences.disk_max_used_gb),
         cleaned: None,
@@ -173,6 +185,11 @@ pub async fn run_on(
         prepared: HashMap::new(),
         executing: HashMap::new(),
         mined: None,
+        ahead: HashSet::new(),
+        conditions,
+        weighs_gas,
+        priced: None,
+        swept: None,
         tasks,
         metrics,
         books: Books::open(folder),
@@ -208,6 +225,16 @@ struct Agent<T> {
     cleaned: Option<Instant>,
     /// A transaction that was mined in this block, which the index has not reached yet.
     mined: Option<(u64, &'static str, Action)>,
+    /// Batches whose inputs are fetched before they are executed.
+    ahead: HashSet<BatchId>,
+    /// What the core knows of gas and data.
+    conditions: Conditions,
+    /// Whether the owner has said what an ether is worth.
+    weighs_gas: bool,
+    /// When gas was priced last.
+    priced: Option<Instant>,
+    /// When outputs were looked for last that no job needs any more.
+    swept: Option<Instant>,
     tasks: JoinSet<()>,
     metrics: Metrics,
     books: Books,
@@ -215,83 +242,11 @@ struct Agent<T> {
     reports: mpsc::UnboundedSender<Report>,
     status: Status,
     /// As last written.
-    verdicts: Option<BTreeMap<B256, Verdict>>,
+    verdicts: Option<(BTreeMap<B256, Verdict>, BTreeMap<B256, Worth>)>,
     tell: T,
 }
 
 impl<T: FnMut(Running)> Agent<T> {
-    /// Publishes where this node is reached now, if that is not what the chain says.
-    async fn announce(&mut self) -> Result<(), Error> {
-        let contact = self.executor.node.contact();
-        if self.follower.index().providers.get(&self.me).is_none_or(|entry| entry.contact != contact) {
-            let registry = ProviderRegistry::new(self.follower.contracts().providers, self.sender.provider());
-            let told = ProviderRegistry::Contact { endpoint: contact.endpoint.into(), hint: contact.hint_text() };
-            let call = registry.setContact(told).into_transaction_request();
-            self.sender.send("contact", call).await?;
-        }
-        (self.tell)(Running::Ready { provider: self.me, contact });
-        Ok(())
-    }
-
-    /// Tells the core of results from before a restart. Those that are on the chain although a crash has lost their bytes are
-    /// executed once more, so that the requester gets what it pays for.
-    async fn remember(&mut self) -> Result<(), Error> {
-        let index = self.follower.index();
-        let mut lost: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
-        // What several providers executed may still wait to be published once the job is over.
-        for (id, entry) in index.jobs.iter().filter(|(_, entry)| !entry.is_over() || entry.assured.is_some()) {
-            for number in 0..entry.batch_count() as u32 {
-                let Some(record) = self.executor.journal.result(*id, number)? else { continue };
-                let is_here = self.executor.has_outputs((*id, number), &record).await.unwrap_or(false);
-                let is_given = match entry.ballot(number) {
-                    Some((_, ballot)) => ballot.voters().any(|(provider, _)| provider == self.me),
-                    None => {
-                        let batch = &entry.batches[number as usize];
-                        batch.provider == self.me && batch.stage != BatchStage::Leased
-                    }
-                };
-                // What was committed to can be shown without its bytes.
-                if is_here || is_given && entry.assured.is_some() {
-                    // It does nothing before its first look at the chain.
-                    let _ = self.core.step(index, Event::Remembered((*id, number), record));
-                }
-                if !is_here && is_given {
-                    lost.entry(*id).or_default().push(number);
-                }
-            }
-        }
-        for (id, batches) in lost {
-            self.restore(id, batches);
-        }
-        Ok(())
-    }
-
-    fn restore(&mut self, id: B256, batches: Vec<u32>) {
-        let Some(terms) = self.follower.index().job(&id).map(Terms::from) else { return };
-        let (executor, peers, reports) = (self.executor.clone(), self.peers(id), self.reports.clone());
-        self.tasks.spawn(async move {
-            let prepared = match executor.prepare(id, terms, &peers).await {
-                Ok(prepared) => Arc::new(prepared),
-                Err(Unprepared::Refused(text) | Unprepared::Unavailable(text)) => {
-                    // The loop ends before its tasks.
-                    let _ = reports.send(Report::Trouble(format!("lost outputs of job {id} cannot be made anew: {text}")));
-                    return;
-                }
-            };
-            for batch in batches {
-                tracing::warn!(target: "conun::provider", job = %id, batch, "its outputs were lost: executed once more");
-                let report = match executor.execute((id, batch), &prepared, &peers).await {
-                    Ok(_) => Report::Restored((id, batch)),
-                    Err(text) => {
-                        let text = format!("lost outputs of batch {batch} of job {id} cannot be made anew: {text}");
-                        Report::Trouble(text)
-                    }
-                };
-                let _ = reports.send(report);
-            }
-        });
-    }
-
     async fn work(
         &mut self,
         mut inbox: mpsc::UnboundedReceiver<Report>,
@@ -324,6 +279,7 @@ impl<T: FnMut(Running)> Agent<T> {
                 return Ok(());
             }
             self.reap();
+            self.fetch_ahead();
             self.write_status();
             if self.is_drained() {
                 return Ok(());
@@ -395,6 +351,7 @@ impl<T: FnMut(Running)> Agent<T> {
                     self.sent(kind, action);
                 }
                 self.tidy().await;
+                self.measure().await;
                 self.books.look(self.sender.provider(), self.follower.contracts(), self.me).await;
             }
             Err(error) => self.trouble(error.to_string()),
@@ -425,59 +382,6 @@ impl<T: FnMut(Running)> Agent<T> {
         self.step(Event::Sent);
     }
 
-    /// Lets go of programs and workers of jobs that are over.
-    async fn tidy(&mut self) {
-        self.clean();
-        let index = self.follower.index();
-        let over = |id: &B256| index.job(id).is_none_or(|entry| entry.is_over());
-        let done: Vec<_> = self.prepared.keys().copied().filter(over).collect();
-        for id in done {
-            self.prepared.remove(&id);
-            self.executor.workers.end(id).await;
-            self.discard(id).await;
-            self.step(Event::Over(id));
-        }
-    }
-
-    /// Drops blobs of jobs that are over, if there are too many.
-    fn clean(&mut self) {
-        let Some(most) = self.most_blob_bytes else { return };
-        if self.cleaned.is_some_and(|at| at.elapsed() < CLEAN) {
-            return;
-        }
-        self.cleaned = Some(Instant::now());
-        let unread = Cell::new(None);
-        let result = |(job, batch)| {
-            self.executor.journal.result(job, batch).unwrap_or_else(|error| {
-                unread.set(Some(error));
-                None
-            })
-        };
-        let stakes = clean::stakes(self.follower.index(), self.me, result);
-        if let Some(error) = unread.take() {
-            // What is at stake is not known: nothing goes.
-            return self.trouble(error.to_string());
-        }
-        let (node, reports) = (self.executor.node.clone(), self.reports.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = clean::clean(&node, stakes, most).await {
-                // The loop ends before its tasks.
-                let _ = reports.send(Report::Trouble(error.to_string()));
-            }
-        });
-    }
-
-    /// Deletes outputs that will never be published: of a job that is over, those that nobody paid for.
-    async fn discard(&self, id: B256) {
-        let Some(entry) = self.follower.index().job(&id) else { return };
-        for (number, ballot) in (0..).zip(entry.ballots()) {
-            if ballot.payment(self.me).is_zero() {
-                self.executor.held.discard((id, number)).await;
-                self.executor.reporter.discard((id, number));
-            }
-        }
-    }
-
     fn trouble(&mut self, text: String) {
         tracing::warn!(target: "conun::trouble", %text, "trouble");
         (self.tell)(Running::Trouble(text));
@@ -492,7 +396,9 @@ impl<T: FnMut(Running)> Agent<T> {
     async fn report(&mut self, report: Report) {
         match report {
             Report::Prepared(job, Ok(prepared)) => {
+                let bytes = prepared.bytes_a_batch;
                 self.prepared.insert(job, Arc::from(prepared));
+                self.step(Event::Download(job, bytes));
                 self.step(Event::Prepared(job));
             }
             Report::Prepared(job, Err(Unprepared::Refused(text))) => {
@@ -544,108 +450,5 @@ impl<T: FnMut(Running)> Agent<T> {
             Report::Restored(batch) => self.step(Event::Restored(batch)),
             Report::Trouble(text) => self.trouble(text),
         }
-    }
-
-    /// Where a job's data may be had.
-    fn peers(&self, job: B256) -> Vec<PeerContact> {
-        holders(self.follower.index(), job, self.me)
-    }
-
-    fn act(&mut self, action: Action) {
-        tracing::debug!(target: "conun::provider", ?action, "act");
-        let reports = self.reports.clone();
-        match action {
-            Action::Prepare(id) => {
-                let Some(terms) = self.follower.index().job(&id).map(Terms::from) else { return };
-                let (executor, peers) = (self.executor.clone(), self.peers(id));
-                self.tasks.spawn(async move {
-                    let prepared = executor.prepare(id, terms, &peers).await;
-                    // The loop ends before its tasks.
-                    let _ = reports.send(Report::Prepared(id, prepared.map(Box::new)));
-                });
-            }
-            Action::Execute(batch) => {
-                let Some(prepared) = self.prepared.get(&batch.0).cloned() else { return };
-                let (executor, peers) = (self.executor.clone(), self.peers(batch.0));
-                let clearance = self.guest.clearance();
-                let task = self.tasks.spawn(async move {
-                    clearance.await;
-                    let executed = executor.execute(batch, &prepared, &peers).await;
-                    let _ = reports.send(Report::Executed(batch, task::id(), executed));
-                });
-                self.executing.insert(batch, task);
-            }
-            Action::Abandon(batch) => {
-                if let Some(task) = self.executing.remove(&batch) {
-                    task.abort();
-                }
-            }
-            Action::BlockHash(number) => {
-                let provider = self.sender.provider().clone();
-                self.tasks.spawn(async move {
-                    let hash = block_hash(&provider, number).await.unwrap_or_default();
-                    let _ = reports.send(Report::BlockHash(number, hash));
-                });
-            }
-            Action::Publish(batch) => {
-                let executor = self.executor.clone();
-                self.tasks.spawn(async move {
-                    executor.reporter.publish(batch).await;
-                    if let Err(error) = executor.held.publish(batch, &executor.node).await {
-                        let _ = reports.send(Report::Trouble(error.to_string()));
-                    }
-                });
-            }
-            transaction => self.send(transaction, reports),
-        }
-    }
-
-    fn send(&mut self, transaction: Action, reports: mpsc::UnboundedSender<Report>) {
-        let journal = &self.executor.journal;
-        let intent = match &transaction {
-            Action::Lease(job, batches) => journal.intend_lease(*job, batches, self.status.block),
-            Action::BackUp((job, batch), _) => journal.intend_lease(*job, &[*batch], self.status.block),
-            _ => Ok(()),
-        };
-        if let Err(error) = intent {
-            // Nothing is sent whose intent is not on disk.
-            let _ = reports.send(Report::NotSent(error.to_string()));
-            return;
-        }
-        let Some(draft) = self.draft(&transaction) else {
-            let _ = reports.send(Report::NotSent("a re-org has taken away what it was about".to_owned()));
-            return;
-        };
-        let (sender, executor, contracts) = (self.sender.clone(), self.executor.clone(), *self.follower.contracts());
-        self.tasks.spawn(async move {
-            let report = match draft.complete(&contracts, &executor, sender.provider()).await {
-                Ok((kind, request)) => {
-                    // What is leased has to be paid for to its end.
-                    let able = match &transaction {
-                        Action::Lease(_, batches) => sender.require_ether(kind, LIFE_GAS * batches.len() as u64).await,
-                        Action::BackUp(..) => sender.require_ether(kind, LIFE_GAS).await,
-                        _ => Ok(()),
-                    };
-                    let sent = match able {
-                        Ok(()) => sender.send(kind, request).await,
-                        Err(error) => Err(error),
-                    };
-                    Report::Sent(transaction, sent.map(|receipt| (kind, receipt.block_number.unwrap_or_default())))
-                }
-                Err(text) => Report::NotSent(text),
-            };
-            let _ = reports.send(report);
-        });
-    }
-
-    fn draft(&self, action: &Action) -> Option<Draft> {
-        let (index, contracts) = (self.follower.index(), self.follower.contracts());
-        let drafter = Drafter { index, contracts, provider: self.sender.provider(), me: self.me };
-        drafter.draft(action, |(job, batch)| {
-            self.executor.journal.result(job, batch).unwrap_or_else(|error| {
-                tracing::error!(target: "conun::provider", %error, "nothing is sent");
-                None
-            })
-        })
     }
 }

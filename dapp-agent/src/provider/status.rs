@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Earnings, Error, GuestStatus, LeaseStatus, Record, io_error};
 use crate::{
     chain::{GasUse, Head},
-    core::{Overview, Verdict},
+    core::{Overview, Verdict, Worth},
 };
 
 /// A provider's state, as `status.json` has it.
@@ -63,9 +63,24 @@ impl Status {
     }
 }
 
+/// What is known of a job.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    /// What a batch is expected to bring, of the jobs that leases are chosen from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worth: Option<Worth>,
+}
+
 /// Writes what came of each job seen, as [`read_verdicts`] reads it.
-pub(super) fn write_verdicts(folder: &Path, verdicts: &BTreeMap<B256, Verdict>) -> Result<(), Error> {
-    replace(folder, "why.json", verdicts)
+pub(super) fn write_verdicts(
+    folder: &Path,
+    verdicts: &BTreeMap<B256, Verdict>,
+    worths: &BTreeMap<B256, Worth>,
+) -> Result<(), Error> {
+    let told = |(id, verdict): (&B256, _)| (*id, Told { verdict, worth: worths.get(id).copied() });
+    replace(folder, "why.json", &verdicts.iter().map(told).collect::<BTreeMap<B256, _>>())
 }
 
 /// Replaces a file of a folder as a whole.

@@ -1,8 +1,11 @@
 //! Preparing jobs and executing batches: what the loop hands to tasks of their own.
 
 use std::{
-    collections::HashMap,
-    sync::Arc,
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -43,6 +46,38 @@ pub(crate) const OUTPUT_BYTES: u64 = 16 << 20;
 const TASKS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 8 << 20;
 
+/// Most bytes of inputs that are fetched ahead for a batch.
+const BYTES_AHEAD: u64 = 256 << 20;
+
+/// Tasks that are looked at to see how much of a job's inputs is here.
+const SAMPLE: usize = 16;
+
+/// Smaller transfers tell more of latency than of the line.
+const LARGE: usize = 64 << 10;
+
+/// How fast data comes from peers. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Line(Arc<AtomicU64>);
+
+impl Line {
+    /// Bytes a second, 0 before anything large came.
+    pub(super) fn bytes_per_second(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, bytes: usize, took: Duration) {
+        if bytes < LARGE {
+            return;
+        }
+        let seen = (bytes as f64 / took.as_secs_f64().max(1e-6)) as u64;
+        let mean = match self.bytes_per_second() {
+            0 => seen,
+            mean => mean / 4 * 3 + seen / 4,
+        };
+        self.0.store(mean.max(1), Ordering::Relaxed);
+    }
+}
+
 /// What preparing a job needs to know of it.
 pub(super) struct Terms {
     job: Job,
@@ -66,6 +101,8 @@ pub(super) struct Prepared {
     inputs: InputManifest,
     /// Contents of the files that all tasks share; none yet if the job is private.
     files: Arc<[Bytes]>,
+    /// Bytes of inputs that a batch has to fetch, on the average of the first tasks.
+    pub(super) bytes_a_batch: u64,
 }
 
 /// What has been checked of a job without executing anything.
@@ -113,37 +150,43 @@ fn check(job: &Job, spec: &Spec, wasm: Bytes, manifest: &[u8]) -> Result<Checked
     Ok(Checked { program, inputs })
 }
 
-/// Idle workers by job: starting one takes longer than many a task.
+/// Idle workers: starting one takes longer than many a task. No more than work at once, whatever their jobs: they hold memory.
 #[derive(Debug)]
 pub(super) struct Workers {
     sandbox: Sandbox,
-    idle: Mutex<HashMap<B256, Vec<Worker>>>,
+    most: usize,
+    /// The one that has been idle for longest comes first.
+    idle: Mutex<VecDeque<(B256, Worker)>>,
 }
 
 impl Workers {
-    pub(super) fn new(sandbox: Sandbox) -> Self {
-        Self { sandbox, idle: Mutex::default() }
+    /// `most`: how many work at once.
+    pub(super) fn new(sandbox: Sandbox, most: usize) -> Self {
+        Self { sandbox, most, idle: Mutex::default() }
     }
 
     async fn take(&self, job: B256, compiled: &Compiled) -> Result<Worker, sandbox::Error> {
         {
             let mut idle = self.idle.lock().await;
-            if let Some(worker) = idle.get_mut(&job).and_then(Vec::pop) {
+            let found = idle.iter().rposition(|(other, _)| *other == job);
+            if let Some((_, worker)) = found.and_then(|at| idle.remove(at)) {
                 return Ok(worker);
             }
-            // Workers of other jobs would only hold memory.
-            idle.retain(|other, _| *other == job);
         }
         self.sandbox.start(compiled, START_DEADLINE).await
     }
 
     async fn give_back(&self, job: B256, worker: Worker) {
-        self.idle.lock().await.entry(job).or_default().push(worker);
+        let mut idle = self.idle.lock().await;
+        idle.push_back((job, worker));
+        while idle.len() > self.most.max(1) {
+            idle.pop_front();
+        }
     }
 
     /// Ends the idle workers of a job.
     pub(super) async fn end(&self, job: B256) {
-        self.idle.lock().await.remove(&job);
+        self.idle.lock().await.retain(|(other, _)| *other != job);
     }
 
     /// Ends all idle workers.
@@ -162,17 +205,56 @@ pub(super) struct Executor {
     pub(super) reporter: Reporter,
     /// The provider's account.
     pub(super) me: Address,
+    pub(super) line: Line,
 }
 
 impl Executor {
+    /// A blob from here or from a peer; how fast it came is noted.
+    async fn fetch(&self, hash: &BlobHash, peers: &[PeerContact], most: u64) -> Result<Bytes, crate::net::Error> {
+        if let Some(bytes) = self.node.get(hash).await?.filter(|bytes| bytes.len() as u64 <= most) {
+            return Ok(bytes);
+        }
+        let start = Instant::now();
+        let bytes = self.node.fetch(hash, peers, most).await?;
+        self.line.note(bytes.len(), start.elapsed());
+        Ok(bytes)
+    }
+
+    /// Fetches what a batch reads, so that its worker need not wait for it. What cannot be had is sought again when it is executed.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn fetch_ahead(&self, id: BatchId, prepared: &Prepared, peers: &[PeerContact]) {
+        let mut left = BYTES_AHEAD;
+        for index in job::tasks_in(&prepared.job, id.1) {
+            let task = &prepared.inputs.tasks[index as usize];
+            let Some(rest) = left.checked_sub(task.length) else { return };
+            left = rest;
+            if self.fetch(&task.hash, peers, task.length).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Bytes that a batch has to fetch, going by the first tasks.
+    async fn bytes_a_batch(&self, job: &Job, inputs: &InputManifest) -> Result<u64, crate::net::Error> {
+        let mut bytes = 0;
+        let sample = &inputs.tasks[..inputs.tasks.len().min(SAMPLE)];
+        for task in sample {
+            if self.node.look_at(&task.hash).await?.is_none() {
+                bytes += task.length;
+            }
+        }
+        Ok(bytes * u64::from(job.batchSize) / sample.len().max(1) as u64)
+    }
+
     /// Fetches program and input manifest, checks both against the job, and has the program compiled, before any stake is at
     /// risk.
     pub(super) async fn prepare(&self, id: B256, terms: Terms, peers: &[PeerContact]) -> Result<Prepared, Unprepared> {
         let Terms { job, spec, assured } = terms;
         let unavailable = |error: net::Error| Unprepared::Unavailable(error.to_string());
-        let wasm =
-            self.node.fetch(&spec.program.0, peers, conun_vm::MAX_PROGRAM_BYTES as u64).await.map_err(unavailable)?;
-        let manifest = self.node.fetch(&spec.inputs.0, peers, MAX_INPUT_MANIFEST).await.map_err(unavailable)?;
+        let wasm = self.fetch(&spec.program.0, peers, conun_vm::MAX_PROGRAM_BYTES as u64).await.map_err(unavailable)?;
+        let manifest = self.fetch(&spec.inputs.0, peers, MAX_INPUT_MANIFEST).await.map_err(unavailable)?;
         let checking = {
             let job = job.clone();
             tokio::task::spawn_blocking(move || check(&job, &spec, wasm, &manifest))
@@ -187,14 +269,15 @@ impl Executor {
         let files = if inputs.private { [].into() } else { self.files(&inputs, peers).await.map_err(unavailable)? };
         let worker = self.workers.take(id, &compiled).await;
         self.workers.give_back(id, worker.map_err(|error| Unprepared::Unavailable(error.to_string()))?).await;
-        Ok(Prepared { job, assured, compiled, inputs, files })
+        let bytes_a_batch = self.bytes_a_batch(&job, &inputs).await.map_err(unavailable)?;
+        Ok(Prepared { job, assured, compiled, inputs, files, bytes_a_batch })
     }
 
     /// Contents of the files that all tasks share.
     async fn files(&self, inputs: &InputManifest, peers: &[PeerContact]) -> Result<Arc<[Bytes]>, net::Error> {
         let mut files = Vec::with_capacity(inputs.files.len());
         for file in &inputs.files {
-            files.push(self.node.fetch(&file.hash, peers, file.length).await?);
+            files.push(self.fetch(&file.hash, peers, file.length).await?);
         }
         Ok(files.into())
     }
@@ -332,7 +415,7 @@ impl Executor {
         peers: &[PeerContact],
     ) -> Result<Bytes, String> {
         let task = prepared.inputs.tasks[index as usize];
-        let stdin = self.node.fetch(&task.hash, peers, task.length).await.map_err(|error| error.to_string())?;
+        let stdin = self.fetch(&task.hash, peers, task.length).await.map_err(|error| error.to_string())?;
         let prepared = prepared.clone();
         let made = tokio::task::spawn_blocking(move || {
             let input = prepared.inputs.input(index, &stdin, &files).map_err(|error| error.to_string())?;

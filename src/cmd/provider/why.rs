@@ -2,15 +2,19 @@
 
 use std::process::ExitCode;
 
+use alloy::primitives::U256;
 use clap::Args;
-use conun_agent::provider;
+use conun_agent::{
+    core::{SkipReason, Worth},
+    provider,
+};
 use eyre::eyre;
 use serde_json::{Map, Value};
 
 use super::FolderArgs;
 use crate::{
     context::Context,
-    output::{self, Table, short},
+    output::{self, Table, short, tokens},
 };
 
 #[derive(Debug, Args)]
@@ -46,7 +50,7 @@ pub(super) fn why(context: &Context, args: WhyArgs) -> eyre::Result<ExitCode> {
 }
 
 fn table(known: &Map<String, Value>) -> String {
-    let mut table = Table::new(["job", "verdict", "held", "standing", "paid", "lost", "why"]);
+    let mut table = Table::new(["job", "verdict", "held", "standing", "paid", "lost", "CON a second", "why"]);
     for (job, verdict) in known {
         let taken = verdict["verdict"] == "taken";
         let count = |field: &str| verdict[field].as_u64().map(|count| count.to_string()).unwrap_or_default();
@@ -57,23 +61,31 @@ fn table(known: &Map<String, Value>) -> String {
             count("standing"),
             count("paid"),
             count("lost"),
+            worth(&verdict["worth"]),
             if taken { reason(&verdict["rest"]) } else { reason(verdict) },
         ]);
     }
     if table.is_empty() { "no job was seen yet".to_owned() } else { table.to_string() }
 }
 
-/// A skip reason as a person reads it: its name, and what goes with it.
+/// A skip reason as a person reads it: its name in JSON, and a sentence.
 pub(super) fn reason(value: &Value) -> String {
     let name = value["reason"].as_str().unwrap_or_default();
-    let given = |field: &str| value[field].as_u64();
-    let detail = match (value["text"].as_str(), given("opensAt"), given("need"), given("millis")) {
-        (Some(text), ..) => text.to_owned(),
-        (_, Some(0), ..) => "the block that decides is to come".to_owned(),
-        (_, Some(opens_at), ..) => format!("from block time {opens_at} on"),
-        (_, _, Some(need), _) => format!("{need} checks are asked for, {} passed", given("have").unwrap_or(0)),
-        (.., Some(millis)) => format!("{millis} ms a batch"),
-        _ => return name.to_owned(),
+    match serde_json::from_value::<SkipReason>(value.clone()) {
+        Ok(reason) => format!("{name}: {reason}"),
+        // Written by an agent of another version.
+        Err(_) => name.to_owned(),
+    }
+}
+
+/// What a job brings a second, CON, if it is among those that leases are chosen from.
+fn worth(value: &Value) -> String {
+    let wei = |field: &str| serde_json::from_value::<U256>(value[field].clone()).ok();
+    let (Some(payment), Some(gas), Some(risk)) = (wei("payment"), wei("gas"), wei("risk")) else {
+        return String::new();
     };
-    format!("{name}: {detail}")
+    let worth = Worth { payment, gas, risk, millis: value["millis"].as_u64().unwrap_or_default() };
+    let wei = worth.per_second();
+    let sign = if wei < 0 { "-" } else { "" };
+    format!("{sign}{}", tokens(U256::from(wei.unsigned_abs())))
 }

@@ -352,6 +352,7 @@ fn a_job_that_turns_out_to_be_quick_has_room_where_there_seemed_to_be_none() {
     pair.play(leased(0, 150));
     pair.play(leased(1, 20));
     pair.look();
+    pair.look();
     pair.play(Move::Prepared(0, 2));
     let open = |pair: &Pair| pair.quick.view.open(&pair.index).count();
     assert_eq!((open(&pair), pair.executing.len()), (0, 1));

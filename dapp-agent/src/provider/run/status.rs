@@ -18,11 +18,12 @@ const MANY_JOBS: usize = 2_000;
 impl<T: FnMut(Running)> Agent<T> {
     /// Writes down what became of each job seen, where that has changed.
     fn write_verdicts(&mut self) {
-        let verdicts = self.core.verdicts(self.follower.index());
+        let index = self.follower.index();
+        let verdicts = (self.core.verdicts(index), self.core.worths(index).into_iter().collect());
         if self.verdicts.as_ref() == Some(&verdicts) {
             return;
         }
-        if let Err(error) = write_verdicts(&self.folder, &verdicts) {
+        if let Err(error) = write_verdicts(&self.folder, &verdicts.0, &verdicts.1) {
             self.trouble(error.to_string());
         }
         self.verdicts = Some(verdicts);

@@ -1,0 +1,89 @@
+//! What comes before the loop: the agent says where it is, and takes up what it had before a restart.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy::primitives::B256;
+use conun_bindings::abi::ProviderRegistry;
+
+use super::{
+    super::{
+        Error, Running,
+        work::{Terms, Unprepared},
+    },
+    Agent, Report,
+};
+use crate::{chain::BatchStage, core::Event};
+
+impl<T: FnMut(Running)> Agent<T> {
+    /// Publishes where this node is reached now, if that is not what the chain says.
+    pub(super) async fn announce(&mut self) -> Result<(), Error> {
+        let contact = self.executor.node.contact();
+        if self.follower.index().providers.get(&self.me).is_none_or(|entry| entry.contact != contact) {
+            let registry = ProviderRegistry::new(self.follower.contracts().providers, self.sender.provider());
+            let told = ProviderRegistry::Contact { endpoint: contact.endpoint.into(), hint: contact.hint_text() };
+            let call = registry.setContact(told).into_transaction_request();
+            self.sender.send("contact", call).await?;
+        }
+        (self.tell)(Running::Ready { provider: self.me, contact });
+        Ok(())
+    }
+
+    /// Tells the core of results from before a restart. Those that are on the chain although a crash has lost their bytes are
+    /// executed once more, so that the requester gets what it pays for.
+    pub(super) async fn remember(&mut self) -> Result<(), Error> {
+        let index = self.follower.index();
+        let mut lost: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
+        // What several providers executed may still wait to be published once the job is over.
+        for (id, entry) in index.jobs.iter().filter(|(_, entry)| !entry.is_over() || entry.assured.is_some()) {
+            for number in 0..entry.batch_count() as u32 {
+                let Some(record) = self.executor.journal.result(*id, number)? else { continue };
+                let is_here = self.executor.has_outputs((*id, number), &record).await.unwrap_or(false);
+                let is_given = match entry.ballot(number) {
+                    Some((_, ballot)) => ballot.voters().any(|(provider, _)| provider == self.me),
+                    None => {
+                        let batch = &entry.batches[number as usize];
+                        batch.provider == self.me && batch.stage != BatchStage::Leased
+                    }
+                };
+                // What was committed to can be shown without its bytes.
+                if is_here || is_given && entry.assured.is_some() {
+                    // It does nothing before its first look at the chain.
+                    let _ = self.core.step(index, Event::Remembered((*id, number), record));
+                }
+                if !is_here && is_given {
+                    lost.entry(*id).or_default().push(number);
+                }
+            }
+        }
+        for (id, batches) in lost {
+            self.restore(id, batches);
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, id: B256, batches: Vec<u32>) {
+        let Some(terms) = self.follower.index().job(&id).map(Terms::from) else { return };
+        let (executor, peers, reports) = (self.executor.clone(), self.peers(id), self.reports.clone());
+        self.tasks.spawn(async move {
+            let prepared = match executor.prepare(id, terms, &peers).await {
+                Ok(prepared) => Arc::new(prepared),
+                Err(Unprepared::Refused(text) | Unprepared::Unavailable(text)) => {
+                    // The loop ends before its tasks.
+                    let _ = reports.send(Report::Trouble(format!("lost outputs of job {id} cannot be made anew: {text}")));
+                    return;
+                }
+            };
+            for batch in batches {
+                tracing::warn!(target: "conun::provider", job = %id, batch, "its outputs were lost: executed once more");
+                let report = match executor.execute((id, batch), &prepared, &peers).await {
+                    Ok(_) => Report::Restored((id, batch)),
+                    Err(text) => {
+                        let text = format!("lost outputs of batch {batch} of job {id} cannot be made anew: {text}");
+                        Report::Trouble(text)
+                    }
+                };
+                let _ = reports.send(report);
+            }
+        });
+    }
+}
