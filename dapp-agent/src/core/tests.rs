@@ -541,6 +541,23 @@ fn every_skip_has_its_reason() {
 }
 
 #[test]
+fn what_is_fetched_ahead_is_what_is_executed_next() {
+    let (mut world, _) = ready(20);
+    world.stake = 100_000;
+    world.mine();
+    assert_eq!(world.core.next(&world.index), [], "both are being executed");
+    let one = *world.executing.first().unwrap();
+    world.executed(one, true);
+    world.now += 3;
+    world.mine();
+    let next = world.core.next(&world.index);
+    assert_eq!(next.len(), 2, "as many as there are workers");
+    let running = *world.executing.first().unwrap();
+    world.executed(running, true);
+    assert!(world.executing.contains(&next[0]), "{next:?}, then {:?}", world.executing);
+}
+
+#[test]
 fn providers_begin_at_different_batches() {
     let first = |me: u8| {
         let (mut world, id) = ready(64);

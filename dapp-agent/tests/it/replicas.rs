@@ -13,7 +13,7 @@ use conun_agent::{
 use crate::{
     ballots::{Puppet, blocks, voted},
     net::node,
-    world::{World, assert_greeted, follow},
+    world::{PATIENCE, World, assert_greeted, follow},
 };
 
 fn did(kind: &'static str) -> impl Fn(&Running) -> Option<()> {
@@ -235,6 +235,23 @@ async fn an_agent_killed_between_commit_and_reveal_shows_what_it_committed_to() 
     other.stop().await.unwrap();
     let kept = Journal::open(&seats[0].folder).unwrap().result(posted.job, 0).unwrap().unwrap();
     assert_eq!(kept, committed, "never two results, never two salts");
+
+    // What an agent holds of a job that is over, and was not paid for, goes although a restart has forgotten the job.
+    let loser = world.register(3, Policy::default()).await;
+    let left = loser.folder.join("held").join(alloy::hex::encode(posted.job)).join("0");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("output"), "of a lost vote").unwrap();
+    let mut agent = loser.start();
+    agent.ready().await;
+    agent.until(|event| matches!(event, Running::Looked(_)).then_some(())).await;
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(20));
+    let gone = async {
+        while left.exists() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it is deleted");
+    agent.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
