@@ -4,13 +4,25 @@
 //! says which batches are held, and the journal which results there are: none is computed twice, and no lease ever gets two
 //! different roots, nor two different commitments: a result's salt is kept with it.
 
-use std::path::{Path, PathBuf};
+mod file;
+
+use std::{
+    fmt,
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use alloy::primitives::B256;
-use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use file::JournalFile;
+
 use crate::chain::Sent;
+
+/// The journal in a data folder.
+const FILE: &str = "journal.redb";
 
 /// Job id ‖ batch (big-endian) -> block number at the time of the intent.
 const LEASES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("leases");
@@ -75,10 +87,10 @@ pub enum Error {
     /// Another process has it open.
     #[error("{0} is in use by another agent: stop that one, or give this one a folder of its own with --data-dir")]
     InUse(PathBuf),
-    /// The folder cannot be made.
+    /// The folder or its file cannot be used.
     #[error("cannot access {path}: {source}")]
     Io {
-        /// The folder.
+        /// Folder or file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -103,11 +115,34 @@ pub enum Error {
     },
 }
 
+/// Opens the database in a file that is locked already.
+type Opener = Box<dyn Fn(File) -> Result<Database, redb::Error> + Send + Sync>;
+
 /// The open journal of a data folder; only one process has it.
-#[derive(Debug)]
+///
+/// After a failure of the disk the database is closed, and opened anew by whoever needs it next: what it says then is what has
+/// become durable.
 pub struct Journal {
-    database: Database,
+    /// Locked as long as this lives, whatever becomes of the database.
+    file: File,
+    database: Mutex<State>,
+    open: Opener,
     folder: PathBuf,
+}
+
+/// The database and how it is doing.
+#[derive(Default)]
+struct State {
+    /// None after a failure.
+    database: Option<Database>,
+    /// What the last attempt to use it failed with, if it did.
+    failure: Option<String>,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 fn key(job: B256, batch: u32) -> [u8; 36] {
@@ -123,40 +158,101 @@ impl Journal {
     /// # Errors
     /// [`Error::InUse`] if another process has it; otherwise what the file system or the database says.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.to_owned(), source })?;
-        let database = Database::create(folder.join("journal.redb")).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => Error::InUse(folder.to_owned()),
-            error => Error::Database { path: folder.to_owned(), source: Box::new(error.into()) },
+        Self::open_on(folder, JournalFile::new)
+    }
+
+    /// The same on a storage of its own making: `storage` is given the journal's file, once now and once after each failure.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_on<S: StorageBackend>(
+        folder: &Path,
+        storage: impl Fn(File) -> Result<S, redb::DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let io_error = |path: &Path, source| Error::Io { path: path.to_owned(), source };
+        std::fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
+        let path = folder.join(FILE);
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|source| io_error(&path, source))?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::InUse(folder.to_owned()),
+            TryLockError::Error(source) => io_error(&path, source),
         })?;
-        let journal = Self { database, folder: folder.to_owned() };
-        journal.write(|transaction| {
+        let open = move |file| {
+            let database = Database::builder().create_with_backend(storage(file)?)?;
+            let transaction = database.begin_write()?;
             transaction.open_table(LEASES)?;
             transaction.open_table(RESULTS)?;
             transaction.open_table(SENT)?;
-            Ok(())
-        })?;
+            transaction.commit()?;
+            Ok(database)
+        };
+        let (open, folder) = (Box::new(open), folder.to_owned());
+        let journal = Self { file, database: Mutex::default(), open, folder };
+        journal.with(|_| Ok(()))?;
         Ok(journal)
     }
 
     /// Whether a process has the journal of `folder` open.
     pub fn is_in_use(folder: &Path) -> bool {
-        let file = folder.join("journal.redb");
-        file.exists() && matches!(Database::open(file), Err(DatabaseError::DatabaseAlreadyOpen))
+        File::open(folder.join(FILE)).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
-    fn failed(&self) -> impl Fn(redb::Error) -> Error {
-        |source| Error::Database { path: self.folder.clone(), source: Box::new(source) }
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the last attempt to use it failed with, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.state().failure.clone()
+    }
+
+    /// Tries whether it can be written, as a change would.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn probe(&self) -> Result<(), Error> {
+        self.write(|transaction| {
+            transaction.open_table(SENT)?;
+            Ok(())
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a panic left behind is a database all the same.
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uses the database, opened anew if it failed before.
+    fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
+        let mut state = self.state();
+        let result = self.opened(&mut state.database).and_then(act);
+        if result.is_err() {
+            // It takes nothing more after a failure.
+            state.database = None;
+        }
+        let failed = |source| Error::Database { path: self.folder.clone(), source: Box::new(source) };
+        let result = result.map_err(failed);
+        state.failure = result.as_ref().err().map(ToString::to_string);
+        result
+    }
+
+    fn opened<'a>(&self, database: &'a mut Option<Database>) -> Result<&'a Database, redb::Error> {
+        match database {
+            Some(database) => Ok(database),
+            None => Ok(database.insert((self.open)(self.file.try_clone()?)?)),
+        }
     }
 
     /// Changes the journal; when it returns, the change is on disk.
     fn write(&self, change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), Error> {
-        let durable = || {
-            let transaction = self.database.begin_write()?;
+        self.with(|database| {
+            let transaction = database.begin_write()?;
             change(&transaction)?;
             transaction.commit()?;
             Ok(())
-        };
-        durable().map_err(self.failed())
+        })
     }
 
     /// Notes that leases of `batches` are about to be asked for.
@@ -184,11 +280,11 @@ impl Journal {
 
     /// The latest transactions; none if none was ever sent.
     pub(crate) fn sent(&self) -> Result<Vec<Sent>, Error> {
-        let read = || {
-            let table = self.database.begin_read()?.open_table(SENT)?;
+        let found = self.with(|database| {
+            let table = database.begin_read()?.open_table(SENT)?;
             Ok(table.get(0)?.map(|text| serde_json::from_slice(text.value())))
-        };
-        let found = read().map_err(self.failed())?.unwrap_or_else(|| Ok(Vec::new()));
+        })?;
+        let found = found.unwrap_or_else(|| Ok(Vec::new()));
         found.map_err(|_| Error::Malformed { path: self.folder.clone(), table: "sent" })
     }
 
@@ -197,8 +293,7 @@ impl Journal {
     /// # Errors
     /// If the database fails.
     pub fn intended(&self, job: B256, batch: u32) -> Result<bool, Error> {
-        let read = || Ok(self.database.begin_read()?.open_table(LEASES)?.get(&key(job, batch)[..])?.is_some());
-        read().map_err(self.failed())
+        self.with(|database| Ok(database.begin_read()?.open_table(LEASES)?.get(&key(job, batch)[..])?.is_some()))
     }
 
     /// Keeps a result. The first one stays: another for the same batch is not taken.
@@ -222,12 +317,11 @@ impl Journal {
     /// # Errors
     /// If the database fails.
     pub fn result(&self, job: B256, batch: u32) -> Result<Option<ResultRecord>, Error> {
-        let read = || {
-            let table = self.database.begin_read()?.open_table(RESULTS)?;
+        let found = self.with(|database| {
+            let table = database.begin_read()?.open_table(RESULTS)?;
             Ok(table.get(&key(job, batch)[..])?.map(|text| serde_json::from_slice(text.value())))
-        };
-        let found = read().map_err(self.failed())?.transpose();
-        found.map_err(|_| Error::Malformed { path: self.folder.clone(), table: "results" })
+        })?;
+        found.transpose().map_err(|_| Error::Malformed { path: self.folder.clone(), table: "results" })
     }
 }
 

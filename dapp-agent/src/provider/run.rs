@@ -82,23 +82,25 @@ pub async fn run(
     tell: impl FnMut(Running),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    run_on(fabric::sensors(folder), folder, config, signer, sandbox, tell, shutdown).await
+    let journal = Journal::open(folder)?;
+    run_on(fabric::sensors(folder), journal, config, signer, sandbox, tell, shutdown).await
 }
 
-/// The same on the computer that `sensors` look at.
+/// The same on the computer that `sensors` look at, in the journal's folder.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn run_on(
     sensors: impl Sensors,
-    folder: &Path,
+    journal: Journal,
     config: ProviderConfig,
     signer: PrivateKeySigner,
     sandbox: Sandbox,
     mut tell: impl FnMut(Running),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let journal = Arc::new(Journal::open(folder)?);
+    let journal = Arc::new(journal);
+    let folder = journal.folder();
     let mut log = EventLog::open(folder).map_err(io_error(folder))?;
     let metrics = Metrics::new();
     let provider = connect(&config.rpc_url, &signer).await?;
@@ -157,12 +159,13 @@ pub async fn run_on(
         work: Default::default(),
         gas: Default::default(),
     };
+    let (held, books) = (Held::new(folder), Books::open(folder));
     let mut agent = Agent {
         folder: folder.to_owned(),
         me: account,
         core: Core::new(account, policy),
         guest,
-        executor: Executor { node, workers, journal, held: Held::new(folder), reporter, me: account },
+        executor: Executor { node, workers, journal, held, reporter, me: account },
         peers,
         most_blob_bytes: clean::most(config.preferences.disk_max_used_gb),
         cleaned: None,
@@ -173,7 +176,7 @@ pub async fn run_on(
         mined: None,
         tasks,
         metrics,
-        books: Books::open(folder),
+        books,
         written: None,
         reports,
         status,
