@@ -130,6 +130,14 @@ pub struct Journal {
     folder: PathBuf,
 }
 
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.state().database = None;
+        // A worker's process that is just being started may have the file as well. Where this fails, the lock ends with both.
+        let _ = self.file.unlock();
+    }
+}
+
 /// The database and how it is doing.
 #[derive(Default)]
 struct State {
@@ -152,6 +160,42 @@ fn key(job: B256, batch: u32) -> [u8; 36] {
     key
 }
 
+fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}
+
+fn database_error(folder: &Path) -> impl FnOnce(redb::Error) -> Error {
+    let path = folder.to_owned();
+    move |source| Error::Database { path, source: Box::new(source) }
+}
+
+/// Opens a file of `folder` for one process alone.
+fn lock(folder: &Path, path: &Path) -> Result<File, Error> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(io_error(path))?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => Error::InUse(folder.to_owned()),
+        TryLockError::Error(source) => io_error(path)(source),
+    })?;
+    Ok(file)
+}
+
+/// Makes the journal aside and puts it in its place once it is whole: half a database could not be opened again.
+fn make(folder: &Path, path: &Path, open: &Opener) -> Result<File, Error> {
+    let aside = path.with_extension("new");
+    let file = lock(folder, &aside)?;
+    // Another process may have been faster.
+    if path.exists() {
+        return lock(folder, path);
+    }
+    file.set_len(0).map_err(io_error(&aside))?;
+    file.try_clone().map_err(redb::Error::Io).and_then(open).map_err(database_error(folder))?;
+    let placed = file.sync_all().and_then(|()| std::fs::rename(&aside, path));
+    placed.and_then(|()| File::open(folder)?.sync_all()).map_err(io_error(path))?;
+    Ok(file)
+}
+
 impl Journal {
     /// Opens the journal in `folder`, making both if need be.
     ///
@@ -169,16 +213,8 @@ impl Journal {
         folder: &Path,
         storage: impl Fn(File) -> Result<S, redb::DatabaseError> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let io_error = |path: &Path, source| Error::Io { path: path.to_owned(), source };
-        std::fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
-        let path = folder.join(FILE);
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|source| io_error(&path, source))?;
-        file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => Error::InUse(folder.to_owned()),
-            TryLockError::Error(source) => io_error(&path, source),
-        })?;
-        let open = move |file| {
+        std::fs::create_dir_all(folder).map_err(io_error(folder))?;
+        let open: Opener = Box::new(move |file| {
             let database = Database::builder().create_with_backend(storage(file)?)?;
             let transaction = database.begin_write()?;
             transaction.open_table(LEASES)?;
@@ -186,9 +222,10 @@ impl Journal {
             transaction.open_table(SENT)?;
             transaction.commit()?;
             Ok(database)
-        };
-        let (open, folder) = (Box::new(open), folder.to_owned());
-        let journal = Self { file, database: Mutex::default(), open, folder };
+        });
+        let path = folder.join(FILE);
+        let file = if path.exists() { lock(folder, &path)? } else { make(folder, &path, &open)? };
+        let journal = Self { file, database: Mutex::default(), open, folder: folder.to_owned() };
         journal.with(|_| Ok(()))?;
         Ok(journal)
     }
@@ -232,8 +269,7 @@ impl Journal {
             // It takes nothing more after a failure.
             state.database = None;
         }
-        let failed = |source| Error::Database { path: self.folder.clone(), source: Box::new(source) };
-        let result = result.map_err(failed);
+        let result = result.map_err(database_error(&self.folder));
         state.failure = result.as_ref().err().map(ToString::to_string);
         result
     }

@@ -1,5 +1,6 @@
 //! The loop: chain and finished work in, the core's decisions out.
 
+mod disk;
 mod status;
 
 use std::{
@@ -22,6 +23,8 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
+pub use disk::disk_trouble;
+
 use super::{
     Error, ProviderConfig, Status,
     books::Books,
@@ -41,7 +44,7 @@ use super::{
 use crate::{
     chain::{BatchStage, Follower, Head, SendError, Sender, endpoint},
     core::{Action, BatchId, Core, Event, Policy, Verdict},
-    fabric::{self, Sensors},
+    fabric::{self, Sensors, Shared},
     net::{Node, NodeConfig, PeerContact},
     sandbox::Sandbox,
     store::Journal,
@@ -99,8 +102,29 @@ pub async fn run_on(
     mut tell: impl FnMut(Running),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let journal = Arc::new(journal);
-    let folder = journal.folder();
+    let (sensors, journal) = (Shared::new(sensors), Arc::new(journal));
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let (config, signer, sandbox) = (config.clone(), signer.clone(), sandbox.clone());
+        let life = live(sensors.clone(), journal.clone(), config, signer, sandbox, &mut tell, shutdown.as_mut());
+        match life.await {
+            Err(error @ Error::StoreLost(_)) => tracing::warn!(target: "conun::provider", %error, "starts anew"),
+            ended => return ended,
+        }
+    }
+}
+
+/// Works until the end, or until it has to start anew.
+async fn live(
+    sensors: impl Sensors,
+    journal: Arc<Journal>,
+    config: ProviderConfig,
+    signer: PrivateKeySigner,
+    sandbox: Sandbox,
+    mut tell: impl FnMut(Running),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let folder = &journal.folder().to_owned();
     let mut log = EventLog::open(folder).map_err(io_error(folder))?;
     let metrics = Metrics::new();
     let provider = connect(&config.rpc_url, &signer).await?;
@@ -146,6 +170,7 @@ pub async fn run_on(
         paused: guest.standing().paused,
         guest: guest.standing().status(),
         draining: is_draining(folder),
+        disk: None,
         block: 0,
         block_time: 0,
         stake: U256::ZERO,
@@ -159,16 +184,16 @@ pub async fn run_on(
         work: Default::default(),
         gas: Default::default(),
     };
-    let (held, books) = (Held::new(folder), Books::open(folder));
     let mut agent = Agent {
         folder: folder.to_owned(),
         me: account,
         core: Core::new(account, policy),
         guest,
-        executor: Executor { node, workers, journal, held, reporter, me: account },
+        executor: Executor { node, workers, journal, held: Held::new(folder), reporter, me: account },
         peers,
         most_blob_bytes: clean::most(config.preferences.disk_max_used_gb),
         cleaned: None,
+        disk_looked: None,
         follower,
         sender,
         prepared: HashMap::new(),
@@ -176,7 +201,7 @@ pub async fn run_on(
         mined: None,
         tasks,
         metrics,
-        books,
+        books: Books::open(folder),
         written: None,
         reports,
         status,
@@ -207,6 +232,8 @@ struct Agent<T> {
     most_blob_bytes: Option<u64>,
     /// When that was looked at last.
     cleaned: Option<Instant>,
+    /// When it was looked at last whether the disk can be written.
+    disk_looked: Option<Instant>,
     /// A transaction that was mined in this block, which the index has not reached yet.
     mined: Option<(u64, &'static str, Action)>,
     tasks: JoinSet<()>,
@@ -325,6 +352,7 @@ impl<T: FnMut(Running)> Agent<T> {
                 return Ok(());
             }
             self.reap();
+            self.watch_disk().await?;
             self.write_status();
             if self.is_drained() {
                 return Ok(());
@@ -362,7 +390,7 @@ impl<T: FnMut(Running)> Agent<T> {
             }
         }
         (self.status.paused, self.status.guest) = (standing.paused, status);
-        self.step(Event::Paused(!standing.may_lease()));
+        self.step(Event::Paused(!standing.may_lease() || self.status.disk.is_some()));
         if standing.is_away() {
             let now = self.status.block_time;
             for batch in gives_back(self.follower.index(), self.me, now, self.executing.keys()) {
@@ -482,6 +510,10 @@ impl<T: FnMut(Running)> Agent<T> {
     fn trouble(&mut self, text: String) {
         tracing::warn!(target: "conun::provider", %text, "trouble");
         (self.tell)(Running::Trouble(text));
+        // It may be the disk's fault.
+        if self.status.disk.is_none() {
+            self.disk_looked = None;
+        }
     }
 
     fn step(&mut self, event: Event) {
