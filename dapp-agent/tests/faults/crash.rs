@@ -8,6 +8,7 @@ use alloy::{
 };
 use conun_agent::{requester::Ledger, store::Journal};
 use conun_bindings::abi::ReplicaRegistry::commitCall;
+use serde_json::json;
 
 use crate::{
     Item, Plan,
@@ -62,8 +63,9 @@ pub(crate) async fn items(plan: &Plan, round: u64) -> Vec<Item> {
             items.push(Item {
                 kind,
                 name,
-                // One of each kind for each job.
-                always: point.number() == middle(if point.is_sync() { lived.counts.0 } else { lived.counts.1 }),
+                // One of each kind.
+                always: point.is_sync() == (work == Work::Voted)
+                    && point.number() == middle(if point.is_sync() { lived.counts.0 } else { lived.counts.1 }),
                 run: Box::pin(async move { run(anvil, work, &crashes, round).await.crashes }),
             });
         }
@@ -71,19 +73,71 @@ pub(crate) async fn items(plan: &Plan, round: u64) -> Vec<Item> {
     items
 }
 
+/// Does a job while so many blocks are replaced by others, with the same transactions, at moments that the seed chooses; nothing is lost.
+/// Returns the number of re-orgs.
+pub(crate) async fn run_with_reorg(work: Work, depth: u64, seed: u64) -> u64 {
+    let market = Market::open(None).await;
+    let seat = market.seat(1, Machine::new(None, seed)).await;
+    let stake = market.stake(seat.account()).await;
+    let mut requester = market.requester().await;
+    let other = market.seat(2, Machine::new(None, seed)).await;
+    // What is lost begins after the registrations.
+    market.chain.rpc("anvil_mine", json!([depth])).await;
+    let mut agents = vec![seat.boot().await];
+    if work == Work::Voted {
+        agents.push(other.boot().await);
+    }
+    for agent in &mut agents {
+        agent.ready().await;
+    }
+    market.chain.stop_time(true);
+    let job = requester.post(&greetings(work.assurance())).await.unwrap().job;
+    market.chain.stop_time(false);
+    let mut reorgs = 0;
+    let ledger = {
+        let mut random = Random::new(seed ^ depth << 32);
+        let following = market.follow(&mut requester, job);
+        let mut following = std::pin::pin!(following);
+        loop {
+            let pause = Duration::from_millis(100 + random.below(900));
+            tokio::select! {
+                ledger = &mut following => break ledger,
+                () = tokio::time::sleep(pause) => {}
+            }
+            if reorgs < 3 {
+                market.chain.rpc("anvil_reorg", json!([depth, true])).await;
+                reorgs += 1;
+            }
+        }
+    };
+    assert_eq!(market.stake(seat.account()).await, stake);
+    assert_eq!(ledger.done_tasks, 4, "{ledger:?}");
+    for agent in agents {
+        agent.crash().await.unwrap();
+    }
+    assert_one_content_a_nonce(seat.account(), &seat.machine.reached());
+    assert_one_commit_a_slot(&seat.machine.reached());
+    requester.shutdown().await;
+    reorgs
+}
+
 /// What one job came to.
 #[derive(Clone, Copy, Debug)]
-struct Ran {
+pub(crate) struct Ran {
     /// Syncs and transactions of its last life.
     counts: (u64, u64),
     /// How often the power went.
     crashes: u64,
 }
 
-/// Does a job from its post to its payment on a machine whose power goes at each of the points, one a life, and asserts that nothing
-/// was lost.
 async fn run(anvil: Option<PathBuf>, work: Work, points: &[Point], seed: u64) -> Ran {
-    let market = Market::open(anvil.as_deref()).await;
+    run_at(anvil, work, points, seed, 0).await
+}
+
+/// Does a job from its post to its payment on a machine whose power goes at each of the points, one a life, and asserts that nothing
+/// was lost. Block time is `ahead` seconds before the system's clock.
+pub(crate) async fn run_at(anvil: Option<PathBuf>, work: Work, points: &[Point], seed: u64, ahead: i64) -> Ran {
+    let market = Market::open_at(anvil.as_deref(), ahead).await;
     let mut points = points.iter().copied();
     let mut point = points.next();
     let seat = market.seat(1, Machine::new(point, seed)).await;

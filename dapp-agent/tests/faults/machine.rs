@@ -98,13 +98,19 @@ struct Counted {
 pub(crate) struct Machine {
     counted: Arc<Mutex<Counted>>,
     dead: watch::Sender<bool>,
+    asleep: watch::Sender<bool>,
     seed: u64,
 }
 
 impl Machine {
     pub(crate) fn new(at: Option<Point>, seed: u64) -> Self {
         let counted = Counted { at, ..Counted::default() };
-        Self { counted: Arc::new(Mutex::new(counted)), dead: watch::Sender::new(false), seed }
+        Self {
+            counted: Arc::new(Mutex::new(counted)),
+            dead: watch::Sender::new(false),
+            asleep: watch::Sender::new(false),
+            seed,
+        }
     }
 
     fn counted(&self) -> MutexGuard<'_, Counted> {
@@ -148,6 +154,11 @@ impl Machine {
         (counted.syncs, counted.sends, counted.at) = (0, 0, at);
         drop(counted);
         self.dead.send_replace(false);
+    }
+
+    /// Falls asleep, or wakes up: what was under way goes on then.
+    pub(crate) fn sleep(&self, on: bool) {
+        self.asleep.send_replace(on);
     }
 
     fn die(&self) {
@@ -303,6 +314,8 @@ async fn relay(State(line): State<Line>, Json(request): Json<Value>) -> Json<Val
 impl Line {
     /// None if the power has gone meanwhile.
     async fn answer(&self, request: &Value) -> Option<Value> {
+        // The sender is here.
+        let _ = self.machine.asleep.subscribe().wait_for(|asleep| !asleep).await;
         if self.machine.is_dead() {
             return None;
         }

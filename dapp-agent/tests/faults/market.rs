@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use alloy::{
@@ -40,7 +40,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::machine::Machine;
 
 /// What does not happen within this time does not happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Time between blocks, each a second of block time after the last.
 const TICK: Duration = Duration::from_millis(100);
@@ -48,7 +48,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// Account of the requester.
 const REQUESTER: usize = 9;
 
-const HELLO: &[u8] = include_bytes!("../../../examples/hello/hello.wasm");
+pub(crate) const HELLO: &[u8] = include_bytes!("../../../examples/hello/hello.wasm");
 
 /// A node.
 #[derive(Debug)]
@@ -79,20 +79,17 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub(crate) async fn start(anvil: Option<&Path>) -> Self {
+    async fn start(anvil: Option<&Path>, ahead: i64) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().saturating_add_signed(ahead);
         let (url, node) = match anvil {
-            Some(program) => start_anvil(program),
+            Some(program) => start_anvil(program, now),
             None => {
-                let chain = SharedChain::new(ChainConfig { clock: Clock::Manual(1_000_000), ..ChainConfig::default() });
+                let chain = SharedChain::new(ChainConfig { clock: Clock::Manual(now), ..ChainConfig::default() });
                 let server = chain.serve(([127, 0, 0, 1], 0).into()).await.unwrap();
                 (server.url(), Node::InProcess { _server: server })
             }
         };
         Self { url, _node: Arc::new(node), stopped: Arc::default(), timeless: Arc::default() }
-    }
-
-    pub(crate) fn url(&self) -> &str {
-        &self.url
     }
 
     pub(crate) fn provider(&self) -> DynProvider {
@@ -113,6 +110,11 @@ impl Chain {
     pub(crate) async fn hold(&self, on: bool) {
         self.stopped.store(on, Ordering::Relaxed);
         self.rpc("evm_setAutomine", json!([!on])).await;
+    }
+
+    /// No blocks but for transactions, or one each tick.
+    pub(crate) fn stop(&self, on: bool) {
+        self.stopped.store(on, Ordering::Relaxed);
     }
 
     /// Blocks with no time between them, or a second each.
@@ -147,10 +149,14 @@ impl Chain {
     }
 }
 
-fn start_anvil(program: &Path) -> (String, Node) {
+fn start_anvil(program: &Path, now: u64) -> (String, Node) {
     use std::io::BufRead;
 
-    let mut child = Command::new(program).args(["--port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(program)
+        .args(["--port", "0", "--timestamp", &now.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
     let mut lines = lines.map_while(Result::ok);
     let line = lines.find(|line| line.contains("Listening on ")).expect("anvil starts");
@@ -176,7 +182,12 @@ impl Drop for Market {
 
 impl Market {
     pub(crate) async fn open(anvil: Option<&Path>) -> Self {
-        let chain = Chain::start(anvil).await;
+        Self::open_at(anvil, 0).await
+    }
+
+    /// The same with block time so many seconds ahead of the system's clock.
+    pub(crate) async fn open_at(anvil: Option<&Path>, ahead: i64) -> Self {
+        let chain = Chain::start(anvil, ahead).await;
         let accounts = dev_accounts();
         let (provider, holder) = (chain.wallet(&accounts), accounts[0].address());
         let plan = Plan::new(devnet_settings(holder), B256::ZERO);
@@ -379,9 +390,6 @@ impl Seat {
                     _ = ended => Ok(()),
                 }
             });
-            if let Err(error) = &result {
-                eprintln!("AGENT {error}");
-            }
             runtime.shutdown_timeout(Duration::from_secs(5));
             result
         });
@@ -396,7 +404,7 @@ impl Agent {
         let waiting = async {
             loop {
                 let event = self.events.recv().await;
-                let event = event.unwrap_or_else(|| panic!("{what}: the agent ended after {past:?}, see its log"));
+                let event = event.unwrap_or_else(|| panic!("{what}: the agent ended after {past:?}"));
                 if let Some(found) = wanted(&event) {
                     return found;
                 }
