@@ -45,6 +45,12 @@ pub(crate) fn items(plan: &Plan, round: u64) -> Vec<Item> {
             run: Box::pin(lied_to(anvil, first, round)),
         });
     }
+    items
+}
+
+/// A re-org of each depth. Not on anvil, whose re-orgs lose transactions that wait to be mined again.
+pub(crate) fn reorgs(plan: &Plan, round: u64) -> Vec<Item> {
+    let mut items = Vec::new();
     if plan.anvil.is_none() {
         for depth in 1..=64 {
             items.push(Item {

@@ -136,11 +136,12 @@ impl Book {
 
 /// All items of one round; rounds differ by their seeds.
 async fn items(plan: &Plan, round: u64) -> Vec<Item> {
-    // What takes longest comes first.
+    // In the part that always runs what takes longest comes first.
     let mut items = lies::items(plan, round);
     items.extend(disk::items(plan, round));
     items.extend(clock::items(plan, round));
     items.extend(crash::items(plan, round).await);
+    items.extend(lies::reorgs(plan, round));
     items
 }
 
