@@ -218,7 +218,7 @@ async fn back(market: &Market, seat: &Seat, point: Option<Point>) -> Agent {
     let due = market.due(seat.account()).await;
     if let Some(due) = due {
         let now = market.now().await;
-        market.chain.skip(due.saturating_sub(now + 1)).await;
+        market.chain.skip(due.saturating_sub(now + market.chain.margin())).await;
         assert!(market.now().await < due, "no margin is left");
     }
     seat.machine.revive(point);

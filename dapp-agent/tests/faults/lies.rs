@@ -30,7 +30,7 @@ use crate::{
     Item, Plan,
     crash::{self, Work},
     machine::Machine,
-    market::{HELLO, Market, PATIENCE},
+    market::{HELLO, Market, PATIENCE, greetings_for},
     random::Random,
 };
 
@@ -48,9 +48,17 @@ pub(crate) fn items(plan: &Plan, round: u64) -> Vec<Item> {
     items
 }
 
-/// A re-org of each depth. Not on anvil, whose re-orgs lose transactions that wait to be mined again.
+/// Re-orgs of each depth. Those under an agent not on anvil, where no transaction comes back after one.
 pub(crate) fn reorgs(plan: &Plan, round: u64) -> Vec<Item> {
     let mut items = Vec::new();
+    for first in (1..=64).step_by(8) {
+        items.push(Item {
+            kind: "re-org that takes away a job, its lease, result and payment".to_owned(),
+            name: format!("depths from {first}, round {round}"),
+            always: first == 1,
+            run: Box::pin(lost_branches(plan.anvil.clone(), first..first + 8)),
+        });
+    }
     if plan.anvil.is_none() {
         for depth in 1..=64 {
             items.push(Item {
@@ -91,7 +99,13 @@ async fn lied_to(anvil: Option<PathBuf>, first: bool, seed: u64) -> u64 {
 
     let lies = Arc::new(AtomicU64::new(0));
     let truth = market.chain.provider();
-    let bent = Bent { provider: truth.clone(), random: Arc::new(Mutex::new(Random::new(seed))), lies: lies.clone() };
+    let bent = Bent {
+        provider: truth.clone(),
+        random: Arc::new(Mutex::new(Random::new(seed))),
+        // Each costs the agent's whole patience.
+        hangs: Arc::new(AtomicU64::new(u64::from(!first))),
+        lies: lies.clone(),
+    };
     let bent = ProviderBuilder::new().connect_client(RpcClient::new(bent, true)).erased();
     let (one, two) = if first { (bent, truth.clone()) } else { (truth.clone(), bent) };
     let mut follower = loop {
@@ -148,6 +162,47 @@ async fn lied_to(anvil: Option<PathBuf>, first: bool, seed: u64) -> u64 {
     lies.load(Ordering::Relaxed)
 }
 
+/// A job is posted, leased, handed in and paid in the last blocks, which are then replaced by empty ones; the index is that of who has
+/// seen the new chain alone.
+async fn lost_branches(anvil: Option<PathBuf>, depths: std::ops::Range<u64>) -> u64 {
+    let market = Market::open(anvil.as_deref()).await;
+    let seat = market.seat(1, Machine::new(None, 0)).await;
+    market.chain.stop(true);
+    let mut follower = market.follower().await;
+    let count = depths.end - depths.start;
+    for depth in depths {
+        // Neither remembers the nonces of blocks that are gone.
+        let registry = JobRegistry::new(market.contracts.jobs, market.chain.wallet(std::slice::from_ref(&seat.signer)));
+        let mut requester = market.requester().await;
+        let posted = requester.post(&greetings_for(TOKEN + u128::from(depth), None)).await.unwrap().job;
+        follower.poll().await.unwrap();
+        let job = follower.index().job(&posted).unwrap().job.clone();
+        let _ = registry.lease(job.clone(), vec![0, 1]).send().await.unwrap();
+        let result =
+            |batch| JobRegistry::Result { batch, root: B256::from([1; 32]), fuel: 5, outputs: B256::from([2; 32]) };
+        let _ = registry.submit(job, vec![result(0), result(1)]).send().await.unwrap();
+        follower.poll().await.unwrap();
+        requester.accept(posted, None).await.unwrap();
+        if let Some(more) = depth.checked_sub(4).filter(|more| *more > 0) {
+            market.chain.rpc("anvil_mine", json!([more])).await;
+        }
+        follower.poll().await.unwrap();
+        assert!(follower.index().job(&posted).unwrap().is_over());
+        requester.shutdown().await;
+
+        market.chain.rpc("anvil_reorg", json!([depth, []])).await;
+        let head = follower.poll().await.unwrap();
+        let fresh = market.follower().await;
+        assert_eq!(Some(head), fresh.head());
+        assert_eq!(canonical(follower.index()), canonical(fresh.index()), "depth {depth}");
+        assert!(follower.index().job(&posted).is_none_or(|entry| depth < 4 && !entry.is_over()), "depth {depth}");
+        // What is left of it does not stand in the next one's way.
+        market.chain.rpc("anvil_mine", json!([64])).await;
+        follower.poll().await.unwrap();
+    }
+    count
+}
+
 /// Everything in an index, in an order that does not depend on hashing.
 pub(crate) fn canonical(index: &Index) -> String {
     let jobs: BTreeMap<B256, _> = index.jobs.iter().map(|(id, entry)| (*id, entry)).collect();
@@ -159,6 +214,8 @@ pub(crate) fn canonical(index: &Index) -> String {
 struct Bent {
     provider: DynProvider,
     random: Arc<Mutex<Random>>,
+    /// Requests that are never answered, still to come.
+    hangs: Arc<AtomicU64>,
     lies: Arc<AtomicU64>,
 }
 
@@ -177,6 +234,12 @@ impl Bent {
         if self.below(20) == 0 {
             self.lie();
             return Err(TransportErrorKind::http_error(429, "slow down".to_owned()));
+        }
+        let hangs = self.below(50) == 0
+            && self.hangs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        if hangs {
+            self.lie();
+            std::future::pending::<()>().await;
         }
         if params[0] == "latest" && self.below(4) == 0 {
             self.lie();

@@ -71,7 +71,7 @@ impl Drop for Node {
 #[derive(Clone, Debug)]
 pub(crate) struct Chain {
     url: String,
-    _node: Arc<Node>,
+    node: Arc<Node>,
     /// No block is mined.
     stopped: Arc<AtomicBool>,
     /// Blocks are mined, but no time passes.
@@ -89,7 +89,7 @@ impl Chain {
                 (server.url(), Node::InProcess { _server: server })
             }
         };
-        Self { url, _node: Arc::new(node), stopped: Arc::default(), timeless: Arc::default() }
+        Self { url, node: Arc::new(node), stopped: Arc::default(), timeless: Arc::default() }
     }
 
     pub(crate) fn provider(&self) -> DynProvider {
@@ -126,6 +126,11 @@ impl Chain {
     pub(crate) async fn skip(&self, seconds: u64) {
         self.rpc("evm_increaseTime", json!([seconds])).await;
         self.mine().await;
+    }
+
+    /// Seconds before a deadline at which a machine comes back: one block's, if time can be stopped. Anvil's goes on with the system's clock.
+    pub(crate) fn margin(&self) -> u64 {
+        if matches!(*self.node, Node::Anvil(_)) { 60 } else { 1 }
     }
 
     /// Mines a block, unless transactions have to wait.
