@@ -4,13 +4,25 @@
 //! says which batches are held, and the journal which results there are: none is computed twice, and no lease ever gets two
 //! different roots, nor two different commitments: a result's salt is kept with it.
 
-use std::path::{Path, PathBuf};
+mod file;
+
+use std::{
+    fmt,
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use alloy::primitives::B256;
-use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use file::JournalFile;
+
 use crate::chain::Sent;
+
+/// The journal in a data folder.
+const FILE: &str = "journal.redb";
 
 /// Job id ‖ batch (big-endian) -> block number at the time of the intent.
 const LEASES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("leases");
@@ -75,10 +87,10 @@ pub enum Error {
     /// Another process has it open.
     #[error("{0} is in use by another agent: stop that one, or give this one a folder of its own with --data-dir")]
     InUse(PathBuf),
-    /// The folder cannot be made.
+    /// The folder or its file cannot be used.
     #[error("cannot access {path}: {source}")]
     Io {
-        /// The folder.
+        /// Folder or file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -103,11 +115,42 @@ pub enum Error {
     },
 }
 
+/// Opens the database in a file that is locked already.
+type Opener = Box<dyn Fn(File) -> Result<Database, redb::Error> + Send + Sync>;
+
 /// The open journal of a data folder; only one process has it.
-#[derive(Debug)]
+///
+/// After a failure of the disk the database is closed, and opened anew by whoever needs it next: what it says then is what has
+/// become durable.
 pub struct Journal {
-    database: Database,
+    /// Locked as long as this lives, whatever becomes of the database.
+    file: File,
+    database: Mutex<State>,
+    open: Opener,
     folder: PathBuf,
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.state().database = None;
+        // A worker's process that is just being started may have the file as well. Where this fails, the lock ends with both.
+        let _ = self.file.unlock();
+    }
+}
+
+/// The database and how it is doing.
+#[derive(Default)]
+struct State {
+    /// None after a failure.
+    database: Option<Database>,
+    /// What the last attempt to use it failed with, if it did.
+    failure: Option<String>,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 fn key(job: B256, batch: u32) -> [u8; 36] {
@@ -117,46 +160,135 @@ fn key(job: B256, batch: u32) -> [u8; 36] {
     key
 }
 
+fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}
+
+fn database_error(folder: &Path) -> impl FnOnce(redb::Error) -> Error {
+    let path = folder.to_owned();
+    move |source| Error::Database { path, source: Box::new(source) }
+}
+
+/// Opens a file of `folder` for one process alone.
+fn lock(folder: &Path, path: &Path) -> Result<File, Error> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(io_error(path))?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => Error::InUse(folder.to_owned()),
+        TryLockError::Error(source) => io_error(path)(source),
+    })?;
+    Ok(file)
+}
+
+/// Makes the journal aside and puts it in its place once it is whole: half a database could not be opened again.
+fn make(folder: &Path, path: &Path, open: &Opener) -> Result<File, Error> {
+    let aside = path.with_extension("new");
+    let file = lock(folder, &aside)?;
+    // Another process may have been faster.
+    if path.exists() {
+        return lock(folder, path);
+    }
+    file.set_len(0).map_err(io_error(&aside))?;
+    file.try_clone().map_err(redb::Error::Io).and_then(open).map_err(database_error(folder))?;
+    let placed = file.sync_all().and_then(|()| std::fs::rename(&aside, path));
+    placed.and_then(|()| File::open(folder)?.sync_all()).map_err(io_error(path))?;
+    Ok(file)
+}
+
 impl Journal {
     /// Opens the journal in `folder`, making both if need be.
     ///
     /// # Errors
     /// [`Error::InUse`] if another process has it; otherwise what the file system or the database says.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.to_owned(), source })?;
-        let database = Database::create(folder.join("journal.redb")).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => Error::InUse(folder.to_owned()),
-            error => Error::Database { path: folder.to_owned(), source: Box::new(error.into()) },
-        })?;
-        let journal = Self { database, folder: folder.to_owned() };
-        journal.write(|transaction| {
+        Self::open_on(folder, JournalFile::new)
+    }
+
+    /// The same on a storage of its own making: `storage` is given the journal's file, once now and once after each failure.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_on<S: StorageBackend>(
+        folder: &Path,
+        storage: impl Fn(File) -> Result<S, redb::DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        std::fs::create_dir_all(folder).map_err(io_error(folder))?;
+        let open: Opener = Box::new(move |file| {
+            let database = Database::builder().create_with_backend(storage(file)?)?;
+            let transaction = database.begin_write()?;
             transaction.open_table(LEASES)?;
             transaction.open_table(RESULTS)?;
             transaction.open_table(SENT)?;
-            Ok(())
-        })?;
+            transaction.commit()?;
+            Ok(database)
+        });
+        let path = folder.join(FILE);
+        let file = if path.exists() { lock(folder, &path)? } else { make(folder, &path, &open)? };
+        let journal = Self { file, database: Mutex::default(), open, folder: folder.to_owned() };
+        journal.with(|_| Ok(()))?;
         Ok(journal)
     }
 
     /// Whether a process has the journal of `folder` open.
     pub fn is_in_use(folder: &Path) -> bool {
-        let file = folder.join("journal.redb");
-        file.exists() && matches!(Database::open(file), Err(DatabaseError::DatabaseAlreadyOpen))
+        File::open(folder.join(FILE)).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
-    fn failed(&self) -> impl Fn(redb::Error) -> Error {
-        |source| Error::Database { path: self.folder.clone(), source: Box::new(source) }
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the last attempt to use it failed with, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.state().failure.clone()
+    }
+
+    /// Tries whether it can be written, as a change would.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn probe(&self) -> Result<(), Error> {
+        self.write(|transaction| {
+            transaction.open_table(SENT)?;
+            Ok(())
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a panic left behind is a database all the same.
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uses the database, opened anew if it failed before.
+    fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
+        let mut state = self.state();
+        let result = self.opened(&mut state.database).and_then(act);
+        if result.is_err() {
+            // It takes nothing more after a failure.
+            state.database = None;
+        }
+        let result = result.map_err(database_error(&self.folder));
+        state.failure = result.as_ref().err().map(ToString::to_string);
+        result
+    }
+
+    fn opened<'a>(&self, database: &'a mut Option<Database>) -> Result<&'a Database, redb::Error> {
+        match database {
+            Some(database) => Ok(database),
+            None => Ok(database.insert((self.open)(self.file.try_clone()?)?)),
+        }
     }
 
     /// Changes the journal; when it returns, the change is on disk.
     fn write(&self, change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), Error> {
-        let durable = || {
-            let transaction = self.database.begin_write()?;
+        self.with(|database| {
+            let transaction = database.begin_write()?;
             change(&transaction)?;
             transaction.commit()?;
             Ok(())
-        };
-        durable().map_err(self.failed())
+        })
     }
 
     /// Notes that leases of `batches` are about to be asked for.
@@ -184,11 +316,11 @@ impl Journal {
 
     /// The latest transactions; none if none was ever sent.
     pub(crate) fn sent(&self) -> Result<Vec<Sent>, Error> {
-        let read = || {
-            let table = self.database.begin_read()?.open_table(SENT)?;
+        let found = self.with(|database| {
+            let table = database.begin_read()?.open_table(SENT)?;
             Ok(table.get(0)?.map(|text| serde_json::from_slice(text.value())))
-        };
-        let found = read().map_err(self.failed())?.unwrap_or_else(|| Ok(Vec::new()));
+        })?;
+        let found = found.unwrap_or_else(|| Ok(Vec::new()));
         found.map_err(|_| Error::Malformed { path: self.folder.clone(), table: "sent" })
     }
 
@@ -197,8 +329,7 @@ impl Journal {
     /// # Errors
     /// If the database fails.
     pub fn intended(&self, job: B256, batch: u32) -> Result<bool, Error> {
-        let read = || Ok(self.database.begin_read()?.open_table(LEASES)?.get(&key(job, batch)[..])?.is_some());
-        read().map_err(self.failed())
+        self.with(|database| Ok(database.begin_read()?.open_table(LEASES)?.get(&key(job, batch)[..])?.is_some()))
     }
 
     /// Keeps a result. The first one stays: another for the same batch is not taken.
@@ -222,68 +353,13 @@ impl Journal {
     /// # Errors
     /// If the database fails.
     pub fn result(&self, job: B256, batch: u32) -> Result<Option<ResultRecord>, Error> {
-        let read = || {
-            let table = self.database.begin_read()?.open_table(RESULTS)?;
+        let found = self.with(|database| {
+            let table = database.begin_read()?.open_table(RESULTS)?;
             Ok(table.get(&key(job, batch)[..])?.map(|text| serde_json::from_slice(text.value())))
-        };
-        let found = read().map_err(self.failed())?.transpose();
-        found.map_err(|_| Error::Malformed { path: self.folder.clone(), table: "results" })
+        })?;
+        found.transpose().map_err(|_| Error::Malformed { path: self.folder.clone(), table: "results" })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_result_once_kept_stays_through_restarts() {
-        let folder = tempfile::tempdir().unwrap();
-        let record = ResultRecord {
-            root: B256::repeat_byte(1),
-            fuel: 7,
-            outputs: B256::repeat_byte(2),
-            bound: B256::repeat_byte(3),
-            salt: Salt::random().unwrap(),
-        };
-        {
-            let journal = Journal::open(folder.path()).unwrap();
-            assert_eq!(journal.result(B256::ZERO, 3).unwrap(), None);
-            journal.keep_result(B256::ZERO, 3, record).unwrap();
-            journal.intend_lease(B256::ZERO, &[4], 9).unwrap();
-        }
-        let journal = Journal::open(folder.path()).unwrap();
-        let other = ResultRecord { fuel: 8, ..record };
-        assert_eq!(journal.keep_result(B256::ZERO, 3, other).unwrap(), record, "never a second root");
-        let other = ResultRecord { salt: Salt::random().unwrap(), ..record };
-        assert!(other.agrees_with(&record));
-        assert_eq!(journal.keep_result(B256::ZERO, 3, other).unwrap(), record, "never a second salt");
-        assert!(!format!("{record:?}").contains(&alloy::primitives::hex::encode(record.salt.0)));
-        assert!(journal.intended(B256::ZERO, 4).unwrap() && !journal.intended(B256::ZERO, 3).unwrap());
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_an_error_and_not_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::open(folder.path()).unwrap();
-        journal
-            .write(|transaction| {
-                transaction.open_table(SENT)?.insert(0, &b"{"[..])?;
-                transaction.open_table(RESULTS)?.insert(&key(B256::ZERO, 3)[..], &b"{}"[..])?;
-                Ok(())
-            })
-            .unwrap();
-        assert!(matches!(journal.sent(), Err(Error::Malformed { table: "sent", .. })));
-        assert!(matches!(journal.result(B256::ZERO, 3), Err(Error::Malformed { table: "results", .. })));
-        let record =
-            ResultRecord { root: B256::ZERO, fuel: 1, outputs: B256::ZERO, bound: B256::ZERO, salt: Salt::default() };
-        assert!(journal.keep_result(B256::ZERO, 3, record).is_err(), "never in place of what is there");
-    }
-
-    #[test]
-    fn a_second_agent_on_the_same_folder_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let _first = Journal::open(folder.path()).unwrap();
-        let error = Journal::open(folder.path()).unwrap_err();
-        assert!(matches!(error, Error::InUse(_)), "{error}");
-    }
-}
+pub(crate) mod tests;

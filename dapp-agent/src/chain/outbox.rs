@@ -26,17 +26,23 @@ pub(crate) struct Sent {
     pub(crate) tip: u128,
 }
 
+/// Transactions that are late at a loss: they hand in or show what the journal has had for long, so that there is only one such
+/// transaction. While the journal cannot be written they go out all the same, noted in memory.
+const DUE: [&str; 5] = ["submit", "commit", "reveal", "answer", "release"];
+
 /// The latest transactions, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     sent: VecDeque<Sent>,
     journal: Option<Arc<Journal>>,
+    /// The journal may have something that was never sent, since it failed while that was noted: only it knows what goes next.
+    doubtful: bool,
 }
 
 impl Outbox {
     /// With what was sent before a restart.
     pub(super) fn open(journal: Arc<Journal>) -> Result<Self, store::Error> {
-        Ok(Self { sent: journal.sent()?.into(), journal: Some(journal) })
+        Ok(Self { sent: journal.sent()?.into(), journal: Some(journal), doubtful: false })
     }
 
     /// The first transaction under `nonce` or a later one.
@@ -46,7 +52,8 @@ impl Outbox {
 
     /// Notes an attempt, in place of earlier ones under the same nonce. Only then may it be sent.
     pub(super) fn keep(&mut self, sent: Sent) -> Result<(), store::Error> {
-        self.change(|list| {
+        let due = DUE.contains(&&*sent.kind);
+        self.change(due, |list| {
             list.retain(|other| other.nonce != sent.nonce);
             let at = list.partition_point(|other| other.nonce < sent.nonce);
             list.insert(at, sent);
@@ -58,14 +65,23 @@ impl Outbox {
 
     /// Forgets a transaction that no node can have.
     pub(super) fn forget(&mut self, nonce: u64) -> Result<(), store::Error> {
-        self.change(|list| list.retain(|other| other.nonce != nonce))
+        self.change(false, |list| list.retain(|other| other.nonce != nonce))
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut VecDeque<Sent>)) -> Result<(), store::Error> {
+    fn change(&mut self, due: bool, change: impl FnOnce(&mut VecDeque<Sent>)) -> Result<(), store::Error> {
         let mut next = self.sent.clone();
         change(&mut next);
         if let Some(journal) = &self.journal {
-            journal.keep_sent(next.make_contiguous())?;
+            match journal.keep_sent(next.make_contiguous()) {
+                Ok(()) => self.doubtful = false,
+                Err(error) if due && !self.doubtful => {
+                    tracing::warn!(target: "conun::chain", %error, "goes out unnoted, since it is due");
+                }
+                Err(error) => {
+                    self.doubtful = true;
+                    return Err(error);
+                }
+            }
         }
         self.sent = next;
         Ok(())

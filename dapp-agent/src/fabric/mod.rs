@@ -14,9 +14,10 @@ mod preferences;
 pub use decide::{CALM, Judge, Limits, Moment, Reason, Verdict};
 pub use preferences::{Day, Hours, Preferences};
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 /// What the sensors say; `None` where they cannot tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,6 +43,28 @@ pub struct Readings {
 pub trait Sensors: Send + 'static {
     /// Looks at everything once; takes a few seconds at most.
     fn read(&mut self) -> impl Future<Output = Readings> + Send;
+}
+
+/// Sensors that several lives of an agent look at, one after the other.
+#[derive(Debug)]
+pub(crate) struct Shared<S>(Arc<Mutex<S>>);
+
+impl<S> Shared<S> {
+    pub(crate) fn new(sensors: S) -> Self {
+        Self(Arc::new(Mutex::new(sensors)))
+    }
+}
+
+impl<S> Clone for Shared<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: Sensors> Sensors for Shared<S> {
+    async fn read(&mut self) -> Readings {
+        self.0.lock().await.read().await
+    }
 }
 
 /// This computer's sensors, for an agent whose data is in `folder`.

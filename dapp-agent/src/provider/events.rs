@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -93,9 +93,13 @@ pub(super) struct EventLog {
 impl EventLog {
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let path = folder.join(LOG);
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path, file, bytes })
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        // A crash may have cut off the last one.
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end as u64 + 1);
+        file.set_len(whole)?;
+        Ok(Self { path, file, bytes: whole })
     }
 
     /// Appends a record, whole or not at all as far as the file system can.
@@ -107,7 +111,11 @@ impl EventLog {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         record["time"] = now.into();
         let line = format!("{record}\n");
-        self.file.write_all(line.as_bytes())?;
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            // The disk is full, perhaps in the middle of it.
+            self.file.set_len(self.bytes)?;
+            return Err(error);
+        }
         self.bytes += line.len() as u64;
         Ok(())
     }
@@ -133,6 +141,12 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!((&found[1]["event"], &found[1]["reason"]), (&"trouble".into(), &"second".into()));
         assert!(found[0]["time"].as_u64().is_some());
+
+        // One that a crash cut off.
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole[..], br#"{"event":"tr"#].concat()).unwrap();
+        EventLog::open(folder.path()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
 
         let mut log = EventLog::open(folder.path()).unwrap();
         let long = Running::Trouble("x".repeat(1 << 20)).record().unwrap();

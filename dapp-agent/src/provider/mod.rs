@@ -27,7 +27,7 @@ pub use registration::{
     Leaving, Registration, Withdrawal, cancel_exit, is_registered, register, request_exit, withdraw,
 };
 pub(crate) use registration::{connect, now};
-pub use run::{run, run_on};
+pub use run::{disk_trouble, run, run_on};
 pub use status::{Status, is_draining, is_paused, read_status, read_verdicts, set_draining, set_paused};
 
 pub(crate) use work::OUTPUT_BYTES;
@@ -106,6 +106,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The blob store has failed, and can be opened anew.
+    #[error("the blob store in {0} has failed: it is opened anew")]
+    StoreLost(PathBuf),
     /// A file of the data folder cannot be used.
     #[error("cannot access {path}: {source}")]
     Io {

@@ -2,6 +2,7 @@
 
 mod act;
 mod ahead;
+mod disk;
 mod start;
 mod status;
 mod tidy;
@@ -24,6 +25,8 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
+pub use disk::disk_trouble;
+
 use super::{
     Error, ProviderConfig, Status,
     books::Books,
@@ -43,7 +46,7 @@ use crate::{
     access::Access,
     chain::{Follower, Head, SendError, Sender, endpoint},
     core::{Action, BatchId, Conditions, Core, Event, Policy, Verdict, Worth},
-    fabric::{self, Sensors},
+    fabric::{self, Sensors, Shared},
     net::{Node, NodeConfig},
     sandbox::Sandbox,
     store::Journal,
@@ -81,23 +84,46 @@ pub async fn run(
     tell: impl FnMut(Running),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    run_on(fabric::sensors(folder), folder, config, signer, sandbox, tell, shutdown).await
+    let journal = Journal::open(folder)?;
+    run_on(fabric::sensors(folder), journal, config, signer, sandbox, tell, shutdown).await
 }
 
-/// The same on the computer that `sensors` look at.
+/// The same on the computer that `sensors` look at, in the journal's folder.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn run_on(
     sensors: impl Sensors,
-    folder: &Path,
+    journal: Journal,
     config: ProviderConfig,
     signer: PrivateKeySigner,
     sandbox: Sandbox,
     mut tell: impl FnMut(Running),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let journal = Arc::new(Journal::open(folder)?);
+    let (sensors, journal) = (Shared::new(sensors), Arc::new(journal));
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let (config, signer, sandbox) = (config.clone(), signer.clone(), sandbox.clone());
+        let life = live(sensors.clone(), journal.clone(), config, signer, sandbox, &mut tell, shutdown.as_mut());
+        match life.await {
+            Err(error @ Error::StoreLost(_)) => tracing::warn!(target: "conun::provider", %error, "starts anew"),
+            ended => return ended,
+        }
+    }
+}
+
+/// Works until the end, or until it has to start anew.
+async fn live(
+    sensors: impl Sensors,
+    journal: Arc<Journal>,
+    config: ProviderConfig,
+    signer: PrivateKeySigner,
+    sandbox: Sandbox,
+    mut tell: impl FnMut(Running),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let folder = &journal.folder().to_owned();
     let mut log = EventLog::open(folder).map_err(io_error(folder))?;
     let metrics = Metrics::new();
     let provider = connect(&config.rpc_url, &signer).await?;
@@ -150,6 +176,7 @@ pub async fn run_on(
         paused: guest.standing().paused,
         guest: guest.standing().status(),
         draining: is_draining(folder),
+        disk: None,
         block: 0,
         block_time: 0,
         stake: U256::ZERO,
@@ -180,6 +207,7 @@ pub async fn run_on(
         access,
         most_blob_bytes: clean::most(config.preferences.disk_max_used_gb),
         cleaned: None,
+        disk_looked: None,
         follower,
         sender,
         prepared: HashMap::new(),
@@ -223,6 +251,8 @@ struct Agent<T> {
     most_blob_bytes: Option<u64>,
     /// When that was looked at last.
     cleaned: Option<Instant>,
+    /// When it was looked at last whether the disk can be written.
+    disk_looked: Option<Instant>,
     /// A transaction that was mined in this block, which the index has not reached yet.
     mined: Option<(u64, &'static str, Action)>,
     /// Batches whose inputs are fetched before they are executed.
@@ -280,6 +310,7 @@ impl<T: FnMut(Running)> Agent<T> {
             }
             self.reap();
             self.fetch_ahead();
+            self.watch_disk().await?;
             self.write_status();
             if self.is_drained() {
                 return Ok(());
@@ -317,7 +348,7 @@ impl<T: FnMut(Running)> Agent<T> {
             }
         }
         (self.status.paused, self.status.guest) = (standing.paused, status);
-        self.step(Event::Paused(!standing.may_lease()));
+        self.step(Event::Paused(!standing.may_lease() || self.status.disk.is_some()));
         if standing.is_away() {
             let now = self.status.block_time;
             for batch in gives_back(self.follower.index(), self.me, now, self.executing.keys()) {
@@ -385,6 +416,10 @@ impl<T: FnMut(Running)> Agent<T> {
     fn trouble(&mut self, text: String) {
         tracing::warn!(target: "conun::trouble", %text, "trouble");
         (self.tell)(Running::Trouble(text));
+        // It may be the disk's fault.
+        if self.status.disk.is_none() {
+            self.disk_looked = None;
+        }
     }
 
     fn step(&mut self, event: Event) {

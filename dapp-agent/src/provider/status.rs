@@ -26,6 +26,8 @@ pub struct Status {
     pub guest: GuestStatus,
     /// Whether it takes nothing new, and stops once no stake is locked.
     pub draining: bool,
+    /// Why nothing can be kept, if so: then nothing new is taken.
+    pub disk: Option<String>,
     /// Latest block seen: number and time.
     pub block: u64,
     /// Time of that block, UNIX seconds.

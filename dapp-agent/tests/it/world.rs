@@ -21,6 +21,7 @@ use conun_agent::{
     provider::{self, ProviderConfig, Running},
     requester::{JobFile, Prepared, Progress, Requester, assemble},
     sandbox::Sandbox,
+    store::Journal,
 };
 use conun_bindings::{
     Contracts,
@@ -248,8 +249,9 @@ impl Seat {
             let result = runtime.block_on(async {
                 let told = move |event| drop(tell.send(event));
                 let shutdown = async { drop(signalled.await) };
+                let journal = Journal::open(&seat.folder).map_err(|error| error.to_string())?;
                 tokio::select! {
-                    result = provider::run_on(sensors, &seat.folder, config, seat.signer, sandbox, told, shutdown) => result.map_err(|error| error.to_string()),
+                    result = provider::run_on(sensors, journal, config, seat.signer, sandbox, told, shutdown) => result.map_err(|error| error.to_string()),
                     () = ending => Ok(()),
                 }
             });

@@ -61,6 +61,11 @@ pub(super) async fn check(
 }
 
 fn disk(folder: &Path) -> Outcome {
+    if let Some(trouble) = provider::disk_trouble(folder) {
+        return Err(format!(
+            "{trouble}: make room, or mend the disk; until then the agent takes nothing new and hands in what is due"
+        ));
+    }
     let room = fabric::free_bytes(folder).map_err(|error| format!("cannot look at {}: {error}", folder.display()))?;
     let text = format!("{} free for {}", bytesize::ByteSize(room), folder.display());
     if room < LEAST_ROOM {

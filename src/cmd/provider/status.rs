@@ -36,6 +36,7 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> eyre::Result<
             "running": Journal::is_in_use(&folder),
             "paused": provider::is_paused(&folder),
             "draining": provider::is_draining(&folder),
+            "disk": provider::disk_trouble(&folder),
             "account": config.account,
             "address": config.address,
             "rpcUrl": config.rpc_url,
@@ -73,6 +74,10 @@ fn state(report: &Value) -> String {
     let last = &report["last"];
     if report["running"] != true {
         return "not running: start it with `conun provider run`".to_owned();
+    }
+    // What it wrote down last may be older than this.
+    if let Some(trouble) = report["disk"].as_str().or(last["disk"].as_str()) {
+        return format!("takes nothing new, hands in what is due: {trouble}; make room on the disk, or mend it");
     }
     if report["draining"] == true {
         return "draining: stops once no stake is locked".to_owned();
@@ -164,5 +169,12 @@ mod tests {
         ] {
             assert!(state(&report).contains(words), "{report}: {}", state(&report));
         }
+        let mut full = report(true, false, "running", 1, 0);
+        full["disk"] = "nothing can be kept in /data: No space left on device".into();
+        assert!(
+            state(&full).contains("takes nothing new") && state(&full).contains("No space left"),
+            "{}",
+            state(&full)
+        );
     }
 }

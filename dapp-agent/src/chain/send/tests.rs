@@ -1,6 +1,9 @@
 //! One account, one nonce, one transaction: through restarts, re-orgs, strangers and fees. Money is what tells transactions apart.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use alloy::{
     consensus::Transaction as _, eips::BlockNumberOrTag, providers::Provider, signers::local::PrivateKeySigner,
@@ -222,4 +225,28 @@ fn a_journal_keeps_the_latest_transactions() {
     assert_eq!(again.first_from(50).unwrap().fee, 9);
     assert_eq!(again.first_from(51).unwrap().nonce, 52);
     assert!(again.first_from(100).is_none());
+}
+
+#[test]
+fn while_the_journal_fails_only_what_is_due_goes_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, fails) = store::tests::failing(folder.path());
+    let mut outbox = Outbox::open(Arc::new(journal)).unwrap();
+    let sent = |kind: &str, nonce| Sent { kind: kind.to_owned(), nonce, request: payment(1), fee: 5, tip: 1 };
+    fails.store(true, Ordering::Relaxed);
+    outbox.keep(sent("reveal", 7)).unwrap();
+    assert_eq!(outbox.first_from(0).unwrap().kind, "reveal", "noted in memory");
+    // The journal may have this one, and would send it after a crash: nothing else may go out under a nonce.
+    assert!(outbox.keep(sent("lease", 8)).is_err());
+    assert!(outbox.keep(sent("reveal", 8)).is_err());
+    fails.store(false, Ordering::Relaxed);
+    outbox.keep(sent("reveal", 8)).unwrap();
+    fails.store(true, Ordering::Relaxed);
+    outbox.keep(sent("submit", 9)).unwrap();
+    fails.store(false, Ordering::Relaxed);
+    outbox.keep(sent("lease", 10)).unwrap();
+    drop(outbox);
+    let outbox = Outbox::open(Arc::new(Journal::open(folder.path()).unwrap())).unwrap();
+    let kinds = [7, 8, 9, 10].map(|nonce| outbox.first_from(nonce).unwrap().kind);
+    assert_eq!(kinds, ["reveal", "reveal", "submit", "lease"], "all is noted once it can be");
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    super::{LeaseStatus, Running, status::write_verdicts},
+    super::{Error, LeaseStatus, Running, status::write_verdicts},
     Agent,
 };
 
@@ -24,7 +24,7 @@ impl<T: FnMut(Running)> Agent<T> {
             return;
         }
         if let Err(error) = write_verdicts(&self.folder, &verdicts.0, &verdicts.1) {
-            self.trouble(error.to_string());
+            self.unwritten(&error);
         }
         self.verdicts = Some(verdicts);
     }
@@ -51,6 +51,13 @@ impl<T: FnMut(Running)> Agent<T> {
         self.status.gas = self.sender.gas();
         self.metrics.status(&self.status);
         if let Err(error) = self.status.write(&self.folder) {
+            self.unwritten(&error);
+        }
+    }
+
+    /// Tells it, unless it is known that nothing can be kept.
+    fn unwritten(&mut self, error: &Error) {
+        if self.status.disk.is_none() {
             self.trouble(error.to_string());
         }
     }
