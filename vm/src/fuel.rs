@@ -21,9 +21,10 @@
 //! # Depth
 //!
 //! A native stack ends somewhere else on every machine, so calls are counted instead. A function that may be
-//! called again while it runs puts its frame on the account meanwhile: its parameters, its locals, the greatest height of its operand stack, and
-//! [`FRAME_SLOTS`]. More than [`DEPTH_SLOTS`] on the account and the task fails. [`NATIVE_STACK_BYTES`] are kept for it;
-//! should they end first, it is an error of the host and no verdict.
+//! called again while it runs puts its frame on the account meanwhile: its parameters, its locals, the greatest height of its operand stack,
+//! [`FRAME_SLOTS`], and one slot for each [`OPERATORS_PER_SLOT`] operators: a compiler that sees twice the same expression keeps its value,
+//! so that a frame of the native stack may have more values than the function has locals and operands.
+//! More than [`DEPTH_SLOTS`] on the account and the task fails. [`NATIVE_STACK_BYTES`] are kept for it; should they end first, it is an error of the host and no verdict.
 
 use wasmparser::Operator;
 
@@ -76,6 +77,10 @@ pub const FRAME_SLOTS: u32 = 12;
 
 /// Slots that a frame takes besides if its function computes with floats.
 pub const NAN_SLOTS: u32 = 20;
+
+/// Operators of a function, those that control cannot get to aside, for which its frame takes one slot more. A value that a compiler keeps
+/// for later takes some five of them, and a slot stands for 70 bytes of the native stack.
+pub const OPERATORS_PER_SLOT: u32 = 32;
 
 /// Most slots of counted frames; with the globals and [`UNCOUNTED_SLOTS`] they fit into 2^20.
 pub const DEPTH_SLOTS: u32 = 7 << 17;

@@ -60,8 +60,8 @@ pub use input::{Input, MAX_INPUT_BYTES};
 pub use limits::{
     Limits, MAX_ARGS_BYTES, MAX_BR_TABLE, MAX_CODE_BYTES, MAX_EFFORT, MAX_EFFORT_TOGETHER, MAX_FUEL,
     MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_GLOBALS, MAX_LOCALS, MAX_LOCALS_TOGETHER, MAX_MEMORY_BYTES, MAX_NESTING,
-    MAX_OPERANDS, MAX_OUTPUT_BYTES, MAX_PARAMETERS, MAX_PROGRAM_BYTES, MAX_SEGMENTS, MAX_STDERR_BYTES,
-    MAX_TABLE_ELEMENTS, MAX_TYPES,
+    MAX_OPERANDS, MAX_OUTPUT_BYTES, MAX_PARAMETERS, MAX_PREPARED_FUNCTION_BYTES, MAX_PROGRAM_BYTES, MAX_SEGMENTS,
+    MAX_STDERR_BYTES, MAX_TABLE_ELEMENTS, MAX_TYPES,
 };
 pub use native::Program;
 pub use output::{OUTPUT_ENTRY_BYTES, OUTPUT_FOOTER_BYTES, Output};
@@ -73,4 +73,4 @@ pub use wasi::{merge, uses_wasi};
 ///
 /// Results may be compared only between executions under the same profile. Any change to this crate that can change an
 /// outcome, an output or a fuel count changes this name.
-pub const PROFILE: &str = "conun-2/wasmer-7.4.2/cranelift-speed/nan-2/fuel-3/depth-2/wasi-2";
+pub const PROFILE: &str = "conun-2/wasmer-7.4.2/cranelift-speed/nan-2/fuel-3/depth-3/wasi-2";

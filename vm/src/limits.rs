@@ -44,6 +44,9 @@ pub const MAX_SEGMENTS: u64 = 1 << 14;
 /// Largest body of one function, in bytes: compilers take more than twice as long for twice as much.
 pub const MAX_FUNCTION_BYTES: u64 = 1 << 20;
 
+/// Largest body of one function once preparation has added fuel, depth and looks at floats, in bytes: engines read no larger ones.
+pub const MAX_PREPARED_FUNCTION_BYTES: u64 = 7_000_000;
+
 /// Most declared locals of one function; a declaration of any number takes three bytes.
 pub const MAX_LOCALS: u64 = 1 << 14;
 

@@ -88,15 +88,15 @@ pub(crate) fn accept(wasm: &[u8], kind: Kind) -> Result<Functions, Error> {
     examine(wasm, kind).map_err(|refusals| refusals.into_iter().next().expect("who refuses says why").reason)
 }
 
-/// Programs of at most so many bytes always have a place in the step machine: a byte of code is never more than 32 of its
-/// instructions, and locals, table and data are bounded by themselves.
+/// Programs of at most so many bytes always have a place in both engines: a byte of code is never more than 32 of the step machine's
+/// instructions, nor more than 13 bytes once it is prepared; locals, table and data are bounded by themselves.
 const SURELY_FLAT: usize = 512 << 10;
 
-/// Whether the step machine has room for an accepted program.
+/// Whether the engines have room for an accepted program once it is prepared.
 ///
 /// # Errors
 ///
-/// [`Error::TooMany`] if it has not.
+/// [`Error::TooMany`] if they have not.
 fn flattened(wasm: &[u8]) -> Result<(), Error> {
     if wasm.len() <= SURELY_FLAT {
         return Ok(());

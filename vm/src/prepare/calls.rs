@@ -20,7 +20,7 @@ use wasmparser::{ElementItems, FuncType, Operator};
 use super::source::Source;
 use crate::{
     error::Error,
-    fuel::{ACCOUNTED, FRAME_SLOTS, LONG, NAN_SLOTS, UNCHECKED, UNCOUNTED_SLOTS},
+    fuel::{ACCOUNTED, FRAME_SLOTS, LONG, NAN_SLOTS, OPERATORS_PER_SLOT, UNCHECKED, UNCOUNTED_SLOTS},
 };
 
 /// What is known of one function, imported or defined.
@@ -68,7 +68,8 @@ pub(crate) fn assign(source: &mut Source<'_>) -> Result<Vec<Role>, Error> {
             let Some(defined) = node.checked_sub(imported) else { continue };
             let Some((_, shape)) = source.bodies.get_mut(defined) else { continue };
 
-            let added = FRAME_SLOTS + if shape.arithmetic { NAN_SLOTS } else { 0 };
+            let added =
+                FRAME_SLOTS + shape.operators / OPERATORS_PER_SLOT + if shape.arithmetic { NAN_SLOTS } else { 0 };
             let slots = shape.locals.saturating_add(shape.height).saturating_add(added);
             let role = &mut roles[node];
             if cyclic || uncounted.saturating_add(slots) > UNCOUNTED_SLOTS {

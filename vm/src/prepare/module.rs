@@ -19,7 +19,7 @@ use crate::{
     check::Kind,
     error::Error,
     fuel::DEPTH_SLOTS,
-    limits::{Limits, MAX_FUEL},
+    limits::{Limits, MAX_FUEL, MAX_PREPARED_FUNCTION_BYTES},
 };
 
 /// Exports of what is left of fuel and depth in a module that keeps its own exports, both mutable i64 globals.
@@ -59,7 +59,7 @@ pub(crate) struct Context<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::MemoryTooSmall`].
+/// [`Error::MemoryTooSmall`]; [`Error::TooMany`] for a function that becomes too large.
 pub(crate) fn write(source: &Source<'_>, limits: &Limits, kind: Kind) -> Result<Vec<u8>, Error> {
     let limit = limits.memory_bytes / PAGE;
     let needs: u64 = source.memories.iter().map(|memory| memory.initial).sum();
@@ -93,7 +93,13 @@ pub(crate) fn write(source: &Source<'_>, limits: &Limits, kind: Kind) -> Result<
     // The code first: only it knows which helpers there are.
     let mut code = CodeSection::new();
     for (index, (body, shape)) in (source.imported()..).zip(&source.bodies) {
-        code.function(&function::write(&mut context, index, body, shape)?);
+        let function = function::write(&mut context, index, body, shape)?;
+        let found = function.byte_len() as u64;
+        if found > MAX_PREPARED_FUNCTION_BYTES {
+            let what = "bytes of one function, with what preparation adds";
+            return Err(Error::TooMany { what, found, most: MAX_PREPARED_FUNCTION_BYTES });
+        }
+        code.function(&function);
     }
     for helper in context.helpers.all() {
         code.function(&helper.body(context.globals));

@@ -32,6 +32,8 @@ pub(crate) struct Shape {
     pub(crate) locals: u32,
     /// Greatest height of the operand stack.
     pub(crate) height: u32,
+    /// Operators that are kept.
+    pub(crate) operators: u32,
     /// Whether it does something that a helper charges for.
     pub(crate) helped: bool,
     /// Whether it computes with floats, so that there may be NaNs of the engine's choice.
@@ -206,6 +208,7 @@ impl Shape {
             counted: Vec::new(),
             locals: func.len_locals(),
             height: 0,
+            operators: 0,
             helped: false,
             arithmetic: false,
         };
@@ -228,6 +231,7 @@ impl Shape {
                 }
                 shape.add(&mut builder, &operator, at, falls_through)?;
                 shape.height = shape.height.max(func.operand_stack_height());
+                shape.operators += 1;
             }
             at += 1;
         }

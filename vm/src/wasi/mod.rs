@@ -1,8 +1,7 @@
-//! WASI preview1, as far as a command without files, network, environment and time needs it.
+//! WASI preview1, as it is for a task: SPEC.md, section 4, says what a program finds.
 //!
-//! Implemented are the functions that C's and Rust's standard libraries call to print, read standard input, allocate,
-//! seed a hash table or exit; the rest answers `ENOSYS`, or `EBADF` for a file descriptor that a task does not have. Every
-//! pointer that a program passes is checked; a bad one answers `EFAULT`.
+//! What answers is a module of its own (`layer.wasm`, from the C files in `layer/`), which becomes part of the program (`merge`). Here
+//! are the names and types of the functions that a program may import.
 //!
 //! Specification: <https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md>
 

@@ -1,9 +1,12 @@
 //! What is short and would take a compiler long: the largest program accepted, the smallest refused.
 
-use conun_vm::{Error, MAX_CODE_BYTES, MAX_EFFORT, MAX_EFFORT_TOGETHER, MAX_PARAMETERS, check, refusals};
+use conun_vm::{
+    Error, MAX_CODE_BYTES, MAX_EFFORT, MAX_EFFORT_TOGETHER, MAX_PARAMETERS, MAX_PREPARED_FUNCTION_BYTES,
+    MAX_TABLE_ELEMENTS, check, refusals,
+};
 use wasm_encoder::{
     BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, InstructionSink, MemorySection,
-    MemoryType, Module, TypeSection, ValType,
+    MemoryType, Module, RefType, TableSection, TableType, TypeSection, ValType,
 };
 
 /// A program of these functions, `[i32] -> []`, and a `_start` that does nothing; its types have so many parameters more.
@@ -192,4 +195,44 @@ fn code_is_bounded() {
     check(&program([&function; 31], 0)).expect("it is a little less");
     let refused = refusal_of(&program([&function; 33], 0)).expect("it is a little more");
     assert!(matches!(refused, Error::TooMany { what: "bytes of code", .. }), "{refused}");
+}
+
+#[test]
+fn what_engines_have_no_room_for_once_it_is_prepared_is_refused_by_check() {
+    // Others than calls get to it, so that its callers look at their fuel behind each call.
+    let mut called = Function::new([]);
+    called.instructions().nop().end();
+    let module = |functions: usize, calls: usize, elements: u64| {
+        let mut calling = Function::new([]);
+        calling.instructions().loop_(BlockType::Empty).i32_const(0).br_if(0).end();
+        calling.raw([0x10, 0].repeat(calls));
+        calling.instructions().end();
+        let mut types = TypeSection::new();
+        types.ty().function([], []);
+        let (mut kinds, mut code) = (FunctionSection::new(), CodeSection::new());
+        for function in std::iter::once(&called).chain(std::iter::repeat_n(&calling, functions)) {
+            kinds.function(0);
+            code.function(function);
+        }
+        let mut tables = TableSection::new();
+        let element_type = RefType::FUNCREF;
+        tables.table(TableType { element_type, table64: false, minimum: elements, maximum: None, shared: false });
+        let mut memories = MemorySection::new();
+        memories.memory(MemoryType { minimum: 1, maximum: None, memory64: false, shared: false, page_size_log2: None });
+        let mut exports = ExportSection::new();
+        exports.export("_start", ExportKind::Func, 0).export("memory", ExportKind::Memory, 0);
+        let mut module = Module::new();
+        module.section(&types).section(&kinds).section(&tables).section(&memories).section(&exports).section(&code);
+        module.finish()
+    };
+    let refused = |wasm: &[u8]| check(wasm).expect_err("there is no room for it");
+    // Too long for the engines' parser, once it is prepared.
+    let long = refused(&module(1, 520_000, 0));
+    assert!(matches!(long, Error::TooMany { most: MAX_PREPARED_FUNCTION_BYTES, .. }), "{long}");
+    // Four instructions of the step machine for each call, and one for each element of the table.
+    let many = refused(&module(64, 128_000, MAX_TABLE_ELEMENTS));
+    assert!(
+        matches!(many, Error::TooMany { most: 0x200_0000, .. }) && many.to_string().contains("step machine"),
+        "{many}"
+    );
 }

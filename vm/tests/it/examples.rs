@@ -83,7 +83,7 @@ fn fingerprint(bytes: &[u8]) -> u64 {
 /// A change here means that providers of the old and the new version disagree: it needs a new `PROFILE`.
 #[test]
 fn results_of_the_profile_are_frozen() {
-    assert_eq!(conun_vm::PROFILE, "conun-2/wasmer-7.4.2/cranelift-speed/nan-2/fuel-3/depth-2/wasi-2");
+    assert_eq!(conun_vm::PROFILE, "conun-2/wasmer-7.4.2/cranelift-speed/nan-2/fuel-3/depth-3/wasi-2");
     assert_eq!(run(HELLO, &[], "Ada Lovelace\n").fuel, 30_627);
     let tile = run(PATHTRACER, &[], "64 36 10 5 50 30 4");
     assert_eq!((tile.fuel, fingerprint(stdout(&tile))), (78_628_549, 0xab0a_e4ee_e622_7dc0));

@@ -2,7 +2,7 @@
 
 use conun_vm::{Outcome, Program, fuel};
 
-use crate::{CONUN, FUEL, OK, WASI, command, compile, execute, put, task, write};
+use crate::{CONUN, FUEL, OK, WASI, command, compile, engines::Engines, execute, put, task, wasm, write};
 
 fn burned(around: &str, body: &str) -> u64 {
     let done = execute(&command(around, body));
@@ -227,5 +227,33 @@ fn programs_cannot_name_the_meter() {
         let export = format!(r#"(global (export "{name}") (mut i64) (i64.const 1152921504606846976))"#);
         let done = compile(&command(&export, "(loop (br 0))")).execute(&task(1_000)).expect("an ordinary task");
         assert_eq!((done.outcome, done.fuel), (Outcome::Failed, 1_000), "{name}");
+    }
+}
+
+/// A compiler keeps the value of an expression that comes twice: each of these frames has some thousand values, and no locals for them.
+#[test]
+fn frames_that_a_compiler_makes_large_end_with_the_depth_and_not_with_the_native_stack() {
+    let products = |count: i32| -> String {
+        let product = |nth: i32| format!("(i32.mul (local.get 0) (i32.const {}))", 1_000_003 + nth * 7_919);
+        let add = |nth| format!("(local.set 1 (i32.rotl (i32.add (local.get 1) {}) (i32.const 1)))", product(nth));
+        (0..count).map(add).collect()
+    };
+    // One operator for each value, and four to use it: as little as it takes.
+    let chain = |count: usize| {
+        let (links, uses) =
+            ("(i32.popcnt) ".repeat(count), "(i32.popcnt) (local.tee 1) (i32.const 0) (local.get 1) (i32.store) ");
+        (format!("(local.get 0) {links} (local.set 1)"), format!("(local.get 0) {} (drop)", uses.repeat(count)))
+    };
+    let (links, uses) = chain(3_000);
+    let cases = [300, 4_000].map(|count| (products(count), products(count))).into_iter().chain([(links, uses)]);
+    for (before, after) in cases {
+        let text = format!(
+            r#"(module (memory (export "memory") 1) (func $f (param i32) (result i32) (local i32)
+            {before} (local.set 1 (i32.add (local.get 1) (call $f (i32.add (local.get 0) (i32.const 1))))) {after} (local.get 1))
+            (func (export "_start") (drop (call $f (i32.const 3)))))"#
+        );
+        let engines = Engines::new(&wasm(&text));
+        let done = engines.both("large frames", &[], 1 << 40);
+        assert!(done.outcome == Outcome::Failed && done.fuel < 1 << 40, "{} fuel", done.fuel);
     }
 }

@@ -5,9 +5,12 @@ use conun_vm::{Error, Limits, prepare_library};
 use wasm_smith::{Config, Module as Random};
 use wasmer::{ExternType, Module, Value as WasmerValue};
 
-use crate::spec::{
-    Engine as _, Value,
-    wasmer::{Running, Wasmer},
+use crate::{
+    differential::generate::accepted,
+    spec::{
+        Engine as _, Value,
+        wasmer::{Running, Wasmer},
+    },
 };
 
 /// Modules in one run of the test.
@@ -28,25 +31,9 @@ fn config(floats: bool) -> Config {
         max_table_elements: 1_000,
         max_data_segments: 2,
         export_everything: true,
-        allow_start_export: false,
         allow_floats: floats,
         bulk_memory_enabled: true,
-        sign_extension_ops_enabled: true,
-        saturating_float_to_int_enabled: true,
-        extended_const_enabled: false,
-        exceptions_enabled: false,
-        gc_enabled: false,
-        memory64_enabled: false,
-        multi_value_enabled: false,
-        reference_types_enabled: false,
-        relaxed_simd_enabled: false,
-        simd_enabled: false,
-        tail_call_enabled: false,
-        threads_enabled: false,
-        wide_arithmetic_enabled: false,
-        custom_page_sizes_enabled: false,
-        shared_everything_threads_enabled: false,
-        ..Config::default()
+        ..accepted()
     }
 }
 

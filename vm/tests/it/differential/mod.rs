@@ -3,7 +3,7 @@
 //! A bounded run is part of the tests; `scripts/long differential` goes on with other seeds, and `vm/fuzz` lets libFuzzer look
 //! for them.
 
-mod generate;
+pub(crate) mod generate;
 mod oracle;
 
 use std::{collections::BTreeMap, env, panic};
