@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// Check, prepare and run a program here, without a chain.
     #[command(subcommand, visible_alias = "w")]
     Wasm(cmd::wasm::WasmCommand),
+    /// Play a whole market in this process: attacks, faults, and what comes of them.
+    #[command(subcommand)]
+    Sim(cmd::sim::SimCommand),
     /// Measure how much fuel this computer burns in a second; takes about 10 seconds.
     Bench(cmd::bench::BenchArgs),
     /// Check endpoint, contracts, account and data folders; say what to type where something is wrong.

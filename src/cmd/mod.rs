@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod job;
 pub(crate) mod provider;
 pub(crate) mod shell;
+pub(crate) mod sim;
 pub(crate) mod wasm;
 
 use std::process::ExitCode;
