@@ -9,7 +9,47 @@ macro_rules! library {
     };
 }
 
-library!["market"];
+library![
+    "censorship",
+    "chance",
+    "colluding",
+    "colluding-apart",
+    "confirmations",
+    "copying",
+    "crashes",
+    "crashes-long",
+    "dispute-spam",
+    "everything",
+    "fee-spikes",
+    "full-disks",
+    "lazy-arbiter",
+    "lazy-audits",
+    "lazy-votes",
+    "lossy-network",
+    "market",
+    "never-revealing",
+    "non-paying",
+    "odd-blocks",
+    "partitions",
+    "reorgs-deep",
+    "reorgs-shallow",
+    "reorgs-votes",
+    "rpc-alone",
+    "rpc-forged",
+    "rpc-missing",
+    "rpc-refusing",
+    "rpc-stale",
+    "rpc-twice",
+    "silent-arbiter",
+    "sleep",
+    "sleepers",
+    "squatting",
+    "storm",
+    "stragglers",
+    "vanishing",
+    "withheld-inputs",
+    "withheld-outputs",
+];
 
 /// The scenario of that name, if one comes along.
 ///
