@@ -70,6 +70,8 @@ pub(crate) enum Command {
     /// Play a whole market in this process: attacks, faults, and what comes of them.
     #[command(subcommand)]
     Sim(cmd::sim::SimCommand),
+    /// Execute a chain's blocks once more here, compare what comes out with what the chain says, and write the books.
+    Replay(cmd::replay::ReplayArgs),
     /// Measure how much fuel this computer burns in a second; takes about 10 seconds.
     Bench(cmd::bench::BenchArgs),
     /// Check endpoint, contracts, account and data folders; say what to type where something is wrong.

@@ -5,10 +5,10 @@ use std::{io::IsTerminal, path::PathBuf, time::Duration};
 use alloy::{
     network::EthereumWallet,
     primitives::Address,
-    providers::{DynProvider, Provider, ProviderBuilder},
+    providers::{DynProvider, Provider},
     signers::local::PrivateKeySigner,
 };
-use conun_agent::account;
+use conun_agent::{account, chain::endpoint};
 use conun_bindings::Contracts;
 use eyre::{Context as _, bail};
 use zeroize::Zeroizing;
@@ -67,8 +67,7 @@ impl Context {
 
     /// Fails unless a node of the chain that --chain demands, if any, answers at `url`.
     pub(crate) async fn require_node(&self, url: &str) -> eyre::Result<()> {
-        let provider = ProviderBuilder::new().connect(url).await.map(|provider| provider.erased());
-        self.check(url, provider).await.map(drop)
+        self.check(url, endpoint::reader(url).await).await.map(drop)
     }
 
     /// Name of the account that signs.
@@ -124,14 +123,12 @@ impl Context {
 
     /// A provider that can only read.
     pub(crate) async fn reader(&self) -> eyre::Result<(DynProvider, u64)> {
-        let provider = ProviderBuilder::new().connect(self.rpc_url()).await.map(|provider| provider.erased());
-        self.check(self.rpc_url(), provider).await
+        self.check(self.rpc_url(), endpoint::reader(self.rpc_url()).await).await
     }
 
     /// A provider that signs with `wallet`, or with a single signer.
     pub(crate) async fn writer(&self, wallet: impl Into<EthereumWallet>) -> eyre::Result<(DynProvider, u64)> {
-        let provider = ProviderBuilder::new().wallet(wallet.into()).connect(self.rpc_url()).await;
-        self.check(self.rpc_url(), provider.map(|provider| provider.erased())).await
+        self.check(self.rpc_url(), endpoint::writer(self.rpc_url(), wallet).await).await
     }
 
     async fn check<E: std::fmt::Display>(

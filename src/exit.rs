@@ -62,6 +62,7 @@ fn dispatch(cli: Cli) -> eyre::Result<ExitCode> {
             Command::Account(command) => cmd::account::run(&context, command).await,
             Command::Wasm(command) => cmd::wasm::run(&context, command),
             Command::Sim(command) => cmd::sim::run(&context, command),
+            Command::Replay(args) => cmd::replay::run(&context, args).await,
             Command::Bench(args) => cmd::bench::run(&context, args).await,
             Command::Doctor => cmd::doctor::run(&context).await,
             Command::Completions { shell } => cmd::shell::completions(shell),

@@ -145,6 +145,18 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Result<(), Violation> {
             return missed(format!("the group \"{name}\" loses {:.3} tokens a run instead of earning", -gain(name)));
         }
     }
+    let each = |name: &String| {
+        let groups = runs.iter().flat_map(|run| &run.figures.groups).find(|group| group.name == *name);
+        gain(name) / f64::from(groups.map_or(1, |group| group.count.max(1)))
+    };
+    for (worse, better) in &expect.worse_off {
+        if each(worse) >= each(better) {
+            let (worse_gain, better_gain) = (each(worse), each(better));
+            return missed(format!(
+                "one of \"{worse}\" gains {worse_gain:.3} tokens a run, one of \"{better}\" no more than {better_gain:.3}"
+            ));
+        }
+    }
     let wrong = share(sum(|figures| figures.wrong), sum(|figures| figures.judged));
     if let Some(most) = expect.wrong_share.filter(|most| wrong > *most) {
         return missed(format!("{wrong:.5} of the results that were paid are wrong, more than {most}"));

@@ -8,6 +8,7 @@ pub(crate) mod devnet;
 pub(crate) mod doctor;
 pub(crate) mod job;
 pub(crate) mod provider;
+pub(crate) mod replay;
 pub(crate) mod shell;
 pub(crate) mod sim;
 pub(crate) mod wasm;

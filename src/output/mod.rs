@@ -24,8 +24,10 @@ pub(crate) enum LogFormat {
 
 /// Logs to standard error: warnings, or what `RUST_LOG` asks for.
 pub(crate) fn init_logging(format: LogFormat) {
+    // A provider's troubles are told to people anyway.
+    let told = if format == LogFormat::Text { ",conun::trouble=off" } else { "" };
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,iroh=error,iroh::socket=off,noq=error"));
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,iroh=error,iroh::socket=off,noq=error{told}")));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {
@@ -38,26 +40,17 @@ pub(crate) fn init_logging(format: LogFormat) {
 
 /// Prints the result: `value` as JSON, or the text.
 pub(crate) fn result<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> eyre::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, value)?;
-        writeln!(out)?;
-    } else {
-        let text = text(value);
-        if !text.is_empty() {
-            writeln!(out, "{}", text.trim_end())?;
-        }
-    }
-    out.flush()?;
-    Ok(())
+    let text = if json { serde_json::to_string_pretty(value)? } else { text(value).trim_end().to_owned() };
+    if text.is_empty() { Ok(()) } else { bytes(format!("{text}\n").as_bytes()) }
 }
 
-/// Prints bytes that are the result, as they are.
+/// Prints bytes that are the result, as they are. Whoever reads no further, as `head` does, has had what it wanted.
 pub(crate) fn bytes(bytes: &[u8]) -> eyre::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()?;
-    Ok(())
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Text of a stranger's on one line of a terminal: what is not plainly printed is escaped.

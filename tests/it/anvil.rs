@@ -70,4 +70,9 @@ fn the_same_job_runs_on_anvil() {
         .iter()
         .sum();
     assert_eq!(held, owed);
+
+    // An auditor finds every transaction as its receipt says, under the node's own rules.
+    let report = home.json(&["replay", "--rpc-url", &url]);
+    assert_eq!(report["replay"]["differences"], serde_json::json!([]), "{report}");
+    assert!(report["replay"]["calls"]["JobRegistry.submit"]["transactions"].as_u64().unwrap() > 0, "{report}");
 }

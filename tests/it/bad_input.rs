@@ -14,6 +14,20 @@ fn an_unreachable_endpoint() {
 }
 
 #[test]
+fn a_computer_without_root_certificates() {
+    let home = Home::new();
+    let devnet = home.devnet(&[]);
+    let list = |url: &str| {
+        let mut command = home.conun(&["job", "list", "--rpc-url", url]);
+        let output = command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", home.path("")).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(list(&devnet.url).0, Some(0));
+    let (code, told) = list("https://127.0.0.1:1");
+    assert!(code == Some(75) && told.contains("ca-certificates") && !told.contains("panicked"), "{told}");
+}
+
+#[test]
 fn the_wrong_chain() {
     let home = Home::new();
     let devnet = home.devnet(&[]);

@@ -6,6 +6,7 @@ mod bad_input;
 mod cast;
 mod demo;
 mod operations;
+mod replay;
 mod support;
 mod votes;
 mod walk;

@@ -6,6 +6,7 @@ use std::{
     net::TcpStream,
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::Path,
+    process::{Command, Stdio},
 };
 
 use crate::{
@@ -136,7 +137,16 @@ fn a_unit_is_written_where_the_user_s_units_are() {
     assert!(!path.exists(), "--print writes nothing");
     let mut command = home.conun(&install);
     assert!(command.env_remove("XDG_CONFIG_HOME").output().unwrap().status.success());
-    assert_eq!(fs::read_to_string(&path).unwrap(), printed);
+    let files = ["conun-provider.service", "conun.slice"].map(|name| (name, path.with_file_name(name)));
+    let texts = files.each_ref().map(|(name, path)| format!("# {name}\n{}\n", fs::read_to_string(path).unwrap()));
+    assert_eq!(texts.concat(), printed);
+    assert!(printed.contains("\nSlice=conun.slice\n") && printed.contains("\nCPUWeight=1\n"), "{printed}");
+    // What systemd itself says of them, where it is at hand.
+    let mut systemd = Command::new("systemd-analyze");
+    if let Ok(output) = systemd.args(["--user", "verify"]).args(files.map(|file| file.1)).output() {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!text.contains("conun"), "{text}");
+    }
     assert!(printed.contains("Type=notify") && !printed.contains("correct horse"), "{printed}");
     home.run(&["provider", "install-service", "--data-dir", home.path("none").to_str().unwrap()])
         .refused(1, &["conun provider init"]);
@@ -185,6 +195,11 @@ fn completions_manual_pages_and_json_logs() {
         assert!(script.contains("install-service"), "{shell}");
     }
     home.run(&["completions", "cmd"]).refused(2, &["bash"]);
+    let mut command = home.conun(&["completions", "bash"]);
+    let mut unread = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(unread.stdout.take());
+    let output = unread.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     home.run(&["man", "pages"]).succeeded();
     let page = fs::read_to_string(home.path("pages/conun-provider-run.1")).unwrap();
     assert!(page.contains("Work until told to stop"), "{page}");

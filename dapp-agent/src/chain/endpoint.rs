@@ -5,10 +5,10 @@ use std::time::Duration;
 use alloy::{
     network::EthereumWallet,
     providers::{DynProvider, Provider, ProviderBuilder},
-    rpc::client::{ClientBuilder, RpcClient},
-    signers::local::PrivateKeySigner,
+    rpc::client::{BuiltInConnectionString, ClientBuilder, RpcClient},
     transports::{
         TransportError, TransportErrorKind, TransportResult,
+        http::reqwest,
         layers::{RateLimitRetryPolicy, RetryBackoffLayer, RetryPolicy},
     },
 };
@@ -47,16 +47,37 @@ impl RetryPolicy for TooManyRequests {
 
 async fn client(url: &str) -> TransportResult<RpcClient> {
     let retry = RetryBackoffLayer::new_with_policy(RETRIES, BACKOFF_MILLIS, UNITS_PER_SECOND, TooManyRequests);
-    ClientBuilder::default().layer(retry).connect(url).await
+    let builder = ClientBuilder::default().layer(retry);
+    match url.parse()? {
+        BuiltInConnectionString::Http(url) => Ok(builder.http_with_client(http(url.scheme() == "https")?, url)),
+        other => builder.connect_with(other).await,
+    }
+}
+
+/// Not the client that alloy would make: without root certificates on the computer that one panics, even when none is needed.
+fn http(secure: bool) -> TransportResult<reqwest::Client> {
+    let builder = reqwest::Client::builder();
+    let builder = if secure { builder } else { builder.tls_certs_only([]) };
+    builder.build().map_err(|error| {
+        let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        TransportErrorKind::custom_str(&format!(
+            "https needs root certificates (Debian: package ca-certificates): {reason}"
+        ))
+    })
 }
 
 /// An endpoint to read from. Answers of 429 are waited out.
-pub(crate) async fn reader(url: &str) -> TransportResult<DynProvider> {
+///
+/// # Errors
+/// If `url` is none, or https is not possible here.
+pub async fn reader(url: &str) -> TransportResult<DynProvider> {
     Ok(ProviderBuilder::new().connect_client(client(url).await?).erased())
 }
 
-/// An endpoint that `signer` sends through.
-pub(crate) async fn writer(url: &str, signer: &PrivateKeySigner) -> TransportResult<DynProvider> {
-    let wallet = EthereumWallet::from(signer.clone());
-    Ok(ProviderBuilder::new().wallet(wallet).connect_client(client(url).await?).erased())
+/// An endpoint that `wallet`, or a single signer, sends through.
+///
+/// # Errors
+/// As [`reader`].
+pub async fn writer(url: &str, wallet: impl Into<EthereumWallet>) -> TransportResult<DynProvider> {
+    Ok(ProviderBuilder::new().wallet(wallet.into()).connect_client(client(url).await?).erased())
 }

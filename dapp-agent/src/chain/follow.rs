@@ -140,6 +140,14 @@ impl Follower {
         &self.contracts
     }
 
+    /// The contracts' logs of the blocks `from` to `to`, whatever has been read.
+    ///
+    /// # Errors
+    /// If the endpoint fails.
+    pub async fn history(&self, from: u64, to: u64) -> Result<Vec<Log>, Error> {
+        self.logs(&self.provider, from, to).await
+    }
+
     /// Reads what is new. On an error the index stays as it was.
     ///
     /// # Errors

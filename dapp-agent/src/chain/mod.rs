@@ -1,6 +1,6 @@
 //! The chain as the agent sees it: an index folded from logs, a follower that keeps it current, a sender of transactions.
 
-pub(crate) mod endpoint;
+pub mod endpoint;
 mod follow;
 mod index;
 mod outbox;

@@ -39,7 +39,7 @@ pub struct Registration {
 
 /// A provider that signs for `signer`.
 pub(crate) async fn connect(url: &str, signer: &PrivateKeySigner) -> Result<DynProvider, Error> {
-    Ok(chain::endpoint::writer(url, signer).await.map_err(chain::Error::from)?)
+    Ok(chain::endpoint::writer(url, signer.clone()).await.map_err(chain::Error::from)?)
 }
 
 impl From<PermitError> for Error {

@@ -477,7 +477,7 @@ impl<T: FnMut(Running)> Agent<T> {
     }
 
     fn trouble(&mut self, text: String) {
-        tracing::warn!(target: "conun::provider", %text, "trouble");
+        tracing::warn!(target: "conun::trouble", %text, "trouble");
         (self.tell)(Running::Trouble(text));
     }
 

@@ -301,3 +301,35 @@ async fn a_silent_voter_loses_its_stake_and_the_others_go_on_without_it() {
         agent.stop().await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_that_nothing_decides_costs_no_voter_anything_and_its_price_returns() {
+    let world = World::new().await;
+    let other = Puppet::new(&world, 3).await;
+    let seat = world.register(1, Policy::default()).await;
+    let stakes = [world.stake(1).await, world.stake(3).await];
+    let mut requester = world.requester().await;
+    // One against one, and no third slot.
+    let posted = requester.post(&voted(2, "replicas = 2\nlimit = 2\nwiden-seconds = 2")).await.unwrap();
+    other.lease(&world, posted.job, 0).await;
+    let claim = other.reveal(0, B256::repeat_byte(0x1e), 77);
+    other.commit(&world, posted.job, &claim).await;
+    let mut agent = seat.start();
+    agent.ready().await;
+    agent.until(did("commit")).await;
+    other.show(&world, posted.job, claim).await;
+    agent.until(did("reveal")).await;
+    let ending = async {
+        blocks(&world, 2).await;
+        world.skip(125);
+    };
+    let out = world.folder("out");
+    let (told, ()) = tokio::join!(follow(&mut requester, posted.job, &out), ending);
+    assert!(told.iter().any(|progress| matches!(progress, Progress::Undecided { batch: 0 })), "{told:?}");
+    world.assert_ballots_are_right(posted.job).await;
+    assert_eq!([world.stake(1).await, world.stake(3).await], stakes);
+    let ledger = Ledger::of(requester.provider(), requester.follower().index(), posted.job).await.unwrap();
+    assert!(ledger.adds_up() && ledger.providers.is_empty() && ledger.done_tasks == 0, "{ledger:?}");
+    assert!(ledger.refunded + ledger.burned == posted.deposit && ledger.refunded > ledger.burned, "{ledger:?}");
+    agent.stop().await.unwrap();
+}

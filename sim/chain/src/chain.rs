@@ -21,12 +21,11 @@ use alloy::{
     },
 };
 use revm::context::{BlockEnv, result::ExecutionResult};
-use revm::context_interface::block::BlobExcessGasAndPrice;
 
 use crate::{
     ChainConfig, Clock, Error,
     dump::{Dump, DumpedBlock},
-    execute::{Check, SPEC, TX_GAS_CAP, call_env, execute, output, tx_env},
+    execute::{Check, SPEC, TX_GAS_CAP, block_env, call_env, execute, output, tx_env},
     pool::Pool,
     state::State,
 };
@@ -264,23 +263,10 @@ impl Chain {
         }
     }
 
-    fn env(header: &Header) -> BlockEnv {
-        BlockEnv {
-            number: U256::from(header.number),
-            beneficiary: header.beneficiary,
-            timestamp: U256::from(header.timestamp),
-            gas_limit: header.gas_limit,
-            basefee: header.base_fee_per_gas.unwrap_or(0),
-            prevrandao: Some(header.mix_hash),
-            blob_excess_gas_and_price: Some(BlobExcessGasAndPrice { excess_blob_gas: 0, blob_gasprice: 1 }),
-            ..BlockEnv::default()
-        }
-    }
-
     /// The environment of the block that would come next.
     fn pending_env(&self) -> BlockEnv {
         let latest = self.latest();
-        Self::env(&self.header(latest.header.hash, latest.number() + 1, self.next_time(), self.next_base_fee()))
+        block_env(&self.header(latest.header.hash, latest.number() + 1, self.next_time(), self.next_base_fee()))
     }
 
     /// Takes in a raw signed transaction.
@@ -313,7 +299,7 @@ impl Chain {
         // Whatever would keep it out of a block is told to the sender now.
         let is_next = self.automine && tx.nonce() == state.nonce(sender);
         let check = if is_next { self.check(sender) } else { Check::Call };
-        execute(state, self.chain_id, self.pending_env(), tx_env(&tx), check)?;
+        execute(state, self.chain_id, self.pending_env(), tx_env(sender, &*tx), check)?;
         self.pool.add(tx)?;
         if self.automine {
             self.mine();
@@ -359,7 +345,8 @@ impl Chain {
                 skipped.push(*tx.tx_hash());
                 continue;
             }
-            match execute(&state, self.chain_id, Self::env(&header), tx_env(&tx), self.check(tx.signer())) {
+            match execute(&state, self.chain_id, block_env(&header), tx_env(tx.signer(), &*tx), self.check(tx.signer()))
+            {
                 Ok((result, changes)) => {
                     header.gas_used += result.tx_gas_used();
                     state.commit(changes);
@@ -491,7 +478,7 @@ impl Chain {
             None => Ok((self.state(), self.pending_env())),
             Some(number) => {
                 let block = self.block(number).ok_or_else(|| Error::UnknownBlock(number.to_string()))?;
-                Ok((self.state_at(number)?, Self::env(&block.header.inner)))
+                Ok((self.state_at(number)?, block_env(&block.header.inner)))
             }
         }
     }

@@ -1,8 +1,8 @@
 //! One transaction in the EVM.
 
 use alloy::{
-    consensus::{Transaction as _, TxEnvelope, transaction::Recovered},
-    primitives::{Bytes, TxKind},
+    consensus::{Header, Transaction},
+    primitives::{Address, Bytes, TxKind, U256},
     rpc::types::TransactionRequest,
 };
 use revm::{
@@ -12,6 +12,7 @@ use revm::{
         either::Either,
         result::{EVMError, ExecutionResult, InvalidTransaction},
     },
+    context_interface::block::BlobExcessGasAndPrice,
     primitives::{AddressMap, hardfork::SpecId},
     state::Account,
 };
@@ -103,11 +104,11 @@ pub(crate) fn output(result: ExecutionResult) -> Result<Bytes, Error> {
     }
 }
 
-/// A signed transaction as the EVM takes it.
-pub(crate) fn tx_env(tx: &Recovered<TxEnvelope>) -> TxEnv {
+/// A transaction of `caller` as the EVM takes it.
+pub fn tx_env(caller: Address, tx: &impl Transaction) -> TxEnv {
     TxEnv {
-        tx_type: tx.tx_type() as u8,
-        caller: tx.signer(),
+        tx_type: tx.ty(),
+        caller,
         gas_limit: tx.gas_limit(),
         gas_price: tx.max_fee_per_gas(),
         kind: tx.kind(),
@@ -119,6 +120,20 @@ pub(crate) fn tx_env(tx: &Recovered<TxEnvelope>) -> TxEnv {
         gas_priority_fee: tx.max_priority_fee_per_gas(),
         authorization_list: tx.authorization_list().unwrap_or_default().iter().cloned().map(Either::Left).collect(),
         ..TxEnv::default()
+    }
+}
+
+/// A block as the EVM takes it; blobs cost the least.
+pub fn block_env(header: &Header) -> BlockEnv {
+    BlockEnv {
+        number: U256::from(header.number),
+        beneficiary: header.beneficiary,
+        timestamp: U256::from(header.timestamp),
+        gas_limit: header.gas_limit,
+        basefee: header.base_fee_per_gas.unwrap_or(0),
+        prevrandao: Some(header.mix_hash),
+        blob_excess_gas_and_price: Some(BlobExcessGasAndPrice { excess_blob_gas: 0, blob_gasprice: 1 }),
+        ..BlockEnv::default()
     }
 }
 

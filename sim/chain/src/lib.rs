@@ -41,5 +41,6 @@ pub use config::{ChainConfig, Clock, dev_accounts};
 pub use direct::{Dropped, Mined};
 pub use dump::Dump;
 pub use error::{Error, RpcError};
+pub use execute::{block_env, tx_env};
 pub use server::ServerHandle;
 pub use shared::SharedChain;

@@ -127,7 +127,8 @@ impl Scenario {
                 return Err(format!("{what} is a share: from 0 to 1, not {share}"));
             }
         }
-        for group in self.expect.losing.iter().chain(&self.expect.earning) {
+        let pairs = self.expect.worse_off.iter().flat_map(|(worse, better)| [worse, better]);
+        for group in self.expect.losing.iter().chain(&self.expect.earning).chain(pairs) {
             if !names.contains(group) {
                 return Err(format!("expect: there is no group \"{group}\""));
             }

@@ -1,5 +1,7 @@
 //! The parts of a scenario. Times are seconds of the virtual clock, amounts whole tokens, fuel 10^9 instructions ("gigafuel").
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::random::Distribution;
@@ -193,7 +195,7 @@ pub struct MachineTerms {
 
 /// What a group of providers is up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum ProviderStrategy {
     /// As the agent is made.
     #[default]
@@ -445,6 +447,8 @@ pub struct Expectations {
     pub losing: Vec<String>,
     /// Groups that gain.
     pub earning: Vec<String>,
+    /// Groups each of whose agents ends with less than one of another group: what executing costs them counted.
+    pub worse_off: BTreeMap<String, String>,
     /// Most wrong results among those that were paid, as a share.
     pub wrong_share: Option<f64>,
     /// Least share of posted batches that are paid for.

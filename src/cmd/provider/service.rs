@@ -23,6 +23,20 @@ use crate::{
 /// Name of the unit.
 const UNIT: &str = "conun-provider.service";
 
+/// Name of the slice it runs in. Processors are shared among slices before they are among the processes of one, whatever those'
+/// priorities: beside the owner's programs in other slices, only the weight of this one counts.
+const SLICE: &str = "conun.slice";
+
+const SLICE_TEXT: &str = "# Made by `conun provider install-service`.
+[Unit]
+Description=CONUN: everything else comes first
+
+[Slice]
+# Of 1 to 10000; all others have 100.
+CPUWeight=1
+IOWeight=1
+";
+
 /// Seconds without a sign of life after which systemd starts the agent anew. A look at the chain through an endpoint that does not
 /// answer takes a minute.
 const WATCHDOG_SECONDS: u32 = 300;
@@ -66,25 +80,31 @@ pub(super) fn install(context: &Context, args: ServiceArgs) -> eyre::Result<Exit
     let unit =
         Unit { command: &command, folder: &folder, keystore: &keystore, password: &password, system: args.system };
     let text = unit.text()?;
+    let files = [(UNIT, text.as_str()), (SLICE, SLICE_TEXT)];
     if args.print {
-        output::bytes(text.as_bytes())?;
+        for (name, text) in files {
+            output::bytes(format!("# {name}\n{text}\n").as_bytes())?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let (dir, systemctl) = match args.system {
         true => (PathBuf::from("/etc/systemd/system"), "systemctl"),
         false => (context.config_home()?.join("systemd/user"), "systemctl --user"),
     };
-    let path = dir.join(UNIT);
-    let written = fs::create_dir_all(&dir).and_then(|()| fs::write(&path, text));
-    written.map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            eyre::eyre!("cannot write {}: run it with sudo, or without --system", path.display())
-        }
-        _ => eyre::eyre!("cannot write {}: {error}", path.display()),
-    })?;
+    let (path, slice) = (dir.join(UNIT), dir.join(SLICE));
+    for (name, text) in files {
+        let path = dir.join(name);
+        let written = fs::create_dir_all(&dir).and_then(|()| fs::write(&path, text));
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                eyre::eyre!("cannot write {}: run it with sudo, or without --system", path.display())
+            }
+            _ => eyre::eyre!("cannot write {}: {error}", path.display()),
+        })?;
+    }
     let next = format!("{systemctl} daemon-reload && {systemctl} enable --now {UNIT}");
-    let report = json!({ "unit": path, "next": next });
-    output::result(context.json(), &report, |_| format!("wrote {}", path.display()))?;
+    let report = json!({ "unit": path, "slice": slice, "next": next });
+    output::result(context.json(), &report, |_| format!("wrote {} and {}", path.display(), slice.display()))?;
     output::note(format_args!("start it, now and with the machine:\n  {next}"));
     if !args.system {
         output::note("let it run while you are logged out:\n  loginctl enable-linger");
@@ -142,7 +162,7 @@ impl Unit<'_> {
              \n\
              [Service]\n\
              Type=notify\n\
-             ExecStart={command} provider run --data-dir {folder} --account ${{CREDENTIALS_DIRECTORY}}/keystore\n\
+             ExecStart={command} provider run --data-dir {folder} --keystore-dir ${{CREDENTIALS_DIRECTORY}} --account keystore\n\
              Environment=CONUN_HOME={home}\n\
              LoadCredential=keystore:{keystore}\n\
              LoadCredential={PASSWORD_CREDENTIAL}:{password}\n\
@@ -164,9 +184,8 @@ impl Unit<'_> {
              RestrictRealtime=yes\n\
              LockPersonality=yes\n\
              RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
-             # The agent gives way to everything else; so do its workers, within it.\n\
-             CPUWeight=20\n\
-             IOWeight=20\n\
+             # The agent gives way to everything else; its workers, within the slice, to the agent.\n\
+             Slice={SLICE}\n\
              \n\
              [Install]\n\
              WantedBy={target}\n"
@@ -227,7 +246,7 @@ mod tests {
         let text = unit("/home/me/100%/provider", false).unwrap();
         for line in [
             "Type=notify",
-            "ExecStart=\"/opt/a b/conun\" provider run --data-dir \"/home/me/100%%/provider\" --account ${CREDENTIALS_DIRECTORY}/keystore",
+            "ExecStart=\"/opt/a b/conun\" provider run --data-dir \"/home/me/100%%/provider\" --keystore-dir ${CREDENTIALS_DIRECTORY} --account keystore",
             "LoadCredential=password:/k/p",
             "ReadWritePaths=/home/me/100%%/provider",
             "WantedBy=default.target",
