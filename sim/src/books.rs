@@ -32,8 +32,18 @@ pub struct GroupBooks {
     pub executions: u64,
     /// Seconds that workers were busy.
     pub busy_seconds: f64,
-    /// Gain and costs of each agent, tokens.
+    /// Gain of each agent, tokens.
     pub each: Vec<f64>,
+    /// Of requesters: batches posted.
+    pub batches: u64,
+    /// Those of them that were paid.
+    pub settled: u64,
+    /// Those of the paid ones of which it can be said whether they are right.
+    pub judged: u64,
+    /// Those of them that are wrong.
+    pub wrong: u64,
+    /// Results given for all of them.
+    pub results: u64,
 }
 
 /// Figures of a run.
@@ -156,6 +166,8 @@ impl World {
             let is_chance = self.posted.get(id).is_some_and(|(_, chance)| *chance);
             figures.jobs += 1;
             let mut all = true;
+            let owner = self.by_address.get(&entry.job.requester).map(|who| self.agents[*who].group);
+            let mut own = GroupBooks::default();
             for number in 0..entry.batch_count() as u32 {
                 figures.batches += 1;
                 let wrong = paid_wrong(self, index, entry, number);
@@ -168,9 +180,21 @@ impl World {
                 }
                 let (results, done) = results(entry, number);
                 figures.results += results;
+                own.batches += 1;
+                own.settled += u64::from(wrong.is_some());
+                own.judged += u64::from(wrong.is_some() && !is_chance);
+                own.wrong += u64::from(wrong == Some(true) && !is_chance);
+                own.results += results;
                 if wrong.is_some() {
                     fuel += done as f64 / 1e9;
                 }
+            }
+            if let Some(books) = owner.and_then(|owner| figures.groups.get_mut(owner)) {
+                books.batches += own.batches;
+                books.settled += own.settled;
+                books.judged += own.judged;
+                books.wrong += own.wrong;
+                books.results += own.results;
             }
             paid += tokens(entry.spent() + entry.burned);
             if all && let Some(makespan) = self.books.ends.get(id) {

@@ -1,5 +1,7 @@
 //! The end of a run: every job ends, and everybody takes out what is theirs.
 
+use std::collections::BTreeSet;
+
 use alloy::{
     primitives::{Address, U256},
     sol_types::SolCall,
@@ -125,18 +127,19 @@ impl World {
 
     /// Sends what must succeed.
     fn must(&mut self, what: &str, calls: Vec<(Address, Address, Vec<u8>)>) -> Result<(), Violation> {
-        for (sender, to, input) in calls {
-            self.node.stage(sender, to, input.into());
-        }
-        while self.node.chain.waiting() > 0 {
-            let receipts = self.block_now()?;
+        let mut hashes: BTreeSet<_> =
+            calls.into_iter().map(|(sender, to, input)| self.node.stage(sender, to, input.into())).collect();
+        while !hashes.is_empty() {
+            // What an agent left behind may be mined besides.
+            let mut receipts = self.block_now()?;
+            receipts.retain(|receipt| hashes.remove(&receipt.transaction_hash));
             if let Some(failed) = receipts.iter().find(|receipt| !receipt.status()) {
                 let who = self.by_address.get(&failed.from).copied();
                 let name = who.map_or_else(|| failed.from.to_string(), |who| format!("#{who}"));
                 return Err(self.violation(Invariant::I4, format!("{name} cannot {what}"), &[format!("{name} ")]));
             }
             if receipts.is_empty() {
-                let waiting = self.node.chain.waiting();
+                let waiting = hashes.len();
                 return Err(self.violation(
                     Invariant::I4,
                     format!("{waiting} calls to {what} do not come into any block"),

@@ -46,6 +46,7 @@ mod node;
 mod providing;
 mod queue;
 mod random;
+pub mod report;
 mod requesting;
 pub mod scenario;
 mod sending;

@@ -135,14 +135,14 @@ impl Node {
         node
     }
 
-    /// Lets a transaction that sets the stage wait for a block.
-    pub(crate) fn stage(&self, sender: Address, to: Address, input: Bytes) {
+    /// Lets a transaction that sets the stage, or clears it, wait for a block.
+    pub(crate) fn stage(&self, sender: Address, to: Address, input: Bytes) -> B256 {
         // The first that is free: a re-org may have left a gap.
         let waiting = self.chain.waiting_nonces(sender);
         let nonce = (self.chain.nonce(sender)..).find(|nonce| !waiting.contains(nonce)).expect("nonces do not run out");
         let fee = u128::from(self.chain.next_base_fee()) * 4 + TIP;
         self.queue(sender, nonce, &TransactionRequest::default().to(to).input(input.into()), STAGE_GAS, (fee, TIP))
-            .expect("whoever sets the stage has ether, and sends one after the other");
+            .expect("whoever sets the stage has ether, and sends one after the other")
     }
 
     /// Mines until nothing waits; what sets the stage must succeed.

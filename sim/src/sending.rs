@@ -87,8 +87,7 @@ impl World {
 
     /// Carries on what was sent earlier and is not mined. Whether it is under way now.
     fn resume(&mut self, who: Who, kept: Live, used: u64) -> Result<bool, Violation> {
-        let account = self.agents[who].address;
-        let waits = self.node.chain.waiting_nonces(account).contains(&kept.nonce);
+        let waits = used + self.waiting_of(who, used) > kept.nonce;
         let refused = self.node.chain.try_call(kept.request.clone()).is_err();
         if !waits && (kept.nonce != used || refused) {
             self.note(who, format_args!("forgets nonce {}: {}", kept.nonce, kept.kind));

@@ -1,10 +1,14 @@
 //! `conun sim`: a whole market in this process, under a seed.
 
-use std::{path::Path, process::ExitCode, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use clap::{Args, Subcommand};
 use conun_sim::{LIBRARY, Run, Scenario, Violation};
-use eyre::ensure;
+use eyre::{WrapErr as _, ensure};
 use serde::Serialize;
 
 use crate::{
@@ -36,6 +40,12 @@ pub(crate) struct RunArgs {
     /// Play it under as many seeds, from 1 on.
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
+    /// Write a page with plots, that needs no network, to this file.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write a row for each group of each run to this file.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
 }
 
 /// What came of all runs.
@@ -98,6 +108,16 @@ fn play(context: &Context, args: &RunArgs) -> eyre::Result<ExitCode> {
         _ => format!("conun sim run {} --seed {}", args.scenario, violation.seed),
     };
     let replay = violations.iter().map(again).collect();
+    if let Some(path) = &args.report {
+        let page = conun_sim::report::html(&scenario, &finished, &violations);
+        std::fs::write(path, page).wrap_err_with(|| format!("cannot write {}", path.display()))?;
+        output::note(format_args!("the report is in {}", path.display()));
+    }
+    if let Some(path) = &args.csv {
+        let rows = conun_sim::report::csv(&finished);
+        std::fs::write(path, rows).wrap_err_with(|| format!("cannot write {}", path.display()))?;
+        output::note(format_args!("the rows are in {}", path.display()));
+    }
     let code = if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let report = Report { scenario: &scenario, runs, violations, replay };
     output::result(context.json(), &report, |report| text(report, took))?;
