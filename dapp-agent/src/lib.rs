@@ -7,6 +7,7 @@
 //! - [`net`]: blobs over iroh; [`manifest`]: what they say; [`sandbox`]: tasks in processes of their own
 //! - [`store`]: the journal; [`account`]: encrypted keys
 
+mod access;
 pub mod account;
 pub mod chain;
 pub mod core;

@@ -8,7 +8,8 @@
 //!
 //! | input manifest | bytes |
 //! |---|---|
-//! | magic `CONUNIN` and version 2 | 8 |
+//! | magic `CONUNIN` and version 3 | 8 |
+//! | whether the job is private (0 or 1) | 1 |
 //! | seed | 32 |
 //! | number of arguments; each: length, UTF-8 text | 4; 4, n |
 //! | number of environment variables; each: length and UTF-8 text of its name, then of its value | 4; 4, n, 4, n |
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use conun_bindings::commit::{self, ResultLeaf, ResultTree, TreeError};
 use conun_vm::{Input, Outcome};
 
-const INPUT_MAGIC: [u8; 8] = *b"CONUNIN\x02";
+const INPUT_MAGIC: [u8; 8] = *b"CONUNIN\x03";
 const RESULT_MAGIC: [u8; 8] = *b"CONUNRE\x01";
 
 /// Most bytes of an input manifest: about 900,000 tasks.
@@ -92,6 +93,8 @@ pub struct TaskInput {
 /// What all tasks of a job are given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputManifest {
+    /// Whether inputs and files are for those alone who hold a batch.
+    pub private: bool,
     /// Where random numbers and clocks begin; each task's own seed follows from it, see [`InputManifest::task_seed`].
     pub seed: [u8; 32],
     /// Arguments of every task, without the program's name.
@@ -260,6 +263,7 @@ impl InputManifest {
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = INPUT_MAGIC.to_vec();
+        bytes.push(self.private.into());
         bytes.extend(self.seed);
         put_count(&mut bytes, self.args.len());
         self.args.iter().for_each(|arg| put_text(&mut bytes, arg));
@@ -289,6 +293,11 @@ impl InputManifest {
         if reader.array().ok() != Some(INPUT_MAGIC) {
             return Err(Error::Magic("input"));
         }
+        let private = match reader.array()? {
+            [0] => false,
+            [1] => true,
+            _ => return Err(Error::Value("it is neither private nor public")),
+        };
         let seed = reader.array()?;
         let args = (0..reader.count(4)?).map(|_| reader.text()).collect::<Result<_, _>>()?;
         let env = (0..reader.count(8)?).map(|_| Ok((reader.text()?, reader.text()?))).collect::<Result<_, Error>>()?;
@@ -299,7 +308,7 @@ impl InputManifest {
             .map(|_| Ok(TaskInput { hash: reader.array()?, length: reader.u64()?, root: reader.array::<32>()?.into() }))
             .collect::<Result<_, Error>>()?;
         reader.end()?;
-        let manifest = Self { seed, args, env, files, tasks };
+        let manifest = Self { private, seed, args, env, files, tasks };
         manifest.check()?;
         Ok(manifest)
     }
@@ -424,8 +433,9 @@ mod tests {
             let files = files.into_iter().filter(|(path, _)| path != "out");
             files.map(|(path, (hash, length))| SharedFile { path, hash, length }).collect()
         });
-        (any::<[u8; 32]>(), vec("[^\0]{0,9}", 0..4), env, files, vec(task, 0..9))
-            .prop_map(|(seed, args, env, files, tasks)| InputManifest { seed, args, env, files, tasks })
+        (any::<(bool, [u8; 32])>(), vec("[^\0]{0,9}", 0..4), env, files, vec(task, 0..9)).prop_map(
+            |((private, seed), args, env, files, tasks)| InputManifest { private, seed, args, env, files, tasks },
+        )
     }
 
     proptest! {
@@ -461,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_count_that_cannot_be_there_reserves_nothing() {
-        let bytes = [&INPUT_MAGIC[..], &[0; 32], &u32::MAX.to_le_bytes()].concat();
+        let bytes = [&INPUT_MAGIC[..], &[0; 33], &u32::MAX.to_le_bytes()].concat();
         assert_eq!(InputManifest::decode(&bytes), Err(Error::Length));
     }
 

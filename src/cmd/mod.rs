@@ -7,6 +7,7 @@ pub(crate) mod deploy;
 pub(crate) mod devnet;
 pub(crate) mod doctor;
 pub(crate) mod job;
+mod network;
 pub(crate) mod provider;
 pub(crate) mod replay;
 pub(crate) mod shell;

@@ -237,7 +237,9 @@ impl Follower {
             self.seen.truncate(kept);
             let last = self.seen.back().map_or(0, |head| head.number);
             self.tail.retain(|log| log.block_number.is_some_and(|number| number <= last));
-            self.index = self.base.clone();
+            let mut index = self.base.clone();
+            index.replaces(&self.index);
+            self.index = index;
             self.tail.iter().for_each(|log| self.index.apply(&self.contracts, log));
         }
         logs.iter().for_each(|log| self.index.apply(&self.contracts, log));
@@ -250,7 +252,9 @@ impl Follower {
             self.seen.drain(..at);
             let settled =
                 self.tail.partition_point(|log| log.block_number.is_some_and(|number| number <= self.seen[0].number));
+            let before = self.base.revision();
             self.tail.drain(..settled).for_each(|log| self.base.apply(&self.contracts, &log));
+            self.base.share(&self.index, before, self.seen[0].number);
         }
     }
 

@@ -54,6 +54,7 @@ fn entry(index: &Index, (job, batch): BatchId) -> Option<(&JobEntry, &BatchEntry
 
 impl Core {
     pub(super) fn decide(&mut self, index: &Index) -> Vec<Action> {
+        self.look_around(index);
         let mut actions = self.publish(index);
         actions.extend(self.abandon(index));
         self.execute(index, &mut actions);
@@ -131,8 +132,7 @@ impl Core {
 
     /// Batches whose results are due by this account: job, and block time at which the lease runs out.
     pub(super) fn held<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = (BatchId, &'a JobEntry, u64)> {
-        let jobs = index.order.iter().filter_map(|job| Some((*job, index.job(job)?)));
-        jobs.flat_map(|(job, entry)| {
+        self.view.mine(index).flat_map(|(job, entry)| {
             let mine = |batch: &BatchEntry| {
                 (batch.stage == BatchStage::Leased && batch.provider == self.me).then_some(batch.deadline)
             };
@@ -171,17 +171,14 @@ impl Core {
     }
 
     fn prepare(&mut self, index: &Index, actions: &mut Vec<Action>) {
-        let held: BTreeSet<_> = self.held(index).map(|((job, _), ..)| job).collect();
-        for id in &index.order {
-            let Some(entry) = index.job(id) else { continue };
-            if self.looked.contains_key(id) || self.breaker.rests(id, self.now) {
-                continue;
-            }
-            let welcome = || self.objection(index, id, entry).is_none() && self.has_room(*id, entry);
-            if held.contains(id) || welcome() {
-                self.looked.insert(*id, Looked::Preparing);
-                actions.push(Action::Prepare(*id));
-            }
+        let held = self.held(index).map(|((job, _), ..)| job);
+        let welcome =
+            |(id, entry): &(B256, &JobEntry)| self.objection(index, id, entry).is_none() && self.has_room(*id, entry);
+        let wanted = held.chain(self.view.open(index).filter(welcome).map(|(id, _)| id));
+        let unknown = |id: &B256| !self.looked.contains_key(id) && !self.breaker.rests(id, self.now);
+        for id in wanted.filter(unknown).collect::<BTreeSet<_>>() {
+            self.looked.insert(id, Looked::Preparing);
+            actions.push(Action::Prepare(id));
         }
     }
 
@@ -194,13 +191,17 @@ impl Core {
         } else if index.providers.get(&self.me).is_some_and(|me| me.is_exiting() || !me.registered) {
             Some(SkipReason::Exiting)
         } else {
-            let by_terms = self.policy.objection(entry, self.now).or_else(|| self.record_too_small(index, entry));
-            by_terms.or_else(|| self.breaker.objection(id, entry.job.requester, self.now))
+            self.terms(index, entry).or_else(|| self.breaker.objection(id, entry.job.requester, self.now))
         }
     }
 
+    /// What speaks against it by its terms and this account's record.
+    pub(super) fn terms(&self, index: &Index, entry: &JobEntry) -> Option<SkipReason> {
+        self.policy.objection(entry, self.now).or_else(|| self.record_too_small(index, entry))
+    }
+
     /// Whether any of its batches can be leased, now or when its lot says so.
-    fn has_room(&self, id: B256, entry: &JobEntry) -> bool {
+    pub(super) fn has_room(&self, id: B256, entry: &JobEntry) -> bool {
         self.free_batches(entry).next().is_some()
             || entry.ballots().any(|ballot| self.has_slot(id, entry, ballot))
             || !self.stragglers(entry).is_empty()
@@ -296,11 +297,11 @@ impl Core {
             batch.stage == BatchStage::Submitted && batch.provider == self.me && self.now >= batch.deadline
         };
         let mut found: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
-        for (id, entry) in &index.jobs {
+        for (id, entry) in self.view.mine(index) {
             let numbers: Vec<_> =
                 (0..).zip(&entry.batches).filter(|(_, batch)| due(batch)).map(|(number, _)| number).collect();
             if !numbers.is_empty() {
-                found.insert(*id, numbers);
+                found.insert(id, numbers);
             }
         }
         self.turn(found).map(|(job, batches)| Action::Finalise(job, batches))
@@ -308,21 +309,18 @@ impl Core {
 
     fn lease(&self, index: &Index) -> Option<Action> {
         let waiting = self.queue(index);
-        let mut jobs: Vec<_> = index
-            .order
-            .iter()
-            .filter(|id| self.looked.get(*id) == Some(&Looked::Ready))
-            .filter_map(|id| Some((id, index.job(id)?)))
-            .filter(|(id, entry)| self.objection(index, id, entry).is_none())
-            .collect();
+        let ready = |(id, entry): &(B256, &JobEntry)| {
+            self.looked.get(id) == Some(&Looked::Ready) && self.objection(index, id, entry).is_none()
+        };
+        let mut jobs: Vec<_> = self.view.open(index).filter(ready).collect();
         // The best price first; among equals the oldest.
-        jobs.sort_by_key(|(_, entry)| std::cmp::Reverse(job::price_at(&entry.job, self.now)));
+        jobs.sort_by_key(|(id, entry)| (std::cmp::Reverse(job::price_at(&entry.job, self.now)), entry.block, *id));
         jobs.into_iter().find_map(|(id, entry)| {
-            let capacity = self.capacity(*id, entry);
+            let capacity = self.capacity(id, entry);
             // Half a queue at a time rather than one by one: a transaction costs about the same.
             let room = if 2 * waiting <= capacity { capacity - waiting } else { 0 };
-            let batches = self.choose(index, *id, entry, room);
-            (!batches.is_empty()).then_some(Action::Lease(*id, batches))
+            let batches = self.choose(index, id, entry, room);
+            (!batches.is_empty()).then_some(Action::Lease(id, batches))
         })
     }
 

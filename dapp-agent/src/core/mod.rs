@@ -9,6 +9,7 @@ mod decide;
 mod policy;
 mod replicas;
 mod verdict;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -18,6 +19,7 @@ pub use policy::{Policy, SkipReason};
 pub use verdict::{Overview, Taken, Verdict};
 
 use breaker::Breaker;
+use view::View;
 
 use crate::{chain::Index, store::ResultRecord};
 
@@ -157,6 +159,7 @@ struct Done {
 pub struct Core {
     me: Address,
     policy: Policy,
+    view: View,
     looked: HashMap<B256, Looked>,
     breaker: Breaker,
     executing: BTreeSet<BatchId>,
@@ -195,6 +198,7 @@ impl Core {
         Self {
             me,
             policy,
+            view: View::default(),
             looked: HashMap::new(),
             breaker: Breaker::default(),
             executing: BTreeSet::new(),
@@ -224,6 +228,7 @@ impl Core {
             Event::Head { number, now, free_stake } => {
                 (self.number, self.now, self.free_stake) = (number, now, free_stake);
                 self.looks += 1;
+                self.look_around(index);
                 self.keep_reasons(index);
             }
             Event::Prepared(job) => drop(self.looked.insert(job, Looked::Ready)),
@@ -239,6 +244,7 @@ impl Core {
                 if millis > 0 {
                     let pace = self.pace.entry(batch.0).or_insert(millis);
                     *pace = (*pace * 3 + millis) / 4;
+                    self.view.touch(batch.0);
                 }
             }
             Event::NotExecuted(batch, text) => {
@@ -265,6 +271,7 @@ impl Core {
                 self.looked.remove(&job);
                 self.breaker.forget(&job);
                 self.pace.remove(&job);
+                self.view.touch(job);
             }
             Event::Remembered(batch, record) => {
                 self.executed.entry(batch).or_insert(Done { record, since: 0 });

@@ -23,13 +23,19 @@ const STAGGER: u64 = 5;
 /// Results to send, by job.
 type Results = BTreeMap<B256, Vec<(u32, ResultRecord)>>;
 
-/// Every ballot, with its job.
-fn ballots(index: &Index) -> impl Iterator<Item = (BatchId, &JobEntry, &Ballot)> {
-    let jobs = index.order.iter().filter_map(|id| Some((*id, index.job(id)?)));
+/// Every ballot of `jobs`.
+fn ballots<'a>(
+    jobs: impl Iterator<Item = (B256, &'a JobEntry)>,
+) -> impl Iterator<Item = (BatchId, &'a JobEntry, &'a Ballot)> {
     jobs.flat_map(|(id, entry)| (0..).zip(entry.ballots()).map(move |(number, ballot)| ((id, number), entry, ballot)))
 }
 
 impl Core {
+    /// Ballots of the jobs in which this account has a part.
+    fn own_ballots<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = (BatchId, &'a JobEntry, &'a Ballot)> {
+        ballots(self.view.mine(index))
+    }
+
     /// Whether a result for the batch could be committed to, now or once a backup is active.
     pub(super) fn may_commit(&self, ballot: &Ballot) -> bool {
         self.replica_deadline(ballot).is_some()
@@ -56,7 +62,7 @@ impl Core {
 
     /// Leases whose slot the other of straggler and backup has taken.
     pub(super) fn beaten(&self, index: &Index) -> Vec<BatchId> {
-        ballots(index).filter(|(_, _, ballot)| ballot.is_beaten(self.me)).map(|(id, ..)| id).collect()
+        self.own_ballots(index).filter(|(_, _, ballot)| ballot.is_beaten(self.me)).map(|(id, ..)| id).collect()
     }
 
     /// What speaks against a job that asks for a record.
@@ -116,19 +122,27 @@ impl Core {
         self.hashes.get(&(number + 1)).copied().flatten().filter(|_| self.number > number + 1)
     }
 
+    /// Whether a lot says when this account may have a part in the batch.
+    pub(super) fn has_lot(&self, entry: &JobEntry, ballot: &Ballot) -> bool {
+        let drawn = entry.assured.as_ref().is_some_and(|assured| assured.assurance.widenSeconds != 0);
+        let undecided = matches!(ballot.stage, BallotStage::Open | BallotStage::Committing);
+        drawn && undecided && !ballot.replicas.contains_key(&self.me)
+    }
+
     /// Asks for the hashes of blocks that decide lots and draws in which this account has a part.
     pub(super) fn ask_hashes(&mut self, index: &Index, actions: &mut Vec<Action>) {
         let mut wanted = BTreeSet::new();
-        for (id, entry, ballot) in ballots(index).filter(|(_, _, ballot)| !ballot.is_final()) {
-            let Some((assurance, _)) = entry.ballot(id.1) else { continue };
-            match (ballot.stage, ballot.stage_of(self.me)) {
-                (BallotStage::Drawing, Some(ReplicaStage::Committed { block, .. })) => drop(wanted.insert(block + 1)),
-                (BallotStage::Open | BallotStage::Committing, None) if assurance.widenSeconds != 0 => {
-                    let (opened, _) = self.lot(entry, ballot, 0);
-                    wanted.insert(opened + 1);
-                }
-                _ => {}
+        for (_, _, ballot) in self.own_ballots(index) {
+            if let (BallotStage::Drawing, Some(ReplicaStage::Committed { block, .. })) =
+                (ballot.stage, ballot.stage_of(self.me))
+            {
+                wanted.insert(block + 1);
             }
+        }
+        let welcome = self.view.lots(index).filter(|(_, entry)| self.terms(index, entry).is_none());
+        for (_, entry, ballot) in ballots(welcome).filter(|(_, entry, ballot)| self.has_lot(entry, ballot)) {
+            let (opened, _) = self.lot(entry, ballot, 0);
+            wanted.insert(opened + 1);
         }
         self.hashes.retain(|block, _| wanted.contains(block));
         for block in wanted.into_iter().filter(|block| *block < self.number) {
@@ -167,8 +181,7 @@ impl Core {
         if self.queue(index) >= self.policy.workers as usize {
             return None;
         }
-        let mut jobs = index.order.iter().filter_map(|id| Some((*id, index.job(id)?)));
-        jobs.find_map(|(id, entry)| {
+        self.view.open(index).find_map(|(id, entry)| {
             let assurance = &entry.assured.as_ref()?.assurance;
             if !self.is_ready(&id) || self.objection(index, &id, entry).is_some() {
                 return None;
@@ -220,7 +233,7 @@ impl Core {
 
     /// The draw, where it says that there is an audit; where not, the reveal draws on its way.
     pub(super) fn draw(&self, index: &Index) -> Option<Action> {
-        ballots(index)
+        self.own_ballots(index)
             .filter(|(_, _, ballot)| ballot.stage == BallotStage::Drawing)
             .find(|(id, entry, ballot)| self.is_audited(*id, entry, ballot) == Some(true))
             .map(|(id, ..)| Action::Draw(id))
@@ -290,7 +303,7 @@ impl Core {
     /// Batches that can be brought to their end, or to another round, in which this account has stake.
     pub(super) fn finalise_ballots(&self, index: &Index) -> Option<Action> {
         let mut found: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
-        for (id, entry, ballot) in ballots(index) {
+        for (id, entry, ballot) in self.own_ballots(index) {
             let mine = ballot.voters().any(|(provider, _)| provider == self.me);
             let due = |at: u64| self.now >= at + self.stagger(ballot);
             if mine && self.ends_at(index, entry, id.1).is_some_and(due) {
@@ -302,7 +315,7 @@ impl Core {
 
     /// Leases that ran out and keep a round from its end in which this account has stake, its own included.
     pub(super) fn expire(&self, index: &Index) -> Option<Action> {
-        ballots(index).find_map(|(id, _, ballot)| {
+        self.own_ballots(index).find_map(|(id, _, ballot)| {
             let over = ballot.stage == BallotStage::Committing && self.now > ballot.time;
             if !over || !ballot.has_part(self.me) || self.now < ballot.time + self.stagger(ballot) {
                 return None;
@@ -317,7 +330,7 @@ impl Core {
     /// A frozen batch whose disputes are over, and on which this account's payment hangs.
     pub(super) fn resolve(&self, index: &Index) -> Option<Action> {
         let over = |id: BatchId, final_at: u64| self.now >= index.resolvable_at(id.0, id.1, final_at);
-        let frozen = ballots(index).find(|(id, _, ballot)| {
+        let frozen = self.own_ballots(index).find(|(id, _, ballot)| {
             let mine = ballot.voters().any(|(provider, _)| provider == self.me);
             let at = ballot.time + self.stagger(ballot);
             ballot.stage == BallotStage::Frozen && mine && self.now >= at && over(*id, ballot.time)
@@ -325,12 +338,12 @@ impl Core {
         if let Some((id, ..)) = frozen {
             return Some(Action::Resolve(id));
         }
-        index.jobs.iter().find_map(|(job, entry)| {
+        self.view.mine(index).find_map(|(job, entry)| {
             let mut batches = (0..).zip(&entry.batches);
             let frozen = batches.find(|(number, batch)| {
-                batch.stage == BatchStage::Frozen && batch.provider == self.me && over((*job, *number), batch.deadline)
+                batch.stage == BatchStage::Frozen && batch.provider == self.me && over((job, *number), batch.deadline)
             });
-            frozen.map(|(number, _)| Action::Resolve((*job, number)))
+            frozen.map(|(number, _)| Action::Resolve((job, number)))
         })
     }
 

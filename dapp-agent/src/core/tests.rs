@@ -1,5 +1,6 @@
 mod orders;
 mod replicas;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use conun_bindings::{
 
 use super::*;
 use crate::{
-    chain::{BatchEntry, BatchStage, JobEntry},
+    chain::{BatchEntry, BatchStage, Batches, JobEntry},
     net::PeerContact,
     store::Salt,
 };
@@ -63,23 +64,6 @@ fn spec(category: u32) -> Spec {
 
 fn record(root: B256) -> ResultRecord {
     ResultRecord { root, fuel: 1, outputs: B256::ZERO, bound: B256::ZERO, salt: Salt::default() }
-}
-
-fn open() -> BatchEntry {
-    BatchEntry {
-        stage: BatchStage::Open,
-        provider: Address::ZERO,
-        previous: Address::ZERO,
-        deadline: 0,
-        active_block: 0,
-        expiries: 0,
-        price: 0,
-        root: B256::ZERO,
-        fuel: 0,
-        outputs: [0; 32],
-        payment: U256::ZERO,
-        accepted: false,
-    }
 }
 
 /// A chain by the registry's rules, a host for executions, and the core between them.
@@ -140,7 +124,7 @@ impl World {
 
     fn post_with(&mut self, job: Job, spec: Spec) -> B256 {
         let id = keccak256([job.nonce as u8]);
-        let batches = vec![open(); job::batch_count(&job) as usize];
+        let batches = Batches::new(job::batch_count(&job) as usize);
         let contact = PeerContact { endpoint: [1; 32], hints: Vec::new() };
         let deposit = job::deposit(&job);
         let entry = JobEntry {
@@ -149,6 +133,7 @@ impl World {
             contact,
             deposit,
             block: self.number,
+            changed: self.number,
             batches,
             assured: None,
             cancelled: false,
@@ -156,9 +141,7 @@ impl World {
             burned: U256::ZERO,
             transactions: Vec::new(),
         };
-        if self.index.jobs.insert(id, entry.into()).is_none() {
-            self.index.order.push(id);
-        }
+        self.index.insert(id, entry);
         self.look();
         id
     }
@@ -180,7 +163,7 @@ impl World {
     }
 
     fn batch(&mut self, (job, batch): BatchId) -> &mut BatchEntry {
-        &mut Arc::make_mut(self.index.jobs.get_mut(&job).unwrap()).batches[batch as usize]
+        self.index.change(&job).unwrap().batches.get_mut(batch as usize).unwrap()
     }
 
     /// What must hold of every action, whatever happened before.
@@ -250,7 +233,7 @@ impl World {
 
     fn reopen(&mut self, id: BatchId, previous: Address, expiries: u32) {
         let stage = if self.index.jobs[&id.0].cancelled { BatchStage::Cancelled } else { BatchStage::Open };
-        *self.batch(id) = BatchEntry { stage, previous, expiries, ..open() };
+        *self.batch(id) = BatchEntry { stage, previous, expiries, ..BatchEntry::NEW };
     }
 
     fn expire(&mut self, id: BatchId) {

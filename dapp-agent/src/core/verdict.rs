@@ -82,15 +82,14 @@ impl Taken {
 impl Core {
     /// What it is doing.
     pub fn overview(&self, index: &Index) -> Overview {
-        let jobs = index.order.iter().filter_map(|id| Some((*id, index.job(id)?)));
         let mut overview = Overview {
             executing: self.executing.iter().copied().collect(),
             held: self.held(index).count(),
             ..Overview::default()
         };
+        overview.submitted = self.view.mine(index).map(|(_, entry)| self.taken(entry).standing).sum();
         let waiting = self.queue(index);
-        for (id, entry) in jobs {
-            overview.submitted += self.taken(entry).standing;
+        for (id, entry) in index.order.iter().filter_map(|id| Some((*id, index.job(id)?))) {
             if !entry.is_over()
                 && let Some(reason) = self.skip_reason(index, id, entry, waiting)
             {
@@ -175,14 +174,22 @@ impl Core {
         }
     }
 
-    /// Keeps the reason why a job was not worked on, for when it is over.
+    /// Keeps the reasons why jobs that might be leased are not, for when they are over.
     pub(super) fn keep_reasons(&mut self, index: &Index) {
-        let open = index.jobs.iter().filter(|(_, entry)| !entry.is_over());
         let waiting = self.queue(index);
-        let reasons: Vec<_> =
-            open.filter_map(|(id, entry)| Some((*id, self.skip_reason(index, *id, entry, waiting)?))).collect();
+        let reason = |(id, entry)| Some((id, self.skip_reason(index, id, entry, waiting)?));
+        let reasons: Vec<_> = self.view.open(index).filter_map(reason).collect();
         self.passed.extend(reasons.into_iter().filter(|(_, reason)| !matches!(reason, SkipReason::NothingFree)));
-        self.passed.retain(|id, _| index.jobs.contains_key(id));
+    }
+
+    /// Keeps why a job that was never a candidate was left alone, now that it is over.
+    pub(super) fn remember_why(&mut self, index: &Index, id: B256, entry: &JobEntry) {
+        if entry.is_over()
+            && !self.passed.contains_key(&id)
+            && let Some(reason) = self.objection(index, &id, entry)
+        {
+            self.passed.insert(id, reason);
+        }
     }
 
     pub(super) fn is_ready(&self, id: &B256) -> bool {

@@ -1,23 +1,20 @@
 //! Both sides of the control protocol.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use iroh::{
-    EndpointId,
-    endpoint::{Connection, ReadToEndError, RecvStream, SendStream, VarInt},
+    endpoint::{Connection, ReadToEndError, RecvStream, SendStream},
     protocol::{AcceptError, ProtocolHandler},
 };
 use iroh_blobs::Hash;
 use tokio::time::timeout;
 
 use super::{
-    Failure, Node, PeerContact,
+    Failure, Gate, Node, PeerContact,
     cache::Cache,
+    crowd::{self, Breach, Crowd},
+    gate::Door,
+    limit::Limit,
     wire::{Answer, CONTROL_ALPN, MAX_ANSWER, MAX_HASHES, MAX_REQUEST, NoMessage, Refusal, Report, Request, VERSION},
     wire::{decode, encode},
 };
@@ -28,98 +25,40 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// A connection without a request for so long is closed; the next one opens another.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Most connections at once.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections of one endpoint.
+const CONNECTIONS: usize = 1;
 
-/// Decides who may connect, and takes what they tell.
-pub trait Gate: fmt::Debug + Send + Sync + 'static {
-    /// Whether the chain knows this endpoint as somebody's who may have to do with this one.
-    fn admits(&self, endpoint: &[u8; 32]) -> bool;
-
-    /// Takes a report from an endpoint. It may block.
-    ///
-    /// # Errors
-    /// If the report is not wanted; the reporter is told why.
-    fn take(&self, endpoint: &[u8; 32], report: Report) -> Result<(), Refusal>;
-}
-
-/// Why a connection is closed; its number and words are what the peer sees.
-#[derive(Clone, Copy, Debug)]
-enum Breach {
-    Stranger = 1,
-    TooLong = 2,
-    TooSlow = 3,
-    Malformed = 4,
-    Crowded = 5,
-    Replaced = 6,
-}
-
-impl Breach {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Stranger => "stranger: no provider and no requester on the chain has this endpoint",
-            Self::TooLong => "the message is too long",
-            Self::TooSlow => "the message took too long",
-            Self::Malformed => "the message is malformed",
-            Self::Crowded => "too many connections",
-            Self::Replaced => "replaced by a later connection",
-        }
-    }
-
-    fn close(self, connection: &Connection) {
-        connection.close(VarInt::from_u32(self as u32), self.words().as_bytes());
-    }
-}
+/// Requests a second that are answered: of all peers, and of each.
+const REQUESTS: (u64, u64) = (1_000, 50);
 
 /// The answering side.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Control {
-    pub(super) cache: Arc<Cache>,
-    /// Nobody is admitted without one.
-    pub(super) gate: Arc<OnceLock<Arc<dyn Gate>>>,
-    open: Arc<Mutex<HashMap<EndpointId, Connection>>>,
+    cache: Arc<Cache>,
+    door: Arc<Door>,
+    limit: Limit,
+    crowd: Crowd,
 }
 
 impl Control {
-    pub(super) fn new(cache: Arc<Cache>, gate: Arc<OnceLock<Arc<dyn Gate>>>) -> Self {
-        Self { cache, gate, open: Arc::default() }
-    }
-
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<EndpointId, Connection>> {
-        // Nothing here can fail half-way.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One connection an endpoint, and a limit to all: what a peer can take of this node is bounded.
-    fn enter(&self, connection: &Connection) -> Result<(), Breach> {
-        let mut open = self.open();
-        open.retain(|_, connection| connection.close_reason().is_none());
-        let id = connection.remote_id();
-        if open.len() >= MAX_CONNECTIONS && !open.contains_key(&id) {
-            return Err(Breach::Crowded);
-        }
-        if let Some(before) = open.insert(id, connection.clone()) {
-            Breach::Replaced.close(&before);
-        }
-        Ok(())
+    pub(super) fn new(cache: Arc<Cache>, door: Arc<Door>) -> Self {
+        Self { cache, door, limit: Limit::new(REQUESTS.0, REQUESTS.1), crowd: Crowd::new(CONNECTIONS) }
     }
 
     async fn serve(&self, connection: &Connection) -> Result<(), Breach> {
         let peer = *connection.remote_id().as_bytes();
         loop {
-            let gate = self.gate.get().filter(|gate| gate.admits(&peer)).ok_or(Breach::Stranger)?;
             let Ok(Ok((send, receive))) = timeout(IDLE, connection.accept_bi()).await else { return Ok(()) };
-            timeout(DEADLINE, self.answer(gate, peer, send, receive)).await.map_err(|_| Breach::TooSlow)??;
+            // Whoever asks too often is answered later.
+            self.limit.wait(&peer, 1).await;
+            if !self.door.admits(&peer) {
+                return Err(Breach::Stranger);
+            }
+            timeout(DEADLINE, self.answer(peer, send, receive)).await.map_err(|_| Breach::TooSlow)??;
         }
     }
 
-    async fn answer(
-        &self,
-        gate: &Arc<dyn Gate>,
-        peer: [u8; 32],
-        mut send: SendStream,
-        mut receive: RecvStream,
-    ) -> Result<(), Breach> {
+    async fn answer(&self, peer: [u8; 32], mut send: SendStream, mut receive: RecvStream) -> Result<(), Breach> {
         let bytes = match receive.read_to_end(MAX_REQUEST).await {
             Ok(bytes) => bytes,
             Err(ReadToEndError::TooLong) => return Err(Breach::TooLong),
@@ -131,15 +70,16 @@ impl Control {
             Ok(Request::Have(hashes)) => {
                 let mut have = Vec::with_capacity(hashes.len());
                 for hash in hashes {
-                    // A store that fails has nothing to give.
-                    have.push(self.cache.store.blobs().has(Hash::from_bytes(hash)).await.unwrap_or(false));
+                    // What it may not have is not here for it, and a store that fails has nothing to give.
+                    let is_here = self.cache.store.blobs().has(Hash::from_bytes(hash)).await.unwrap_or(false);
+                    have.push(is_here && self.door.grants(&peer, &hash).await);
                 }
                 Answer::Have(have)
             }
             Ok(Request::Report(report)) => {
-                let gate = gate.clone();
-                let taken = tokio::task::spawn_blocking(move || gate.take(&peer, report)).await;
-                match taken.unwrap_or(Err(Refusal::NotKept)) {
+                let gate = self.door.gate().cloned();
+                let taking = move || gate.map_or(Err(Refusal::NotYours), |gate| gate.take(&peer, report));
+                match tokio::task::spawn_blocking(taking).await.unwrap_or(Err(Refusal::NotKept)) {
                     Ok(()) => Answer::Taken,
                     Err(refusal) => Answer::Refused(refusal),
                 }
@@ -157,28 +97,23 @@ impl Control {
 
 impl ProtocolHandler for Control {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        let admitted = self.gate.get().is_some_and(|gate| gate.admits(connection.remote_id().as_bytes()));
-        let served = match admitted.then(|| self.enter(&connection)) {
-            None => Err(Breach::Stranger),
-            Some(Err(breach)) => Err(breach),
-            Some(Ok(())) => self.serve(&connection).await,
-        };
-        match served {
-            Ok(()) => connection.close(VarInt::from_u32(0), b"idle"),
-            Err(breach) => {
-                tracing::debug!(target: "conun::net", peer = %connection.remote_id(), reason = breach.words(), "ended");
-                breach.close(&connection);
+        let served = if self.door.will_allow(connection.remote_id().as_bytes(), None).await {
+            match self.crowd.enter(&connection) {
+                Ok(()) => self.serve(&connection).await,
+                crowded => crowded,
             }
-        }
+        } else {
+            Err(Breach::Stranger)
+        };
+        crowd::end(&connection, served);
         Ok(())
     }
 }
 
 impl Node {
-    /// Has the control protocol answered from now on, to those whom `gate` admits. The first gate stays.
+    /// Serves from now on, whom and as far as `gate` says. The first gate stays.
     pub fn open_to(&self, gate: Arc<dyn Gate>) {
-        // The first stays.
-        let _ = self.inner.gate.set(gate);
+        self.inner.door.open(gate);
     }
 
     /// Which of some blobs a peer has.

@@ -3,21 +3,34 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, future::join_all};
-use iroh::endpoint::Connection;
-use iroh_blobs::{Hash, api::remote::GetProgressItem, get::request::get_verified_size};
+use iroh::endpoint::{Connection, ConnectionError};
+use iroh_blobs::{
+    Hash,
+    api::remote::GetProgressItem,
+    get::{GetError, request::get_verified_size},
+    protocol::ERR_PERMISSION,
+};
 
 use super::{Error, Failure, Node, PeerContact, PeerFailure, hex};
 use crate::manifest::BlobHash;
 
-/// A transfer without a byte of progress for this long is given up; QUIC alone would wait for 30 s.
-const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that does not begin to answer within this time is given up; QUIC alone would wait for 30 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A transfer without a byte of progress for this long is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Attempts at what is not granted, and the time between them.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(2);
 
 impl Node {
     /// A blob from here or else from the first of `peers` that delivers it, at most `max_bytes` long. It is kept and served
     /// from here, too.
     ///
     /// The first peer is asked first, unless it could not be reached a moment ago. If it does not deliver and there are several
-    /// others, these are asked whether they have the blob, all at once, and those that do not are passed over.
+    /// others, these are asked whether they have the blob, all at once, and those that do not are passed over. Where a peer sees nothing on the
+    /// chain by which it may be had, it is asked again some seconds later: its view of the chain may be older than this one.
     ///
     /// # Errors
     /// If no peer delivers it, each with its reason, or the store fails.
@@ -25,6 +38,20 @@ impl Node {
     /// # Cancel safety
     /// Cancel safe: what has arrived is kept, and the next call goes on from there, whoever it was from.
     pub async fn fetch(&self, hash: &BlobHash, peers: &[PeerContact], max_bytes: u64) -> Result<bytes::Bytes, Error> {
+        for _ in 1..ATTEMPTS {
+            match self.fetch_once(hash, peers, max_bytes).await {
+                Err(Error::Unavailable { failures, .. })
+                    if failures.iter().any(|failure| matches!(failure.what, Failure::NotGranted)) =>
+                {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+        self.fetch_once(hash, peers, max_bytes).await
+    }
+
+    async fn fetch_once(&self, hash: &BlobHash, peers: &[PeerContact], max_bytes: u64) -> Result<bytes::Bytes, Error> {
         let mut failures = Vec::new();
         if let Some(bytes) = self.get(hash).await? {
             if bytes.len() as u64 <= max_bytes {
@@ -123,9 +150,9 @@ impl Node {
     }
 
     async fn transfer(&self, hash: Hash, connection: &Connection, max: u64) -> Result<Result<(), Failure>, Error> {
-        let size = match tokio::time::timeout(STALL_TIMEOUT, get_verified_size(connection, &hash)).await {
+        let size = match tokio::time::timeout(ANSWER_TIMEOUT, get_verified_size(connection, &hash)).await {
             Err(_) => return Ok(Err(Failure::Stalled)),
-            Ok(Err(error)) => return Ok(Err(Failure::NotDelivered(error.to_string()))),
+            Ok(Err(error)) => return Ok(Err(failure(connection, &error))),
             Ok(Ok((size, _))) => size,
         };
         if size > max {
@@ -141,7 +168,7 @@ impl Node {
                 Err(_) => return Ok(Err(Failure::Stalled)),
                 Ok(Some(GetProgressItem::Progress(_))) => {}
                 Ok(Some(GetProgressItem::Done(_)) | None) => return Ok(Ok(())),
-                Ok(Some(GetProgressItem::Error(error))) => return Ok(Err(Failure::NotDelivered(error.to_string()))),
+                Ok(Some(GetProgressItem::Error(error))) => return Ok(Err(failure(connection, &error))),
             }
         }
     }
@@ -154,5 +181,19 @@ impl Node {
     ) -> Result<Connection, Failure> {
         let inner = &self.inner;
         inner.peers.connect(&inner.endpoint, &inner.traffic, (peer, alpn), stale).await
+    }
+}
+
+/// What went wrong, as far as the peer says. It ends a request by that code, or, where it knows the endpoint not at all, the connection.
+fn failure(connection: &Connection, error: &GetError) -> Failure {
+    let closed = match connection.close_reason() {
+        Some(ConnectionError::ApplicationClosed(closed)) => Some(closed),
+        _ => None,
+    };
+    let code = error.iroh_error_code().or(closed.as_ref().map(|closed| closed.error_code));
+    match (code, closed) {
+        (Some(ERR_PERMISSION), _) => Failure::NotGranted,
+        (_, Some(closed)) => Failure::NotDelivered(closed.to_string()),
+        _ => Failure::NotDelivered(error.to_string()),
     }
 }

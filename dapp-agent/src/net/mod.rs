@@ -7,8 +7,13 @@
 mod cache;
 mod contact;
 mod control;
+mod crowd;
 mod fetch;
+mod gate;
+mod limit;
 mod peers;
+mod serve;
+mod settings;
 mod traffic;
 pub mod wire;
 
@@ -17,18 +22,23 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use iroh::{Endpoint, RelayMode, SecretKey, endpoint::presets, protocol::Router};
-use iroh_blobs::{BlobsProtocol, Hash};
+use iroh_blobs::Hash;
 
 use cache::Cache;
 pub use cache::Cleaned;
 pub use contact::PeerContact;
 use control::Control;
-pub use control::Gate;
+use crowd::Crowd;
+use gate::Door;
+pub use gate::{Gate, Rights, Share};
+use limit::Limit;
 use peers::Peers;
+use serve::Blobs;
+pub use settings::{NetworkSettings, Relay};
 use traffic::{Counted, Traffic};
 use wire::{CONTROL_ALPN, Refusal};
 
@@ -41,8 +51,8 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Where to listen; port 0 takes the last one used here if it is free, else any.
     pub bind: SocketAddr,
-    /// Whether to use public relays and discovery where a peer cannot be dialled directly.
-    pub relay: bool,
+    /// How others are reached, and how much they are given.
+    pub network: NetworkSettings,
 }
 
 /// Why a blob cannot be had or served.
@@ -116,6 +126,9 @@ pub enum Failure {
     /// It does not have the blob, or sent something else.
     #[error("did not deliver it ({0})")]
     NotDelivered(String),
+    /// It sees nothing on the chain by which this endpoint may have the blob.
+    #[error("does not give it: it sees nothing on the chain, or not yet, by which this endpoint may have it")]
+    NotGranted,
     /// It does not want to.
     #[error("refused: {0}")]
     Refused(Refusal),
@@ -156,23 +169,23 @@ struct Inner {
     endpoint: Endpoint,
     router: Router,
     cache: Arc<Cache>,
-    gate: Arc<OnceLock<Arc<dyn Gate>>>,
+    door: Arc<Door>,
     folder: PathBuf,
     peers: Peers,
     traffic: Traffic,
 }
 
 impl Node {
-    /// Starts the endpoint and serves what the store holds.
+    /// Starts the endpoint. It serves what the store holds once it is [open](Node::open_to) to somebody.
     ///
     /// # Errors
     /// If the folder cannot be used or the address not be listened on.
     pub async fn start(config: NodeConfig) -> Result<Self, Error> {
         let folder = std::path::absolute(&config.data_dir).map_err(io_error(&config.data_dir))?;
-        let blobs = folder.join("blobs");
-        std::fs::create_dir_all(&blobs).map_err(io_error(&blobs))?;
-        let key = key(&folder.join("endpoint.key"))?;
-        let port_file = folder.join("endpoint.port");
+        let (key_file, port_file) = (folder.join("endpoint.key"), folder.join("endpoint.port"));
+        let folder = folder.join("blobs");
+        std::fs::create_dir_all(&folder).map_err(io_error(&folder))?;
+        let key = key(&key_file)?;
         let last = std::fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok());
         let mut endpoint = None;
         if let (0, Some(port)) = (config.bind.port(), last) {
@@ -186,13 +199,18 @@ impl Node {
         if let Some(address) = endpoint.bound_sockets().first() {
             std::fs::write(&port_file, address.port().to_string()).map_err(io_error(&port_file))?;
         }
-        let cache = Cache::load(&blobs).await.map_err(|reason| Error::Store { path: blobs.clone(), reason })?;
-        let (cache, gate, traffic) = (Arc::new(cache), Arc::new(OnceLock::new()), Traffic::default());
-        let served = Counted { protocol: BlobsProtocol::new(&cache.store, None), traffic: traffic.clone() };
-        let control = Counted { protocol: Control::new(cache.clone(), gate.clone()), traffic: traffic.clone() };
+        let cache = Cache::load(&folder).await.map_err(|reason| Error::Store { path: folder.clone(), reason })?;
+        let cache = Arc::new(cache);
+        let (door, traffic) = (Arc::new(Door::new(cache.clone())), Traffic::default());
+        let NetworkSettings { max_bytes_sec_up, max_bytes_sec_up_per_peer, .. } = config.network;
+        let limit = Arc::new(Limit::new(max_bytes_sec_up, max_bytes_sec_up_per_peer));
+        let crowd = Crowd::new(serve::CONNECTIONS);
+        let blobs = Blobs { cache: cache.clone(), door: door.clone(), limit, crowd };
+        let served = Counted { protocol: blobs, traffic: traffic.clone() };
+        let control = Counted { protocol: Control::new(cache.clone(), door.clone()), traffic: traffic.clone() };
         let router = Router::builder(endpoint.clone()).accept(iroh_blobs::ALPN, served).accept(CONTROL_ALPN, control);
-        let (router, peers) = (router.spawn(), Peers::default());
-        Ok(Self { inner: Arc::new(Inner { endpoint, router, cache, gate, folder: blobs, peers, traffic }) })
+        let (router, peers) = (router.spawn(), Peers::new(config.network.relay.url()));
+        Ok(Self { inner: Arc::new(Inner { endpoint, router, cache, door, folder, peers, traffic }) })
     }
 
     /// Where others can reach this node, as it comes back from the chain: the addresses it listens on; those of this
@@ -221,7 +239,7 @@ impl Node {
         Error::Store { path: self.inner.folder.clone(), reason: error.to_string() }
     }
 
-    /// Stores a blob and serves it, until [`Node::clean`] drops it.
+    /// Stores a blob, and serves it to those who may have it, until [`Node::clean`] drops it.
     ///
     /// # Errors
     /// If the store fails.
@@ -273,10 +291,11 @@ impl Node {
 
 async fn bind(config: &NodeConfig, key: &SecretKey, address: SocketAddr) -> Result<Endpoint, Error> {
     let refused = |reason: String| Error::Bind { bind: address, reason };
-    let builder = if config.relay {
-        Endpoint::builder(presets::N0)
-    } else {
-        Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled)
+    let own = |mode| Endpoint::builder(presets::Minimal).relay_mode(mode);
+    let builder = match &config.network.relay {
+        Relay::N0 => Endpoint::builder(presets::N0),
+        Relay::None => own(RelayMode::Disabled),
+        relay @ Relay::Own(_) => own(RelayMode::Custom(relay.url().into_iter().collect())),
     };
     let builder = builder
         .secret_key(key.clone())

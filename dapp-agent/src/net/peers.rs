@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iroh::{Endpoint, EndpointAddr, EndpointId, endpoint::Connection};
+use iroh::{Endpoint, EndpointAddr, EndpointId, RelayUrl, TransportAddr, endpoint::Connection};
 
 use super::{Failure, PeerContact, traffic::Traffic};
 
@@ -32,8 +32,10 @@ struct Dialled {
 }
 
 /// What is open to whom.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Peers {
+    /// Where each of them may be, too: those who need a relay agree on one.
+    relay: Option<RelayUrl>,
     slots: Mutex<HashMap<Line, Slot>>,
     /// Peers that did not answer, where they were looked for.
     away: Mutex<HashMap<PeerContact, Instant>>,
@@ -45,6 +47,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Peers {
+    pub(super) fn new(relay: Option<RelayUrl>) -> Self {
+        Self { relay, slots: Mutex::default(), away: Mutex::default() }
+    }
+
     fn slot(&self, peer: &PeerContact, alpn: &'static [u8]) -> Slot {
         lock(&self.slots).entry((peer.endpoint, alpn)).or_default().clone()
     }
@@ -75,7 +81,7 @@ impl Peers {
         if let Some((_, reason)) = dialled.failed.as_ref().filter(|(at, _)| *at >= asked) {
             return Err(Failure::Unreachable(reason.clone()));
         }
-        match dial(endpoint, peer, alpn).await {
+        match self.dial(endpoint, peer, alpn).await {
             Ok(connection) => {
                 traffic.add(&connection);
                 lock(&self.away).remove(peer);
@@ -96,6 +102,15 @@ impl Peers {
         }
     }
 
+    async fn dial(&self, endpoint: &Endpoint, peer: &PeerContact, alpn: &[u8]) -> Result<Connection, String> {
+        let id = EndpointId::from_bytes(&peer.endpoint).map_err(|error| error.to_string())?;
+        let direct = peer.hints.iter().map(|hint| TransportAddr::Ip(*hint));
+        let relayed = self.relay.iter().cloned().map(TransportAddr::Relay);
+        let connecting = endpoint.connect(EndpointAddr::from_parts(id, direct.chain(relayed)), alpn);
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+        connected.map_err(|_| NO_ANSWER.to_owned())?.map_err(|error| error.to_string())
+    }
+
     /// Whether it was not reached a moment ago.
     pub(super) fn is_away(&self, peer: &PeerContact) -> bool {
         lock(&self.away).get(peer).is_some_and(|since| since.elapsed() < AWAY)
@@ -110,12 +125,4 @@ impl Peers {
 fn is_open(slot: &Slot) -> bool {
     slot.try_lock()
         .map_or(true, |dialled| dialled.connection.as_ref().is_some_and(|open| open.close_reason().is_none()))
-}
-
-async fn dial(endpoint: &Endpoint, peer: &PeerContact, alpn: &[u8]) -> Result<Connection, String> {
-    let id = EndpointId::from_bytes(&peer.endpoint).map_err(|error| error.to_string())?;
-    let address = peer.hints.iter().fold(EndpointAddr::new(id), |address, hint| address.with_ip_addr(*hint));
-    let connecting = endpoint.connect(address, alpn);
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
-    connected.map_err(|_| NO_ANSWER.to_owned())?.map_err(|error| error.to_string())
 }

@@ -89,13 +89,17 @@ mod tests {
     use super::*;
     use crate::{
         manifest::{Content, SharedFile, TaskResult, blob_hash},
-        net::NodeConfig,
+        net::{NetworkSettings, NodeConfig},
     };
 
     #[tokio::test]
     async fn what_a_batch_at_stake_needs_stays_and_the_rest_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let config = NodeConfig { data_dir: folder.path().to_owned(), bind: ([127, 0, 0, 1], 0).into(), relay: false };
+        let config = NodeConfig {
+            data_dir: folder.path().to_owned(),
+            bind: ([127, 0, 0, 1], 0).into(),
+            network: NetworkSettings::default(),
+        };
         let node = Node::start(config).await.unwrap();
         let put = async |text: &'static str| node.put(text).await.unwrap();
         let files = [Bytes::from_static(b"shared")];

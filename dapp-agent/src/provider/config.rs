@@ -10,7 +10,7 @@ use conun_bindings::Contracts;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, io_error};
-use crate::{core::Policy, fabric::Preferences};
+use crate::{core::Policy, fabric::Preferences, net::NetworkSettings};
 
 /// What a provider is told once and keeps in its folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,9 +28,6 @@ pub struct ProviderConfig {
     pub second_rpc_url: Option<String>,
     /// Where iroh listens (UDP); port 0 takes the last one used if it is free.
     pub listen: SocketAddr,
-    /// Whether to use public relays and discovery for peers that cannot be dialled directly.
-    #[serde(default)]
-    pub relay: bool,
     /// Milliseconds between looks at the chain.
     #[serde(default = "poll_millis")]
     pub poll_millis: u64,
@@ -49,6 +46,9 @@ pub struct ProviderConfig {
     /// When, and how much of, this computer may be used.
     #[serde(default)]
     pub preferences: Preferences,
+    /// How peers are reached, and how much they are given.
+    #[serde(default)]
+    pub network: NetworkSettings,
     /// Where the contracts are.
     pub contracts: Contracts,
 }
@@ -80,6 +80,7 @@ impl ProviderConfig {
 
     fn validate(&self) -> Result<(), String> {
         self.preferences.validate()?;
+        self.network.validate()?;
         match self.metrics.filter(|address| !address.ip().is_loopback()) {
             Some(address) => Err(format!(
                 "`metrics` is {address}: metrics are for this machine alone, write 127.0.0.1:{}",
@@ -104,7 +105,7 @@ impl ProviderConfig {
 }
 
 /// What stands above each setting in a new file, and above each table.
-const COMMENTS: [(&str, &str); 32] = [
+const COMMENTS: [(&str, &str); 35] = [
     (
         "account",
         "Name of the keystore account that signs; it needs ether for gas, and can lose no more than that and the stake.",
@@ -120,7 +121,6 @@ const COMMENTS: [(&str, &str); 32] = [
         "listen",
         "Where peers reach this machine (UDP). 127.0.0.1 means: peers on this machine alone; 0.0.0.0 means: all.",
     ),
-    ("relay", "Whether to use public relays and discovery for peers that cannot be dialled directly."),
     ("poll-millis", "Milliseconds between looks at the chain."),
     (
         "confirmations",
@@ -160,6 +160,14 @@ const COMMENTS: [(&str, &str); 32] = [
     ("network-bytes-per-day", "Most bytes that peers may send and get in a day; 0 for no limit."),
     ("only-on-unmetered-network", "Whether to take nothing new while the network is known to be metered."),
     ("suspended-memory-mib", "Most memory that stopped work may hold, MiB."),
+    ("[network]", "How peers are reached, and how much they are given."),
+    (
+        "relay",
+        "Through whom peers talk that cannot dial each other: \"none\", the URL of a relay of your own (`conun relay`), or \"n0\", the\n\
+         public relays and discovery of iroh's makers.",
+    ),
+    ("max-bytes-sec-up", "Most bytes of blobs a second that all peers together are sent; 0 for no limit."),
+    ("max-bytes-sec-up-per-peer", "Most bytes of blobs a second that each peer is sent; 0 for no limit."),
     ("[contracts]", "The deployment. Do not change it by hand: another one needs `conun provider init`."),
 ];
 
@@ -187,13 +195,13 @@ mod tests {
             rpc_url: "http://127.0.0.1:8545".to_owned(),
             second_rpc_url: Some("http://127.0.0.1:8546".to_owned()),
             listen: "127.0.0.1:0".parse().unwrap(),
-            relay: false,
             poll_millis: 1_000,
             confirmations: 2,
             max_fee_gwei: Some(50),
             metrics: Some("127.0.0.1:9615".parse().unwrap()),
             policy: Policy { categories: [3].into(), ..Policy::default() },
             preferences: Preferences::default(),
+            network: NetworkSettings::default(),
             contracts: Contracts {
                 chain_id: 1,
                 block: 2,

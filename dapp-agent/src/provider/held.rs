@@ -86,12 +86,16 @@ mod tests {
     use alloy::primitives::B256;
 
     use super::*;
-    use crate::net::{Node, NodeConfig};
+    use crate::net::{NetworkSettings, Node, NodeConfig};
 
     #[tokio::test]
     async fn what_is_held_is_not_served_until_it_is_published() {
         let folder = tempfile::tempdir().unwrap();
-        let config = NodeConfig { data_dir: folder.path().to_owned(), bind: ([127, 0, 0, 1], 0).into(), relay: false };
+        let config = NodeConfig {
+            data_dir: folder.path().to_owned(),
+            bind: ([127, 0, 0, 1], 0).into(),
+            network: NetworkSettings::default(),
+        };
         let node = Node::start(config).await.unwrap();
         let held = Held::new(folder.path());
         let id = (B256::repeat_byte(1), 3);

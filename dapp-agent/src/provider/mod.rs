@@ -23,7 +23,6 @@ pub use books::{Earnings, LeaseStatus, Record};
 pub use config::ProviderConfig;
 pub use events::{Look, Running};
 pub use guest::GuestStatus;
-pub(crate) use peers::has_part;
 pub use registration::{
     Leaving, Registration, Withdrawal, cancel_exit, is_registered, register, request_exit, withdraw,
 };

@@ -1,16 +1,15 @@
 //! Who a provider has to do with on the network.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use alloy::primitives::{Address, B256};
+use tokio::sync::watch;
 
 use crate::{
-    chain::{Head, Index, JobEntry, ReplicaStage},
+    access::{Access, accounts},
+    chain::Index,
     net::{
-        Gate, PeerContact,
+        Gate, PeerContact, Rights,
         wire::{Refusal, Report},
     },
 };
@@ -18,46 +17,17 @@ use crate::{
 /// Most other providers that a job's data is sought from.
 const MAX_HOLDERS: usize = 8;
 
-/// What the chain says of endpoints, as of the last look. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Peers(Arc<RwLock<Known>>);
-
-#[derive(Debug, Default)]
-struct Known {
-    /// Those of registered providers, and of requesters of jobs that are not over.
-    endpoints: HashSet<[u8; 32]>,
-    requesters: HashMap<B256, PeerContact>,
-    head: Option<B256>,
-}
-
-impl Peers {
-    /// Brings it up to date.
-    pub(super) fn look(&self, head: Head, index: &Index) {
-        if self.known().head == Some(head.hash) {
-            return;
-        }
-        let open = index.jobs.iter().filter(|(_, entry)| !entry.is_over());
-        let requesters: HashMap<_, _> = open.map(|(id, entry)| (*id, entry.contact.clone())).collect();
-        let providers = index.providers.values().filter(|entry| entry.registered).map(|entry| &entry.contact);
-        let endpoints = providers.chain(requesters.values()).map(|contact| contact.endpoint).collect();
-        // Nothing here can fail half-way.
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) =
-            Known { endpoints, requesters, head: Some(head.hash) };
-    }
-
-    fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where a job's requester is, until the job is over.
-    pub(super) fn requester(&self, job: &B256) -> Option<PeerContact> {
-        self.known().requesters.get(job).cloned()
-    }
-}
+/// Serves what the chain allows, and waits for nobody's reports.
+#[derive(Clone, Debug)]
+pub(super) struct Peers(pub(super) Access);
 
 impl Gate for Peers {
-    fn admits(&self, endpoint: &[u8; 32]) -> bool {
-        self.known().endpoints.contains(endpoint)
+    fn rights(&self, endpoint: &[u8; 32]) -> Option<Arc<Rights>> {
+        self.0.rights(endpoint)
+    }
+
+    fn news(&self) -> watch::Receiver<()> {
+        self.0.news()
     }
 
     fn take(&self, _: &[u8; 32], _: Report) -> Result<(), Refusal> {
@@ -82,19 +52,4 @@ pub(super) fn holders(index: &Index, job: B256, me: Address) -> Vec<PeerContact>
         }
     }
     found
-}
-
-/// Everybody who holds a batch of a job, or has held one, once for each.
-fn accounts(entry: &JobEntry) -> impl Iterator<Item = Address> {
-    let once = entry.batches.iter().flat_map(|batch| [batch.provider, batch.previous]);
-    let voters = entry.ballots().flat_map(|ballot| ballot.replicas.keys().copied());
-    once.chain(voters)
-}
-
-/// Whether `account` is at work on a batch, or its result stands.
-pub(crate) fn has_part(entry: &JobEntry, number: u32, account: Address) -> bool {
-    match entry.ballot(number) {
-        Some((_, ballot)) => ballot.stage_of(account).is_some_and(|stage| stage != ReplicaStage::Done),
-        None => entry.batches.get(number as usize).is_some_and(|batch| batch.provider == account),
-    }
 }

@@ -100,7 +100,8 @@ pub async fn register(
         return Err(Error::TooFewTokens { account, have: funds.total(), need: stake });
     }
     let node =
-        Node::start(NodeConfig { data_dir: folder.to_owned(), bind: config.listen, relay: config.relay }).await?;
+        Node::start(NodeConfig { data_dir: folder.to_owned(), bind: config.listen, network: config.network.clone() })
+            .await?;
     let contact = node.contact();
     node.shutdown().await;
     config.write(folder)?;

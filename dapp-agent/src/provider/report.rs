@@ -12,8 +12,8 @@ use std::{
 use conun_vm::{Execution, Outcome};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::peers::Peers;
 use crate::{
+    access::Access,
     core::BatchId,
     net::{
         Node,
@@ -75,9 +75,9 @@ impl Held {
 
 impl Reporter {
     /// One that tells nobody anything until the future is polled, which never ends.
-    pub(super) fn new(node: Node, peers: Peers) -> (Self, impl Future<Output = ()> + Send) {
+    pub(super) fn new(node: Node, access: Access) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        (Self { queue, held: Arc::default() }, tell(node, peers, waiting))
+        (Self { queue, held: Arc::default() }, tell(node, access, waiting))
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
@@ -126,7 +126,7 @@ impl Reporter {
 }
 
 /// Puts reports together as far as they come faster than they can be told.
-async fn tell(node: Node, peers: Peers, mut waiting: mpsc::Receiver<(BatchId, TaskReport)>) {
+async fn tell(node: Node, access: Access, mut waiting: mpsc::Receiver<(BatchId, TaskReport)>) {
     let under_way = Arc::new(Semaphore::new(UNDER_WAY));
     let mut sending = tokio::task::JoinSet::new();
     let mut reports = Vec::new();
@@ -139,10 +139,10 @@ async fn tell(node: Node, peers: Peers, mut waiting: mpsc::Receiver<(BatchId, Ta
             for tasks in messages(tasks) {
                 // It is never closed.
                 let Ok(permit) = under_way.clone().acquire_owned().await else { return };
-                let (node, peers) = (node.clone(), peers.clone());
+                let (node, access) = (node.clone(), access.clone());
                 let report = Report { job: id.0.0, batch: id.1, tasks };
                 sending.spawn(async move {
-                    send(&node, &peers, id, report).await;
+                    send(&node, &access, id, report).await;
                     drop(permit);
                 });
             }
@@ -170,11 +170,11 @@ fn messages(reports: Vec<TaskReport>) -> Vec<Vec<TaskReport>> {
     lists
 }
 
-async fn send(node: &Node, peers: &Peers, (job, batch): BatchId, report: Report) {
+async fn send(node: &Node, access: &Access, (job, batch): BatchId, report: Report) {
     let mut known = None;
     for _ in 0..ATTEMPTS {
         // It may have moved meanwhile; once the job is over, it is where it was.
-        known = peers.requester(&job).or(known);
+        known = access.requester(&job).or(known);
         let Some(requester) = known.clone() else { return };
         match node.report(&requester, report.clone()).await {
             Ok(()) => return,

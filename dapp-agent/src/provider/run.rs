@@ -39,6 +39,7 @@ use super::{
     work::{Executor, Prepared, Terms, Unprepared, Workers},
 };
 use crate::{
+    access::Access,
     chain::{BatchStage, Follower, Head, SendError, Sender, endpoint},
     core::{Action, BatchId, Core, Event, Policy, Verdict},
     fabric::{self, Sensors},
@@ -111,7 +112,8 @@ pub async fn run_on(
         return Err(Error::NotRegistered(account));
     }
     let node =
-        Node::start(NodeConfig { data_dir: folder.to_owned(), bind: config.listen, relay: config.relay }).await?;
+        Node::start(NodeConfig { data_dir: folder.to_owned(), bind: config.listen, network: config.network.clone() })
+            .await?;
     let max_fee = config.max_fee_gwei.map(|gwei| u128::from(gwei) * 1_000_000_000);
     let sender = Sender::new(provider, account).with_journal(journal.clone())?.with_max_fee(max_fee);
     let mut tasks = JoinSet::new();
@@ -131,9 +133,9 @@ pub async fn run_on(
     let guest = Guest::start(folder, config.preferences.clone(), sensors, sandbox.brake().clone(), node.clone()).await;
     // Whoever wants work beside busy programs gets some of it done.
     let sandbox = if config.preferences.suspend_cpu_usage == 0 { sandbox } else { sandbox.as_guest() };
-    let peers = Peers::default();
-    node.open_to(Arc::new(peers.clone()));
-    let (reporter, reporting) = Reporter::new(node.clone(), peers.clone());
+    let access = Access::new(account);
+    node.open_to(Arc::new(Peers(access.clone())));
+    let (reporter, reporting) = Reporter::new(node.clone(), access.clone());
     tasks.spawn(reporting);
     let policy = Policy { workers: guest.workers(config.policy.workers), ..config.policy };
     let workers = Arc::new(Workers::new(sandbox));
@@ -163,7 +165,7 @@ pub async fn run_on(
         core: Core::new(account, policy),
         guest,
         executor: Executor { node, workers, journal, held: Held::new(folder), reporter, me: account },
-        peers,
+        access,
         most_blob_bytes: clean::most(config.preferences.disk_max_used_gb),
         cleaned: None,
         follower,
@@ -199,7 +201,7 @@ struct Agent<T> {
     sender: Sender,
     prepared: HashMap<B256, Arc<Prepared>>,
     executing: HashMap<BatchId, AbortHandle>,
-    peers: Peers,
+    access: Access,
     /// Most bytes of blobs, if the owner has set a limit.
     most_blob_bytes: Option<u64>,
     /// When that was looked at last.
@@ -380,9 +382,9 @@ impl<T: FnMut(Running)> Agent<T> {
         match self.follower.poll().await {
             Ok(head) => {
                 let index = self.follower.index();
-                self.peers.look(head, index);
+                self.access.look(head, index);
                 let stake = index.providers.get(&self.me).map_or(U256::ZERO, |entry| entry.stake);
-                let locked = index.locked_stake(self.me);
+                let locked = self.core.locked_stake(index);
                 (self.status.stake, self.status.locked) = (stake, locked);
                 let look = self.look(head);
                 self.status.at(head, look.lag_seconds);

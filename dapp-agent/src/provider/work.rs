@@ -24,7 +24,7 @@ use crate::{
         BlobHash, Content, InputManifest, MAX_FILES_BYTES, MAX_INPUT_MANIFEST, MAX_STDIN_BYTES, ResultManifest,
         TaskResult,
     },
-    net::{Node, PeerContact},
+    net::{self, Node, PeerContact},
     sandbox::{self, Compiled, Program, Sandbox, Task, Worker},
     store::{Journal, ResultRecord, Salt},
 };
@@ -64,8 +64,8 @@ pub(super) struct Prepared {
     assured: bool,
     compiled: Compiled,
     inputs: InputManifest,
-    /// Contents of the files that all tasks share.
-    files: Vec<Bytes>,
+    /// Contents of the files that all tasks share; none yet if the job is private.
+    files: Arc<[Bytes]>,
 }
 
 /// What has been checked of a job without executing anything.
@@ -169,7 +169,7 @@ impl Executor {
     /// risk.
     pub(super) async fn prepare(&self, id: B256, terms: Terms, peers: &[PeerContact]) -> Result<Prepared, Unprepared> {
         let Terms { job, spec, assured } = terms;
-        let unavailable = |error: crate::net::Error| Unprepared::Unavailable(error.to_string());
+        let unavailable = |error: net::Error| Unprepared::Unavailable(error.to_string());
         let wasm =
             self.node.fetch(&spec.program.0, peers, conun_vm::MAX_PROGRAM_BYTES as u64).await.map_err(unavailable)?;
         let manifest = self.node.fetch(&spec.inputs.0, peers, MAX_INPUT_MANIFEST).await.map_err(unavailable)?;
@@ -183,13 +183,20 @@ impl Executor {
             sandbox::Error::Refused(reason) => Unprepared::Refused(reason),
             error => Unprepared::Unavailable(error.to_string()),
         })?;
-        let mut files = Vec::with_capacity(inputs.files.len());
-        for file in &inputs.files {
-            files.push(self.node.fetch(&file.hash, peers, file.length).await.map_err(unavailable)?);
-        }
+        // What is private can be had with a lease alone.
+        let files = if inputs.private { [].into() } else { self.files(&inputs, peers).await.map_err(unavailable)? };
         let worker = self.workers.take(id, &compiled).await;
         self.workers.give_back(id, worker.map_err(|error| Unprepared::Unavailable(error.to_string()))?).await;
         Ok(Prepared { job, assured, compiled, inputs, files })
+    }
+
+    /// Contents of the files that all tasks share.
+    async fn files(&self, inputs: &InputManifest, peers: &[PeerContact]) -> Result<Arc<[Bytes]>, net::Error> {
+        let mut files = Vec::with_capacity(inputs.files.len());
+        for file in &inputs.files {
+            files.push(self.node.fetch(&file.hash, peers, file.length).await?);
+        }
+        Ok(files.into())
     }
 
     /// Executes a batch, publishes its outputs (or holds them back, where there will be a vote), and keeps its result; also says how long
@@ -265,6 +272,10 @@ impl Executor {
         peers: &[PeerContact],
     ) -> Result<(ResultRecord, Duration), String> {
         let job = &prepared.job;
+        let files = match prepared.inputs.private {
+            true => self.files(&prepared.inputs, peers).await.map_err(|error| error.to_string())?,
+            false => prepared.files.clone(),
+        };
         let mut worker = self.workers.take(id.0, &prepared.compiled).await.map_err(|error| error.to_string())?;
         let before = worker.stopped();
         // A lease's whole time: whatever takes longer has lost it anyway.
@@ -279,7 +290,7 @@ impl Executor {
                 && bytes < BYTES_AT_ONCE
                 && let Some(index) = indices.next()
             {
-                let input = self.input(index, prepared, peers).await?;
+                let input = self.input(index, prepared, files.clone(), peers).await?;
                 bytes += input.len();
                 self.reporter.started(id, index);
                 tasks.push(Task { input, fuel_limit: job.fuelLimit });
@@ -313,12 +324,18 @@ impl Executor {
     }
 
     /// The blob that a task reads, if it is what the job commits to.
-    async fn input(&self, index: u32, prepared: &Arc<Prepared>, peers: &[PeerContact]) -> Result<Bytes, String> {
+    async fn input(
+        &self,
+        index: u32,
+        prepared: &Arc<Prepared>,
+        files: Arc<[Bytes]>,
+        peers: &[PeerContact],
+    ) -> Result<Bytes, String> {
         let task = prepared.inputs.tasks[index as usize];
         let stdin = self.node.fetch(&task.hash, peers, task.length).await.map_err(|error| error.to_string())?;
         let prepared = prepared.clone();
         let made = tokio::task::spawn_blocking(move || {
-            let input = prepared.inputs.input(index, &stdin, &prepared.files).map_err(|error| error.to_string())?;
+            let input = prepared.inputs.input(index, &stdin, &files).map_err(|error| error.to_string())?;
             if commit::region_root(&input) != task.root {
                 return Err(format!("input {index} is not the one that the job commits to"));
             }

@@ -1,7 +1,7 @@
 //! What providers tell of this requester's tasks: a file a job in its data folder, a JSON document a line.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -12,14 +12,14 @@ use alloy::primitives::{Address, B256, hex};
 use conun_bindings::job;
 use conun_vm::MAX_STDERR_BYTES;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::{
-    chain::{Head, Index, JobEntry},
+    access::Access,
     net::{
-        Gate,
+        Gate, Rights,
         wire::{Refusal, Report, TaskState},
     },
-    provider::has_part,
 };
 
 /// Most bytes of a job's log.
@@ -142,17 +142,8 @@ impl LogReader {
 #[derive(Debug)]
 pub(super) struct Desk {
     folder: PathBuf,
-    account: Address,
-    known: Mutex<Known>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    head: Option<B256>,
-    /// Accounts of registered providers, by endpoint: several may have published the same one.
-    providers: HashMap<[u8; 32], Vec<Address>>,
-    jobs: HashMap<B256, Arc<JobEntry>>,
-    logs: HashMap<B256, Log>,
+    access: Access,
+    logs: Mutex<HashMap<B256, Log>>,
 }
 
 /// An open log.
@@ -208,53 +199,31 @@ fn key(record: &LogRecord) -> (Address, u32, std::mem::Discriminant<LogState>) {
 }
 
 impl Desk {
-    pub(super) fn new(folder: &Path, account: Address) -> Self {
-        Self { folder: folder.to_owned(), account, known: Mutex::default() }
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        // What a failure leaves half-way is a line, which the next reader passes over.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Brings what is known of holders up to date.
-    pub(super) fn look(&self, head: Head, index: &Index) {
-        let mut known = self.known();
-        if known.head == Some(head.hash) {
-            return;
-        }
-        known.head = Some(head.hash);
-        known.providers.clear();
-        for (account, entry) in index.providers.iter().filter(|(_, entry)| entry.registered) {
-            known.providers.entry(entry.contact.endpoint).or_default().push(*account);
-        }
-        let own = index.jobs.iter().filter(|(_, entry)| entry.job.requester == self.account);
-        known.jobs = own.map(|(id, entry)| (*id, entry.clone())).collect();
+    pub(super) fn new(folder: &Path, access: Access) -> Self {
+        Self { folder: folder.to_owned(), access, logs: Mutex::default() }
     }
 }
 
 impl Gate for Desk {
-    fn admits(&self, endpoint: &[u8; 32]) -> bool {
-        self.known().providers.contains_key(endpoint)
+    fn rights(&self, endpoint: &[u8; 32]) -> Option<Arc<Rights>> {
+        self.access.rights(endpoint)
+    }
+
+    fn news(&self) -> watch::Receiver<()> {
+        self.access.news()
     }
 
     fn take(&self, endpoint: &[u8; 32], report: Report) -> Result<(), Refusal> {
-        let mut known = self.known();
-        let Known { providers, jobs, logs, .. } = &mut *known;
-        let id = B256::from(report.job);
-        let entry = jobs.get(&id).ok_or(Refusal::NotYours)?;
-        let batch = report.batch;
-        if batch as usize >= entry.batch_count() {
-            return Err(Refusal::NotLeased);
-        }
-        let accounts = providers.get(endpoint).into_iter().flatten();
-        let provider =
-            *accounts.into_iter().find(|account| has_part(entry, batch, **account)).ok_or(Refusal::NotLeased)?;
+        let (id, batch) = (B256::from(report.job), report.batch);
+        let entry = self.access.posted(&id).ok_or(Refusal::NotYours)?;
+        let provider = self.access.holder(endpoint, &entry, batch).ok_or(Refusal::NotLeased)?;
         let tasks = job::tasks_in(&entry.job, batch);
+        // What a failure leaves half-way is a line, which the next reader passes over.
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = || {
             let log = match logs.entry(id) {
-                std::collections::hash_map::Entry::Occupied(log) => log.into_mut(),
-                std::collections::hash_map::Entry::Vacant(place) => place.insert(Log::open(&self.folder, id)?),
+                Entry::Occupied(log) => log.into_mut(),
+                Entry::Vacant(place) => place.insert(Log::open(&self.folder, id)?),
             };
             for told in report.tasks.into_iter().filter(|told| tasks.contains(&told.task)) {
                 log.write(&LogRecord { batch, task: told.task, provider, state: LogState::of(told.state) })?;

@@ -60,6 +60,9 @@ pub struct JobFile {
     pub memory_mib: u64,
     /// Tokens for 10^9 fuel, as text: `"0.5"`.
     pub price: String,
+    /// Whether inputs and files are for those alone who hold a batch, each its own; default no: every provider may look at them.
+    #[serde(default)]
+    pub private: bool,
     /// Seconds a provider has for what it leases; default 600.
     #[serde(default = "lease_seconds")]
     pub lease_seconds: u32,
@@ -238,6 +241,7 @@ pub fn assemble(
         length: content.len() as u64,
     };
     let mut manifest = InputManifest {
+        private: file.private,
         seed: file.seed.as_ref().map_or([0; 32], |text| blob_hash(text.as_bytes())),
         args: file.args.clone(),
         env: file.env.clone().into_iter().collect(),

@@ -25,9 +25,10 @@ use serde::Serialize;
 
 use super::{Error, Prepared, assurance, logs::Desk, view::View};
 use crate::{
+    access::Access,
     chain::{BallotStage, BatchStage, Follower, JobEntry, SendError, Sender},
     funds::{Funds, permit},
-    net::{Node, NodeConfig, PeerContact},
+    net::{NetworkSettings, Node, NodeConfig, PeerContact},
     provider::{connect, now},
 };
 
@@ -141,7 +142,7 @@ pub struct Requester {
     pub(super) follower: Follower,
     sender: Sender,
     pub(super) node: Node,
-    desk: Arc<Desk>,
+    access: Access,
 }
 
 impl Requester {
@@ -155,16 +156,17 @@ impl Requester {
         contracts: Contracts,
         signer: PrivateKeySigner,
         listen: std::net::SocketAddr,
+        network: NetworkSettings,
     ) -> Result<Self, Error> {
         let provider = connect(url, &signer).await?;
         let mut follower = Follower::new(provider.clone(), contracts, 0).await?;
         let head = follower.poll().await?;
-        let node = Node::start(NodeConfig { data_dir: folder.to_owned(), bind: listen, relay: false }).await?;
+        let node = Node::start(NodeConfig { data_dir: folder.to_owned(), bind: listen, network }).await?;
         let sender = Sender::new(provider, signer.address());
-        let desk = Arc::new(Desk::new(folder, signer.address()));
-        desk.look(head, follower.index());
-        node.open_to(desk.clone());
-        Ok(Self { signer, folder: folder.to_owned(), follower, sender, node, desk })
+        let access = Access::new(signer.address());
+        access.look(head, follower.index());
+        node.open_to(Arc::new(Desk::new(folder, access.clone())));
+        Ok(Self { signer, folder: folder.to_owned(), follower, sender, node, access })
     }
 
     /// What has been read of the chain.
@@ -188,7 +190,7 @@ impl Requester {
     /// If the endpoint fails.
     pub async fn refresh(&mut self) -> Result<&Follower, Error> {
         let head = self.follower.poll().await?;
-        self.desk.look(head, self.follower.index());
+        self.access.look(head, self.follower.index());
         Ok(&self.follower)
     }
 
@@ -264,6 +266,8 @@ impl Requester {
             }
         };
         let receipt = self.send("post", call).await?;
+        // Nobody is given anything of it before the chain is seen to name it. What cannot be looked at now is when it is followed.
+        let _ = self.refresh().await;
         Ok(Posted { job: id, deposit, transaction: receipt.transaction_hash, tasks, batches })
     }
 

@@ -71,7 +71,7 @@ impl Brake {
         let last = state.busy.values_mut().rev().find(|busy| busy.stopped_at.is_some() && !busy.given_up);
         let Some(busy) = last else { return false };
         busy.given_up = true;
-        signal(busy.process, Signal::Kill);
+        super::kill::kill(busy.process);
         true
     }
 
@@ -159,7 +159,6 @@ impl Drop for Turn {
 enum Signal {
     Stop,
     Continue,
-    Kill,
 }
 
 #[cfg(unix)]
@@ -170,7 +169,6 @@ fn signal(process: u32, signal: Signal) {
     let signal = match signal {
         Signal::Stop => rustix::process::Signal::STOP,
         Signal::Continue => rustix::process::Signal::CONT,
-        Signal::Kill => rustix::process::Signal::KILL,
     };
     // It may have ended.
     let _ = kill_process(process, signal);

@@ -14,6 +14,7 @@
 mod brake;
 mod confine;
 mod frame;
+mod kill;
 mod process;
 #[cfg(target_os = "linux")]
 mod seccomp;
@@ -159,7 +160,7 @@ impl Sandbox {
     /// If no worker can be started.
     pub async fn confinement(&self, deadline: Duration) -> Result<Confinement, Error> {
         let budget = Budget { role: Role::Execute, data_bytes: OWN_DATA_BYTES, cpu_seconds: 1 };
-        Ok(Process::start(self, budget, deadline).await?.confinement)
+        Ok(Process::start(self, budget, deadline).await?.confinement.clone())
     }
 
     /// Checks, prepares and compiles a program in a process of its own, or takes what the cache has; `deadline` is for each of

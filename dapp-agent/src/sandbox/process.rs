@@ -14,6 +14,7 @@ use super::{
     brake::{Brake, Turn},
     confine::{Budget, Confinement, Role},
     frame::{self, Reply, Request},
+    kill::kill,
 };
 
 /// Bytes read and written at once.
@@ -160,9 +161,15 @@ impl Process {
                 Error::Died { how: status, last_words: self.last_words().await, compiling: self.role == Role::Compile }
             }
         };
-        // It may be dead already.
-        let _ = self.child.start_kill();
+        self.kill();
         error
+    }
+
+    /// Kills the process, if it is not dead already.
+    fn kill(&self) {
+        if let Some(process) = self.child.id() {
+            kill(process);
+        }
     }
 
     /// What the process has left on standard error, on one line and without control characters: a stranger's program may have
@@ -173,6 +180,12 @@ impl Process {
         let _ = timeout(LAST_MOMENT, (&mut self.stderr).take(LAST_WORDS).read_to_end(&mut words)).await;
         let words = String::from_utf8_lossy(&words);
         words.split_whitespace().collect::<Vec<_>>().join(" ").escape_debug().to_string()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

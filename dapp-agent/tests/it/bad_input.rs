@@ -4,6 +4,7 @@ use alloy::primitives::{Address, U256};
 use conun_agent::{
     chain,
     core::Policy,
+    net::NetworkSettings,
     provider::{self, ProviderConfig},
     requester::{self, Requester},
 };
@@ -17,7 +18,11 @@ async fn a_requester_that_cannot_pay_is_told_what_is_missing_and_nothing_is_sent
     let world = World::new().await;
     let start = |name: &str, signer| {
         let (folder, url) = (world.folder(name), world.server.url());
-        async move { Requester::start(&folder, &url, world.contracts, signer, loopback()).await.unwrap() }
+        async move {
+            Requester::start(&folder, &url, world.contracts, signer, loopback(), NetworkSettings::default())
+                .await
+                .unwrap()
+        }
     };
     let error = start("pauper", pauper()).await.post(&greetings(2)).await.unwrap_err();
     assert!(matches!(error, requester::Error::NoEther(_)), "{error}");

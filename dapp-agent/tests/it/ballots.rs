@@ -1,5 +1,7 @@
 //! What tests of jobs with votes share: jobs, a provider whose moves the test makes, and the index held against the contract's storage.
 
+use std::path::PathBuf;
+
 use alloy::{
     network::Ethereum,
     primitives::{Address, B256, U256},
@@ -145,13 +147,15 @@ impl World {
 /// A registered provider without an agent: the test acts for it.
 pub(crate) struct Puppet {
     pub(crate) signer: PrivateKeySigner,
+    /// Has the key of its endpoint.
+    pub(crate) folder: PathBuf,
     salt: B256,
 }
 
 impl Puppet {
     pub(crate) async fn new(world: &World, account: usize) -> Self {
         let seat = world.register(account, Policy::default()).await;
-        Self { signer: seat.signer, salt: B256::repeat_byte(account as u8) }
+        Self { signer: seat.signer, folder: seat.folder, salt: B256::repeat_byte(account as u8) }
     }
 
     pub(crate) fn account(&self) -> Address {

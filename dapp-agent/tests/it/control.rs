@@ -11,7 +11,7 @@ use conun_agent::{
     core::Policy,
     manifest::blob_hash,
     net::{
-        Gate, PeerContact,
+        Node, PeerContact,
         wire::{
             Answer, CONTROL_ALPN, MAX_HASHES, MAX_REQUEST, Refusal, Report, Request, TaskReport, TaskState, VERSION,
         },
@@ -27,7 +27,7 @@ use iroh::{
 
 use crate::{
     ballots::voted,
-    net::{holder, node, noise, rotten},
+    net::{config, holder, node, noise, rotten},
     world::{HELLO, PATIENCE, World, assert_greeted, follow, greetings, loopback},
 };
 
@@ -58,7 +58,10 @@ impl Raw {
 
     /// The answer to these bytes as a message.
     async fn say(&self, bytes: &[u8]) -> Answer {
-        let connection = self.connect().await;
+        Self::say_on(&self.connect().await, bytes).await
+    }
+
+    async fn say_on(connection: &Connection, bytes: &[u8]) -> Answer {
         let (mut send, mut receive) = connection.open_bi().await.unwrap();
         send.write_all(bytes).await.unwrap();
         send.finish().unwrap();
@@ -111,7 +114,9 @@ async fn misuse(raw: &Raw) {
     let many = Request::Have(vec![[7; 32]; MAX_HASHES + 1]);
     assert_eq!(raw.ask(&many).await, Answer::Refused(Refusal::TooMany));
     // A connection replaces the one before it.
-    let (before, _after) = (raw.connect().await, raw.connect().await);
+    let before = raw.connect().await;
+    Raw::say_on(&before, &request).await;
+    let _after = raw.connect().await;
     let closed = tokio::time::timeout(PATIENCE, before.closed()).await.unwrap();
     assert!(closed.to_string().contains("replaced"), "{closed}");
     assert_eq!(raw.ask(&Request::Have(vec![[7; 32]])).await, Answer::Have(vec![false]));
@@ -131,7 +136,7 @@ async fn a_provider_refuses_strangers_and_misuse_and_goes_on_working() {
     let mut requester = world.requester().await;
     let posted = requester.post(&greetings(4)).await.unwrap();
     let out = world.folder("out");
-    follow(&mut requester, posted.job, &out).await;
+    agent.until(|event| matches!(event, Running::Submitted(..)).then_some(())).await;
 
     let stranger = Raw::new(SecretKey::generate(), contact.clone()).await;
     let request = message(&Request::Have(vec![blob_hash(HELLO)]));
@@ -143,6 +148,10 @@ async fn a_provider_refuses_strangers_and_misuse_and_goes_on_working() {
     assert_eq!(known.ask(&done(posted.job, 0, &[0])).await, Answer::Refused(Refusal::NotYours));
     misuse(&known).await;
 
+    // Once the job is over nobody else needs what it was made of.
+    follow(&mut requester, posted.job, &out).await;
+    let over = async { while known.ask(&Request::Have(vec![blob_hash(HELLO)])).await != Answer::Have(vec![false]) {} };
+    tokio::time::timeout(PATIENCE, over).await.unwrap();
     let posted = requester.post(&greetings(4)).await.unwrap();
     follow(&mut requester, posted.job, &out).await;
     assert_greeted(&out, 4);
@@ -155,11 +164,7 @@ async fn a_requester_takes_logs_from_who_holds_the_batch_and_from_nobody_else() 
     let rogue = world.register(2, Policy::default()).await;
     let mut requester = world.requester().await;
     let posted = requester.post(&greetings(6)).await.unwrap();
-    let contact = requester.follower().index().job(&posted.job).map(|entry| entry.contact.clone());
-    let contact = match contact {
-        Some(contact) => contact,
-        None => requester.refresh().await.unwrap().index().jobs[&posted.job].contact.clone(),
-    };
+    let contact = requester.follower().index().jobs[&posted.job].contact.clone();
     let folder = requester.folder().to_owned();
     let out = world.folder("out");
     let following = tokio::spawn({
@@ -208,7 +213,7 @@ async fn a_requester_takes_logs_from_who_holds_the_batch_and_from_nobody_else() 
     agent.stop().await.unwrap();
 }
 
-async fn lease(world: &World, signer: &PrivateKeySigner, id: B256, batch: u32) {
+pub(crate) async fn lease(world: &World, signer: &PrivateKeySigner, id: B256, batch: u32) {
     let job = world.follower().await.index().jobs[&id].job.clone();
     let registry = JobRegistry::new(world.contracts.jobs, world.chain.provider_for(signer.clone()));
     registry.lease(job, vec![batch]).send().await.unwrap().get_receipt().await.unwrap();
@@ -315,20 +320,6 @@ async fn logs_of_a_vote_are_told_once_its_result_is_believed() {
     }
 }
 
-/// Lets everybody in: what the chain says is others' matter here.
-#[derive(Debug)]
-struct Everybody;
-
-impl Gate for Everybody {
-    fn admits(&self, _: &[u8; 32]) -> bool {
-        true
-    }
-
-    fn take(&self, _: &[u8; 32], _: Report) -> Result<(), Refusal> {
-        Err(Refusal::NotYours)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blob_that_some_withhold_or_have_rotten_is_had_from_another_holder() {
     let bytes = noise(1, 4 << 20);
@@ -339,13 +330,11 @@ async fn a_blob_that_some_withhold_or_have_rotten_is_had_from_another_holder() {
         hints: vec![std::net::UdpSocket::bind(loopback()).unwrap().local_addr().unwrap()],
     };
     let ignorant = node(folders[0].path()).await;
-    // It does not speak the protocol: nobody opened it.
-    let (silent, _silent_folder) = holder(b"something else").await;
+    // It answers nobody: it was never opened.
+    let silent_folder = tempfile::tempdir().unwrap();
+    let silent = Node::start(config(silent_folder.path())).await.unwrap();
     let (bad, _bad_folder) = rotten(&bytes, 3 << 20).await;
     let (good, _good_folder) = holder(&bytes).await;
-    for node in [&ignorant, &bad, &good] {
-        node.open_to(std::sync::Arc::new(Everybody));
-    }
     assert_eq!(good.ask_for(&ignorant.contact(), &[hash]).await.unwrap(), [false]);
     assert_eq!(ignorant.ask_for(&good.contact(), &[[7; 32], hash]).await.unwrap(), [false, true]);
 
@@ -353,7 +342,7 @@ async fn a_blob_that_some_withhold_or_have_rotten_is_had_from_another_holder() {
     let useless: Vec<_> = [gone].into_iter().chain(others).collect();
     let bob = node(folders[1].path()).await;
     let failed = bob.fetch(&hash, &useless, u64::MAX).await.unwrap_err().to_string();
-    assert!(failed.contains("not reached") && failed.contains("it does not have it"), "{failed}");
+    assert!(failed.contains("not reached") && failed.contains("sees nothing on the chain"), "{failed}");
     assert_eq!(failed.matches("peer ").count(), 4, "each has its reason: {failed}");
 
     // What the rotten one had is here already; who was not reached is asked last.

@@ -7,7 +7,7 @@ use conun_agent::{
     chain::BatchStage,
     core::Policy,
     manifest::{InputManifest, TaskInput},
-    net::{Node, NodeConfig},
+    net::{NetworkSettings, Node, NodeConfig},
     provider::{Running, read_status},
     requester::{self, Progress},
 };
@@ -20,7 +20,10 @@ use conun_bindings::{
 };
 use conun_chain::dev_accounts;
 
-use crate::world::{HELLO, PATIENCE, REQUESTER, World, greetings, loopback};
+use crate::{
+    net::open_node,
+    world::{HELLO, PATIENCE, REQUESTER, World, greetings, loopback},
+};
 
 /// A requester that does as it likes: its node, and the registry as it signs.
 struct Rogue {
@@ -32,8 +35,9 @@ struct Rogue {
 impl Rogue {
     /// Serves the program and `manifest`, but no input.
     async fn new(world: &World, manifest: InputManifest) -> Self {
-        let node = NodeConfig { data_dir: world.folder("rogue"), bind: loopback(), relay: false };
-        let node = Node::start(node).await.unwrap();
+        let node =
+            NodeConfig { data_dir: world.folder("rogue"), bind: loopback(), network: NetworkSettings::default() };
+        let node = open_node(node).await;
         let prepared = greetings(manifest.tasks.len());
         let (mut job, mut spec) = (prepared.job, prepared.spec);
         job.requester = dev_accounts()[REQUESTER].address();

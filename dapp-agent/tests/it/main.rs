@@ -1,5 +1,6 @@
 //! Requesters and providers on a real chain in the process, with real endpoints on loopback and real worker processes.
 
+mod access;
 mod bad_input;
 mod ballots;
 mod bombs;
@@ -9,6 +10,7 @@ mod demands;
 mod fabric;
 mod guest;
 mod hostile;
+mod links;
 mod market;
 mod net;
 mod replicas;

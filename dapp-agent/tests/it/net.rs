@@ -4,15 +4,20 @@ use std::{
     net::UdpSocket,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use conun_agent::{
     manifest::blob_hash,
-    net::{Error, Node, NodeConfig, PeerContact},
+    net::{
+        Error, Gate, NetworkSettings, Node, NodeConfig, PeerContact, Rights,
+        wire::{Refusal, Report},
+    },
 };
 use iroh::{Endpoint, RelayMode, SecretKey, endpoint::presets};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use crate::world::{PATIENCE, loopback};
 
@@ -26,11 +31,35 @@ pub(crate) fn noise(seed: u8, length: usize) -> Vec<u8> {
 }
 
 pub(crate) fn config(folder: &Path) -> NodeConfig {
-    NodeConfig { data_dir: folder.to_owned(), bind: loopback(), relay: false }
+    NodeConfig { data_dir: folder.to_owned(), bind: loopback(), network: NetworkSettings::default() }
+}
+
+/// Lets everybody have everything: what the chain says is others' matter here.
+#[derive(Debug)]
+pub(crate) struct Everybody;
+
+impl Gate for Everybody {
+    fn rights(&self, _: &[u8; 32]) -> Option<Arc<Rights>> {
+        Some(Arc::new(Rights::All))
+    }
+
+    fn news(&self) -> watch::Receiver<()> {
+        watch::Sender::default().subscribe()
+    }
+
+    fn take(&self, _: &[u8; 32], _: Report) -> Result<(), Refusal> {
+        Err(Refusal::NotYours)
+    }
+}
+
+pub(crate) async fn open_node(config: NodeConfig) -> Node {
+    let node = Node::start(config).await.unwrap();
+    node.open_to(Arc::new(Everybody));
+    node
 }
 
 pub(crate) async fn node(folder: &Path) -> Node {
-    Node::start(config(folder)).await.unwrap()
+    open_node(config(folder)).await
 }
 
 /// A node that has `bytes`, and its folder.
@@ -149,7 +178,8 @@ async fn key_port_and_blobs_outlive_the_process_and_the_key_is_its_owners_alone(
     third.shutdown().await;
 
     std::fs::write(folder.path().join("endpoint.key"), "not a key").unwrap();
-    let config = NodeConfig { data_dir: folder.path().to_owned(), bind: loopback(), relay: false };
+    let config =
+        NodeConfig { data_dir: folder.path().to_owned(), bind: loopback(), network: NetworkSettings::default() };
     let refused = Node::start(config).await.unwrap_err();
     assert!(matches!(&refused, Error::BadKey(path) if path.ends_with("endpoint.key")), "{refused}");
 }
@@ -157,7 +187,11 @@ async fn key_port_and_blobs_outlive_the_process_and_the_key_is_its_owners_alone(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_listens_everywhere_publishes_addresses_that_can_be_dialled() {
     let folder = tempfile::tempdir().unwrap();
-    let config = NodeConfig { data_dir: folder.path().to_owned(), bind: ([0, 0, 0, 0], 0).into(), relay: false };
+    let config = NodeConfig {
+        data_dir: folder.path().to_owned(),
+        bind: ([0, 0, 0, 0], 0).into(),
+        network: NetworkSettings::default(),
+    };
     let node = Node::start(config).await.unwrap();
     let contact = node.contact();
     assert!(!contact.hints.iter().any(|hint| hint.ip().is_unspecified()), "{contact:?}");
@@ -330,7 +364,11 @@ async fn a_peer_that_was_killed_and_started_anew_is_dialled_anew_in_the_same_fet
         loop {
             match Node::start(config(folders[1].path())).await {
                 Err(Error::Store { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
-                started => return started.unwrap(),
+                started => {
+                    let alice = started.unwrap();
+                    alice.open_to(Arc::new(Everybody));
+                    return alice;
+                }
             }
         }
     };
@@ -339,5 +377,30 @@ async fn a_peer_that_was_killed_and_started_anew_is_dialled_anew_in_the_same_fet
     assert_eq!(bob.fetch(&hashes[1], &peers, u64::MAX).await.unwrap(), &b"second"[..]);
     for node in [alice, bob] {
         node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_bytes_a_second_hold_for_each_peer_and_for_all() {
+    let bytes = noise(1, 256 << 10);
+    let hash = blob_hash(&bytes);
+    // Half a second's worth comes at once.
+    let least = Duration::from_secs(3);
+    for (all, each, peers) in [(64 << 10, 0, 1), (0, 64 << 10, 2), (128 << 10, 0, 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let network =
+            NetworkSettings { max_bytes_sec_up: all, max_bytes_sec_up_per_peer: each, ..NetworkSettings::default() };
+        let slow = open_node(NodeConfig { network, ..config(folder.path()) }).await;
+        slow.put(bytes.clone()).await.unwrap();
+        let start = Instant::now();
+        let fetching = (0..peers).map(async |_| {
+            let folder = tempfile::tempdir().unwrap();
+            let bob = node(folder.path()).await;
+            assert!(bob.fetch(&hash, &[slow.contact()], u64::MAX).await.unwrap() == bytes);
+            bob.shutdown().await;
+        });
+        futures_util::future::join_all(fetching).await;
+        assert!(start.elapsed() >= least, "{all}, {each}: {:?}", start.elapsed());
+        slow.shutdown().await;
     }
 }

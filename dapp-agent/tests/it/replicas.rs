@@ -5,7 +5,6 @@ use conun_agent::{
     chain::{BallotStage, ReplicaStage},
     core::Policy,
     manifest::MAX_RESULT_MANIFEST,
-    net::{Node, NodeConfig},
     provider::{Running, read_verdicts},
     requester::{Ledger, Progress},
     store::Journal,
@@ -13,7 +12,8 @@ use conun_agent::{
 
 use crate::{
     ballots::{Puppet, blocks, voted},
-    world::{World, assert_greeted, follow, loopback},
+    net::node,
+    world::{World, assert_greeted, follow},
 };
 
 fn did(kind: &'static str) -> impl Fn(&Running) -> Option<()> {
@@ -89,26 +89,26 @@ async fn outputs_cannot_be_fetched_before_the_vote_and_a_liar_is_outvoted_in_an_
         agent.ready().await;
         agent.until(did("commit")).await;
     }
-    // What they have is in their journals; nobody else gets it.
+    // What they have is in their journals; nobody else gets it, not even the liar, who has voted.
     let records = seats.clone().map(|seat| seat.folder).map(|folder| folder.join("held"));
     assert!(records.iter().all(|held| std::fs::read_dir(held).is_ok_and(|jobs| jobs.count() == 1)));
     let contact = world.follower().await.index().providers[&seats[0].signer.address()].contact.clone();
-    let stranger =
-        Node::start(NodeConfig { data_dir: world.folder("stranger"), bind: loopback(), relay: false }).await.unwrap();
+    let nosy = node(&liar.folder).await;
     let revealed = world.until_ballot(posted.job, 0, |ballot| ballot.revealed() >= 2).await;
     let (_, ballot) = revealed.index().jobs[&posted.job].ballot(0).unwrap();
     let Some(ReplicaStage::Revealed { root, outputs, .. }) = ballot.stage_of(seats[0].signer.address()) else {
         panic!("{ballot:?}")
     };
-    let fetched = stranger.fetch(&outputs, std::slice::from_ref(&contact), MAX_RESULT_MANIFEST).await;
-    assert!(fetched.unwrap_err().to_string().contains("did not deliver it"));
+    let fetched = nosy.fetch(&outputs, std::slice::from_ref(&contact), MAX_RESULT_MANIFEST).await;
+    let text = fetched.unwrap_err().to_string();
+    assert!(text.contains("did not deliver it"), "a voter may have it, and still it is not there: {text}");
 
     // The vote is in, and not believed: one more slot opens, for whoever made the result without seeing it.
     liar.show(&world, posted.job, lie.clone()).await;
     world.until_ballot(posted.job, 0, |ballot| ballot.opened != 0).await;
     world.assert_ballots_are_right(posted.job).await;
     blocks(&world, 5).await;
-    assert!(stranger.fetch(&outputs, std::slice::from_ref(&contact), MAX_RESULT_MANIFEST).await.is_err());
+    assert!(nosy.fetch(&outputs, std::slice::from_ref(&contact), MAX_RESULT_MANIFEST).await.is_err());
     let mut agent = third.start();
     agent.ready().await;
     agent.until(did("reveal")).await;
@@ -126,7 +126,7 @@ async fn outputs_cannot_be_fetched_before_the_vote_and_a_liar_is_outvoted_in_an_
     assert!(error.to_string().contains("all votes agree"), "{error}");
     let skipping = async {
         loop {
-            let got = stranger.fetch(&outputs, std::slice::from_ref(&contact), MAX_RESULT_MANIFEST).await;
+            let got = nosy.fetch(&outputs, std::slice::from_ref(&contact), MAX_RESULT_MANIFEST).await;
             if got.is_ok() {
                 break;
             }
@@ -143,7 +143,7 @@ async fn outputs_cannot_be_fetched_before_the_vote_and_a_liar_is_outvoted_in_an_
     // It locked what an execution may cost: 2 tasks of 10^6 fuel at 1 token for 10^9.
     assert_eq!(stake - world.stake(3).await, U256::from(2 * conun_bindings::deploy::TOKEN / 1_000));
     assert!(world.earned(liar.account()).await.is_zero());
-    stranger.shutdown().await;
+    nosy.shutdown().await;
     agent.stop().await.unwrap();
     for agent in agents {
         agent.stop().await.unwrap();

@@ -204,6 +204,67 @@ async fn a_worker_that_somebody_kills_has_no_outcome() {
     assert!(matches!(&error, Error::Died { how, .. } if how.contains("signal: 9")), "{error}");
 }
 
+/// A figure of a process's `status` that is in kB, bytes.
+fn memory_of(pid: u32, name: &str) -> u64 {
+    let status = proc_file(pid, "status");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[tokio::test]
+async fn memory_bombs_get_what_their_job_has_and_the_worker_little_more() {
+    /// What a worker may take beside its job's memory, inputs and outputs.
+    const BESIDE: u64 = 64 << 20;
+    let memory_bytes = 64 << 20;
+    let from_text = |text: &str| Program { wasm: wat::parse_str(text).unwrap().into(), memory_bytes, ..program(b"") };
+    // All pages that there are, one after the other, each written to.
+    let linear = from_text(
+        r#"(module (memory (export "memory") 0) (func (export "_start") (local $at i32)
+            (loop $more
+                (if (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)) (then
+                    (memory.fill (local.get $at) (i32.const 1) (i32.const 65536))
+                    (local.set $at (i32.add (local.get $at) (i32.const 65536)))
+                    (br $more))))))"#,
+    );
+    // The WASI layer's: one file that grows until there is no more room.
+    let layers = from_text(
+        r#"(module (import "wasi_snapshot_preview1" "path_open"
+            (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 2) (data (i32.const 0) "tmp/x") (data (i32.const 16) "\00\00\01\00\00\00\01\00")
+        (func (export "_start")
+            (if (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 5) (i32.const 1) (i64.const -1)
+                (i64.const 0) (i32.const 0) (i32.const 32)) (then unreachable))
+            (loop $more
+                (br_if $more (i32.eqz (call $write (i32.load (i32.const 32)) (i32.const 16) (i32.const 1) (i32.const 36)))))))"#,
+    );
+    // The native stack: as many frames as the depth allows.
+    let frames = from_text(
+        r#"(module (memory (export "memory") 0) (func $f (param i64) (result i64)
+            (i64.mul (local.get 0) (call $f (i64.add (local.get 0) (i64.const 1)))))
+        (func (export "_start") (drop (call $f (i64.const 0)))))"#,
+    );
+    let ok = Outcome::Ok { exit_code: 0 };
+    for (what, bomb, outcome) in [("memory", linear, ok), ("files", layers, ok), ("frames", frames, Outcome::Failed)] {
+        let compiled = sandbox().compile(&bomb, PATIENCE).await.unwrap();
+        let mut worker = sandbox().start(&compiled, PATIENCE).await.unwrap();
+        let pid = worker.id().unwrap();
+        for _ in 0..2 {
+            let done = worker.execute(endless(), PATIENCE).await.unwrap();
+            assert_eq!(done.outcome, outcome, "{what}");
+        }
+        let most = memory_of(pid, "VmHWM:");
+        assert!(most <= memory_bytes + BESIDE, "{what}: {most} bytes");
+        // What bombs of other kinds would run into: the kernel gives the process no more.
+        let limits = proc_file(pid, "limits");
+        let line = limits.lines().find(|line| line.starts_with("Max data size")).unwrap();
+        let limit: u64 = line["Max data size".len()..].split_whitespace().next().unwrap().parse().unwrap();
+        assert!((memory_bytes..=memory_bytes + (128 << 20)).contains(&limit), "{what}: {limit} bytes");
+        // It did get at what it was to have.
+        assert!(what == "frames" || most >= memory_bytes - (2 << 20), "{what}: {most} bytes");
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_carries_the_engines_reason_and_a_missing_executable_is_not_one() {
     let Program { wasm, .. } = program(b"no program at all");

@@ -17,6 +17,7 @@ use conun_agent::{
     chain::{BatchStage, Follower},
     core::Policy,
     fabric::{Preferences, Sensors},
+    net::NetworkSettings,
     provider::{self, ProviderConfig, Running},
     requester::{JobFile, Prepared, Progress, Requester, assemble},
     sandbox::Sandbox,
@@ -85,7 +86,7 @@ impl World {
             address: None,
             rpc_url: self.server.url(),
             listen: loopback(),
-            relay: false,
+            network: NetworkSettings::default(),
             poll_millis: 50,
             confirmations: 0,
             max_fee_gwei: None,
@@ -116,7 +117,9 @@ impl World {
     pub(crate) async fn requester(&self) -> Requester {
         let signer = dev_accounts()[REQUESTER].clone();
         let folder = self.folder("requester");
-        Requester::start(&folder, &self.server.url(), self.contracts, signer, loopback()).await.unwrap()
+        Requester::start(&folder, &self.server.url(), self.contracts, signer, loopback(), NetworkSettings::default())
+            .await
+            .unwrap()
     }
 
     /// A view of the chain of its own.

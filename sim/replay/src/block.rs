@@ -15,7 +15,7 @@ use alloy::{
 };
 use conun_chain::{block_env, tx_env};
 use revm::{
-    Context, Database, DatabaseCommit, ExecuteEvm, MainBuilder, MainContext, MainnetEvm, SystemCallEvm,
+    Context, Database, DatabaseCommit, ExecuteEvm, InspectEvm, MainBuilder, MainContext, MainnetEvm, SystemCallEvm,
     context::{
         TxEnv,
         result::{EVMError, ExecutionResult, ResultAndState},
@@ -25,7 +25,7 @@ use revm::{
     primitives::hardfork::SpecId,
 };
 
-use crate::{Error, state::Before};
+use crate::{Error, state::Before, trace::Watch};
 
 /// What came of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,18 +51,21 @@ pub(crate) struct Chain {
 type Evm<'a> = MainnetEvm<MainnetContext<&'a mut CacheDB<Before>>>;
 
 impl Chain {
-    fn evm(&mut self, header: &Header) -> Evm<'_> {
+    fn context(&mut self, header: &Header) -> MainnetContext<&mut CacheDB<Before>> {
         let (chain_id, spec, lenient) = (self.chain_id, self.spec, self.lenient);
         let context = Context::mainnet().with_db(&mut self.db).with_block(block_env(header));
-        let context = context.modify_cfg_chained(|cfg| {
+        context.modify_cfg_chained(|cfg| {
             cfg.chain_id = chain_id;
             cfg.set_spec_and_mainnet_gas_params(spec);
             // Nodes for tests let contracts send.
             cfg.disable_eip3607 = true;
             cfg.disable_nonce_check = lenient;
             cfg.disable_balance_check = lenient;
-        });
-        context.build_mainnet()
+        })
+    }
+
+    fn evm(&mut self, header: &Header) -> Evm<'_> {
+        self.context(header).build_mainnet()
     }
 
     fn system_call(&mut self, header: &Header, contract: Address, data: Bytes) -> Result<(), Error> {
@@ -101,6 +104,13 @@ impl Chain {
             return Err(Error::Kind { block: header.number, kind: tx.ty() });
         }
         let done = self.evm(header).transact(tx_env(tx.from(), tx)).map_err(refused)?;
+        Ok(self.keep(done))
+    }
+
+    /// Executes a block's transaction before the eyes of `watch`.
+    pub(crate) fn watch(&mut self, header: &Header, tx: &Transaction, watch: &mut Watch) -> Result<Done, Error> {
+        let mut evm = self.context(header).build_mainnet_with_inspector(watch);
+        let done = evm.inspect_tx(tx_env(tx.from(), tx)).map_err(refused)?;
         Ok(self.keep(done))
     }
 

@@ -1,6 +1,9 @@
 //! What can go wrong before there is anything to report.
 
-use alloy::{primitives::Address, transports::TransportError};
+use alloy::{
+    primitives::{Address, B256},
+    transports::TransportError,
+};
 
 /// Why a range cannot be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,9 @@ pub enum Error {
     /// The endpoint has no such block.
     #[error("the RPC endpoint has no block {0}, or has it without transactions: give one that keeps old blocks")]
     NoBlock(u64),
+    /// The endpoint has no such transaction in a block.
+    #[error("the RPC endpoint has no block with transaction {0}")]
+    NoTransaction(B256),
     /// A transaction or its receipt is missing.
     #[error(
         "block {0} has another number of receipts than of transactions: the RPC endpoint's servers may disagree; try again"

@@ -5,7 +5,8 @@
 //! 2. [`replay`] executes every transaction of the range. It compares status, gas and logs with the receipts, the storage of CONUN's contracts
 //!    with `eth_getStorageAt`, and checks the invariants after each block.
 //! 3. [`Report`] tells what differs, and who paid whom for which work.
-//! 4. [`what_if`] does the same with some transactions left out or added, and tells what became different.
+//! 4. [`trace()`] shows what one transaction did, by the names of calls, events and variables.
+//! 5. [`what_if`] does the same with some transactions left out or added, and tells what became different.
 //!
 //! # Limits
 //!
@@ -20,6 +21,7 @@ mod ledger;
 mod recording;
 mod report;
 mod state;
+mod trace;
 mod what_if;
 
 pub use compare::{Difference, What};
@@ -28,4 +30,5 @@ pub use ledger::{Flow, Ledger};
 pub use recording::Recording;
 pub use report::{Report, replay};
 pub use revm::primitives::hardfork::SpecId;
+pub use trace::{Call, Step, Trace, trace};
 pub use what_if::{Changes, Outcome, Send, Skip, what_if};

@@ -4,12 +4,11 @@ use std::path::Path;
 
 use alloy::{
     network::TransactionResponse,
-    primitives::{Address, B256, Bytes, hex},
+    primitives::{Address, B256, Bytes},
     providers::DynProvider,
     rpc::types::Transaction,
-    sol_types::decode_revert_reason,
 };
-use conun_bindings::Contracts;
+use conun_bindings::{Contracts, revert};
 use revm::primitives::hardfork::SpecId;
 use serde::{Deserialize, Serialize};
 
@@ -132,10 +131,9 @@ pub fn what_if(
                 Ok(added.clone())
             },
         )?;
-        let said = |success: bool, output: &Bytes| match (success, decode_revert_reason(output)) {
-            (true, _) => "succeeds".to_owned(),
-            (false, Some(reason)) => format!("fails: {reason}"),
-            (false, None) => format!("fails: {}", hex::encode_prefixed(output)),
+        let said = |success: bool, output: &Bytes| match success {
+            true => "succeeds".to_owned(),
+            false => format!("fails: {}", revert::describe(output)),
         };
         let transactions = recorded.block.transactions.as_transactions().unwrap_or_default();
         for ((tx, receipt), done) in transactions.iter().zip(&recorded.receipts).zip(&done) {

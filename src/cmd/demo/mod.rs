@@ -15,6 +15,7 @@ use alloy::{network::EthereumWallet, primitives::Address, providers::Provider as
 use clap::Args;
 use conun_agent::{
     chain::{BatchStage, JobEntry},
+    net::NetworkSettings,
     requester::{JobFile, Ledger, Prepared, Progress, Requester, assemble},
 };
 use conun_bindings::deploy::TOKEN;
@@ -171,9 +172,15 @@ async fn play(context: &Context, args: &DemoArgs, folder: &std::path::Path) -> e
     let prepared = job(args.tasks)?;
     // The last of the devnet's accounts; the first pays for the providers.
     let signer = market.accounts[9].clone();
-    let mut requester =
-        Requester::start(&folder.join("requester"), &market.url, market.contracts, signer, ([127, 0, 0, 1], 0).into())
-            .await?;
+    let mut requester = Requester::start(
+        &folder.join("requester"),
+        &market.url,
+        market.contracts,
+        signer,
+        ([127, 0, 0, 1], 0).into(),
+        NetworkSettings::default(),
+    )
+    .await?;
     let people = agents.accounts();
     let before = Holdings::read(&market, requester.account(), &people).await?;
     let posted = requester.post(&prepared).await?;
@@ -283,6 +290,7 @@ fn job(tasks: u32) -> eyre::Result<Prepared> {
         fuel_limit,
         memory_mib: 64,
         price: String::new(),
+        private: false,
         lease_seconds: 10 + 90 / batches,
         window_seconds: 600,
         category: 0,

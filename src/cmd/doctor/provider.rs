@@ -8,6 +8,7 @@ use alloy::{
 };
 use conun_agent::{
     fabric,
+    net::Relay,
     provider::{self, ProviderConfig},
     store::Journal,
 };
@@ -71,12 +72,13 @@ fn disk(folder: &Path) -> Outcome {
 /// Whether peers can reach the agent here, as far as this machine can tell.
 async fn peers(config: &ProviderConfig, running: bool) -> Outcome {
     let listen = config.listen;
-    let reach = match (config.relay, listen.ip().is_loopback()) {
-        (true, _) => "peers reach it directly or through public relays",
-        (false, true) => {
+    let reach = match (&config.network.relay, listen.ip().is_loopback()) {
+        (Relay::N0, _) => "peers reach it directly or through public relays",
+        (Relay::Own(_), _) => "peers reach it directly or, if they use it, too, through the relay in provider.toml",
+        (Relay::None, true) => {
             "peers on this machine alone reach it: for others set `listen` in provider.toml to 0.0.0.0 and a port"
         }
-        (false, false) => "peers reach it directly, if no router is between: else set `relay = true` in provider.toml",
+        (Relay::None, false) => "peers reach it directly, if no router is between: else set `relay` in provider.toml",
     };
     if !running && let Err(error) = tokio::net::UdpSocket::bind(listen).await {
         return Err(format!("cannot listen on {listen} (UDP): {error}; choose another `listen` in provider.toml"));

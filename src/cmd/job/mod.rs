@@ -17,6 +17,7 @@ use eyre::{WrapErr, eyre};
 use serde::Serialize;
 use serde_json::json;
 
+use super::network::NetworkArgs;
 use crate::{
     context::Context,
     exit::Ending,
@@ -90,6 +91,8 @@ pub(crate) struct ServeArgs {
     /// Where to listen for peers (UDP).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Milliseconds between looks at the chain.
     #[arg(long, value_name = "MS", default_value_t = 500)]
     poll_millis: u64,
@@ -119,6 +122,7 @@ fn find(follower: &Follower, job: &str) -> eyre::Result<B256> {
 }
 
 async fn requester(context: &Context, serve: &ServeArgs) -> eyre::Result<Requester> {
+    let network = serve.network.settings()?;
     let folder = match &serve.data_dir {
         Some(dir) => dir.clone(),
         None => context.data_home()?.join("requester"),
@@ -128,7 +132,7 @@ async fn requester(context: &Context, serve: &ServeArgs) -> eyre::Result<Request
     let contracts = context.contracts(&reader, chain_id).await?;
     // Two processes cannot serve from one folder.
     let lock = conun_agent::store::Journal::open(&folder)?;
-    let requester = Requester::start(&folder, context.rpc_url(), contracts, signer, serve.listen).await?;
+    let requester = Requester::start(&folder, context.rpc_url(), contracts, signer, serve.listen, network).await?;
     // Held for as long as the process lives.
     std::mem::forget(lock);
     Ok(requester)
@@ -273,6 +277,7 @@ async fn visitor(context: &Context) -> eyre::Result<(Requester, tempfile::TempDi
         out: None,
         data_dir: Some(folder.path().to_owned()),
         listen: ([127, 0, 0, 1], 0).into(),
+        network: NetworkArgs::default(),
         poll_millis: 500,
     };
     Ok((requester(context, &serve).await?, folder))

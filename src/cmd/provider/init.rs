@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use super::FolderArgs;
 use crate::{
+    cmd::network::NetworkArgs,
     context::{Context, parse_address},
     exit::Ending,
     output::{self, parse_tokens, tokens},
@@ -44,9 +45,8 @@ pub(crate) struct InitArgs {
     /// Where to listen for peers (UDP); port 0 takes the one used last, or any.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Use public relays and discovery for peers that cannot be dialled directly.
-    #[arg(long)]
-    relay: bool,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Batches executed at once.  [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     workers: Option<u32>,
@@ -140,6 +140,7 @@ impl Outlook {
 }
 
 pub(super) async fn init(context: &Context, mut args: InitArgs) -> eyre::Result<ExitCode> {
+    let network = args.network.settings()?;
     let folder = args.folder.folder(context)?;
     let asks = std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !args.yes && !context.json();
     let name = match (&context.global.account, asks) {
@@ -171,13 +172,13 @@ pub(super) async fn init(context: &Context, mut args: InitArgs) -> eyre::Result<
         rpc_url: context.rpc_url().to_owned(),
         second_rpc_url: None,
         listen: args.listen,
-        relay: args.relay,
         poll_millis: args.poll_millis,
         confirmations: 0,
         max_fee_gwei: None,
         metrics: None,
         policy: Policy { workers, min_price: min_price_wei, categories, ..Policy::default() },
         preferences: if args.run_always { Preferences::always() } else { Preferences::default() },
+        network,
         contracts,
     };
     let payout = args.payout.unwrap_or(signer.address());

@@ -56,14 +56,15 @@ pub(crate) fn assign(source: &mut Source<'_>) -> Result<Vec<Role>, Error> {
             let below = graph.edges[node].iter().map(|&callee| summaries[callee].uncounted).max();
             uncounted = uncounted.max(below.unwrap_or(0));
         }
-        for node in component {
+        // Types before functions, which have to know what else the types on a cycle with them lead to. Functions on a cycle are
+        // checked, so that a type need not know more of those.
+        let (functions, types): (Vec<_>, Vec<_>) = component.into_iter().partition(|node| *node < roles.len());
+        for node in types {
+            let callees = graph.edges[node].iter().map(|&callee| summaries[callee].unchecked);
+            summaries[node] = Summary { uncounted, unchecked: callees.max().unwrap_or(0), free: None };
+        }
+        for node in functions {
             summaries[node].uncounted = uncounted;
-            if node >= roles.len() {
-                // A type. Functions on a cycle with it are checked, so that they need not have been looked at before.
-                let callees = graph.edges[node].iter().map(|&callee| summaries[callee].unchecked);
-                summaries[node].unchecked = callees.max().unwrap_or(0);
-                continue;
-            }
             let Some(defined) = node.checked_sub(imported) else { continue };
             let Some((_, shape)) = source.bodies.get_mut(defined) else { continue };
 

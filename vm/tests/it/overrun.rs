@@ -78,6 +78,13 @@ fn many_calls_in_a_row_are_checked() {
     ends("calls", &unchecked, &calls, &[], FUEL, 2 * fuel::LONG);
     ends("free calls", &free, &calls, &[], FUEL, 2 * fuel::LONG);
     ends("indirect", &table, &repeated("(call_indirect (i32.const 0))", 20_000), &[], FUEL, 2 * fuel::LONG);
+    // One that the table leads back to is checked where it begins; what else the table leads to counts all the same.
+    let cycle = format!(
+        "{unchecked} (table 2 funcref) (elem (i32.const 0) $f $g)
+        (func $g (if (i32.const 0) (then (call_indirect (i32.const 1)))) {})",
+        repeated("(call_indirect (i32.const 0))", 20_000)
+    );
+    ends("indirect, on a cycle", &cycle, "(call $g)", &[], 50_000, 2 * fuel::LONG);
     // The same where the fuel is in a local.
     let in_loop = format!("(loop $l {calls} (br_if $l (i32.const 1)))");
     ends("calls in a loop", &unchecked, &in_loop, &[], 1 << 30, 2 * fuel::LONG);

@@ -1,8 +1,8 @@
 //! Jobs of several executions a batch: what the logs of `ReplicaRegistry` tell.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use alloy::primitives::{Address, B256, TxHash, U256};
+use alloy::primitives::{Address, B256, U256};
 use conun_bindings::{
     Rules,
     abi::{
@@ -12,7 +12,7 @@ use conun_bindings::{
     job, replicas,
 };
 
-use super::{Index, JobEntry, contact};
+use super::{At, Batches, Index, JobEntry, contact};
 
 /// Where a batch of several executions stands, in the order of the contract's `BallotState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -237,7 +237,7 @@ impl Assured {
 }
 
 impl Index {
-    pub(super) fn apply_replicas(&mut self, event: ReplicaRegistryEvents, hash: TxHash, block: u64, now: u64) {
+    pub(super) fn apply_replicas(&mut self, event: ReplicaRegistryEvents, at: At) {
         use ReplicaRegistryEvents as E;
         match event {
             E::ReplicatedJobPosted(event) => {
@@ -248,24 +248,24 @@ impl Index {
                     job,
                     spec: event.spec.into(),
                     deposit: event.deposit,
-                    block,
-                    batches: Vec::new(),
-                    assured: Some(Assured::new(event.job.assurance, ballots)),
+                    block: at.block,
+                    changed: at.block,
+                    batches: Batches::default(),
+                    assured: Some(Box::new(Assured::new(event.job.assurance, ballots))),
                     cancelled: false,
                     refunded: U256::ZERO,
                     burned: U256::ZERO,
-                    transactions: vec![(hash, "post")],
+                    transactions: vec![(at.hash, "post")],
                 };
-                self.order.push(event.jobId);
-                self.jobs.insert(event.jobId, Arc::new(entry));
+                self.insert(event.jobId, entry);
             }
             E::JobContactChanged(event) => {
-                if let Some(entry) = self.touch(event.jobId, hash, "contact") {
+                if let Some(entry) = self.touch(event.jobId, at, "contact") {
                     entry.contact = contact(event.contact.endpoint, &event.contact.hint);
                 }
             }
             E::JobCancelled(event) => {
-                let Some(entry) = self.touch(event.jobId, hash, "cancel") else { return };
+                let Some(entry) = self.touch(event.jobId, at, "cancel") else { return };
                 entry.cancelled = true;
                 (entry.refunded, entry.burned) = (entry.refunded + event.refund, entry.burned + event.burned);
                 let Some(assured) = &mut entry.assured else { return };
@@ -277,36 +277,36 @@ impl Index {
                 };
                 assured.left_open = open.map(end).collect();
             }
-            E::ReplicatedJobAmended(event) => self.continued(event, hash, block),
+            E::ReplicatedJobAmended(event) => self.continued(event, at),
             E::BatchCancelled(event) => {
-                let Some(entry) = self.touch(event.jobId, hash, "cancel") else { return };
+                let Some(entry) = self.touch(event.jobId, at, "cancel") else { return };
                 (entry.refunded, entry.burned) = (entry.refunded + event.refund, entry.burned + event.burned);
             }
-            E::ReplicasLeased(event) => self.leased(event, hash),
-            E::BackupLeased(event) => self.backed_up(event, hash),
-            E::LeaseReleased(event) => self.leave(event.jobId, event.batch, event.provider, (hash, "release")),
+            E::ReplicasLeased(event) => self.leased(event, at),
+            E::BackupLeased(event) => self.backed_up(event, at),
+            E::LeaseReleased(event) => self.leave(event.jobId, event.batch, event.provider, (at, "release")),
             E::LeaseExpired(event) => {
                 self.slash(event.provider, event.bond);
-                if let Some(ballot) = self.ballot(event.jobId, event.batch, hash, "expire") {
+                if let Some(ballot) = self.ballot(event.jobId, event.batch, at, "expire") {
                     ballot.expiries += 1;
                 }
-                self.leave(event.jobId, event.batch, event.provider, (hash, "expire"));
+                self.leave(event.jobId, event.batch, event.provider, (at, "expire"));
             }
-            E::Committed(event) => self.committed(event, (hash, block, now)),
+            E::Committed(event) => self.committed(event, at),
             E::Drawn(event) => {
-                if let Some(ballot) = self.ballot(event.jobId, event.batch, hash, "draw")
+                if let Some(ballot) = self.ballot(event.jobId, event.batch, at, "draw")
                     && !event.audited
                 {
                     ballot.stage = BallotStage::Revealing;
                 }
             }
             E::RoundOpened(event) => {
-                let Some(ballot) = self.ballot(event.jobId, event.batch, hash, "finalise") else { return };
+                let Some(ballot) = self.ballot(event.jobId, event.batch, at, "finalise") else { return };
                 (ballot.stage, ballot.wanted) = (BallotStage::Committing, event.wanted.to());
-                (ballot.time, ballot.opened) = (event.end.into(), block);
+                (ballot.time, ballot.opened) = (event.end.into(), at.block);
             }
             E::Revealed(event) => {
-                let Some(entry) = self.touch(event.jobId, hash, "reveal") else { return };
+                let Some(entry) = self.touch(event.jobId, at, "reveal") else { return };
                 let Some(assured) = &mut entry.assured else { return };
                 let seconds = assured.assurance.revealSeconds;
                 let Some(ballot) = assured.ballots.get_mut(event.batch as usize) else { return };
@@ -320,7 +320,7 @@ impl Index {
                 }
             }
             E::AllRevealed(event) => {
-                if let Some(ballot) = self.ballot(event.jobId, event.batch, hash, "reveal") {
+                if let Some(ballot) = self.ballot(event.jobId, event.batch, at, "reveal") {
                     ballot.time = event.finalAt.into();
                 }
             }
@@ -330,9 +330,9 @@ impl Index {
                     entry.checks = 0;
                 }
             }
-            E::BatchEnded(event) => self.ended(event, hash),
+            E::BatchEnded(event) => self.ended(event, at),
             E::BatchFrozen(event) => {
-                let Some(entry) = self.touch(event.jobId, hash, "dispute") else { return };
+                let Some(entry) = self.touch(event.jobId, at, "dispute") else { return };
                 let (window, Some(assured)) = (entry.job.windowSeconds, &mut entry.assured) else { return };
                 let Some(ballot) = assured.ballots.get_mut(event.batch as usize) else { return };
                 if ballot.revealed() != ballot.committed() {
@@ -342,7 +342,7 @@ impl Index {
             }
             E::BatchResolved(event) => {
                 self.conclude(event.jobId, event.batch);
-                let Some(entry) = self.touch(event.jobId, hash, "resolve") else { return };
+                let Some(entry) = self.touch(event.jobId, at, "resolve") else { return };
                 let (window, Some(assured)) = (entry.job.windowSeconds, &mut entry.assured) else { return };
                 let Some(ballot) = assured.ballots.get_mut(event.batch as usize) else { return };
                 // The result stands, with its window over; else `BatchEnded` follows.
@@ -357,37 +357,37 @@ impl Index {
     }
 
     /// The batches that were open go on in another job, with a lot of its own; the old one's cancellation was the log before.
-    fn continued(&mut self, event: ReplicaRegistry::ReplicatedJobAmended, hash: TxHash, block: u64) {
-        let Some(old) = self.touch(event.from, hash, "amend") else { return };
+    fn continued(&mut self, event: ReplicaRegistry::ReplicatedJobAmended, at: At) {
+        let Some(old) = self.touch(event.from, at, "amend") else { return };
         let Some(before) = &old.assured else { return };
         let mut ballots = vec![Ballot { stage: BallotStage::Cancelled, ..Ballot::NEW }; before.ballots.len()];
         before.left_open.iter().for_each(|number| ballots[*number] = Ballot::NEW);
         let entry = JobEntry {
             job: event.terms.job.into(),
             deposit: event.deposit,
-            block,
-            assured: Some(Assured::new(event.terms.assurance, ballots)),
+            block: at.block,
+            changed: at.block,
+            assured: Some(Box::new(Assured::new(event.terms.assurance, ballots))),
             cancelled: false,
             refunded: U256::ZERO,
             burned: U256::ZERO,
-            transactions: vec![(hash, "amend")],
+            transactions: vec![(at.hash, "amend")],
             ..old.clone()
         };
-        self.order.push(event.jobId);
-        self.jobs.insert(event.jobId, Arc::new(entry));
+        self.insert(event.jobId, entry);
     }
 
-    fn ballot(&mut self, id: B256, number: u32, hash: TxHash, kind: &'static str) -> Option<&mut Ballot> {
-        self.touch(id, hash, kind)?.assured.as_mut()?.ballots.get_mut(number as usize)
+    fn ballot(&mut self, id: B256, number: u32, at: At, kind: &'static str) -> Option<&mut Ballot> {
+        self.touch(id, at, kind)?.assured.as_mut()?.ballots.get_mut(number as usize)
     }
 
     fn checks(&self, provider: Address) -> u32 {
         self.providers.get(&provider).map_or(0, |entry| entry.checks)
     }
 
-    fn leased(&mut self, event: ReplicaRegistry::ReplicasLeased, hash: TxHash) {
+    fn leased(&mut self, event: ReplicaRegistry::ReplicasLeased, at: At) {
         let checks = self.checks(event.provider);
-        let Some(entry) = self.touch(event.jobId, hash, "lease") else { return };
+        let Some(entry) = self.touch(event.jobId, at, "lease") else { return };
         let (lease, Some(assured)) = (u64::from(entry.job.leaseSeconds), &mut entry.assured) else { return };
         let deadline = u64::from(event.deadline);
         for number in &event.batches {
@@ -401,9 +401,9 @@ impl Index {
         }
     }
 
-    fn backed_up(&mut self, event: ReplicaRegistry::BackupLeased, hash: TxHash) {
+    fn backed_up(&mut self, event: ReplicaRegistry::BackupLeased, at: At) {
         let checks = self.checks(event.provider);
-        let Some(ballot) = self.ballot(event.jobId, event.batch, hash, "lease") else { return };
+        let Some(ballot) = self.ballot(event.jobId, event.batch, at, "lease") else { return };
         if let Some(ReplicaStage::Leased { rival, .. }) =
             ballot.replicas.get_mut(&event.straggler).map(|replica| &mut replica.stage)
         {
@@ -415,8 +415,8 @@ impl Index {
     }
 
     /// A lease ends without a commit. Its slot is free, unless the other of straggler and backup has it.
-    fn leave(&mut self, id: B256, number: u32, provider: Address, (hash, kind): (TxHash, &'static str)) {
-        let Some(entry) = self.touch(id, hash, kind) else { return };
+    fn leave(&mut self, id: B256, number: u32, provider: Address, (at, kind): (At, &'static str)) {
+        let Some(entry) = self.touch(id, at, kind) else { return };
         let (cancelled, Some(assured)) = (entry.cancelled, &mut entry.assured) else { return };
         let Some(ballot) = assured.ballots.get_mut(number as usize) else { return };
         let beaten = ballot.is_beaten(provider);
@@ -437,25 +437,25 @@ impl Index {
         }
     }
 
-    fn committed(&mut self, event: ReplicaRegistry::Committed, (hash, block, now): (TxHash, u64, u64)) {
-        let Some(entry) = self.touch(event.jobId, hash, "commit") else { return };
-        let Some(Assured { assurance, ballots, .. }) = &mut entry.assured else { return };
+    fn committed(&mut self, event: ReplicaRegistry::Committed, at: At) {
+        let Some(entry) = self.touch(event.jobId, at, "commit") else { return };
+        let Some(Assured { assurance, ballots, .. }) = entry.assured.as_deref_mut() else { return };
         let Some(ballot) = ballots.get_mut(event.batch as usize) else { return };
         let public = ballot.revealed() != 0;
         if let Some(replica) = ballot.replicas.get_mut(&event.provider) {
-            replica.stage = ReplicaStage::Committed { block, public };
+            replica.stage = ReplicaStage::Committed { block: at.block, public };
         }
         let committed = ballot.committed();
         if committed == ballot.wanted {
             let lot = assurance.auditBps != 0 && committed == 1;
             ballot.stage = if lot { BallotStage::Drawing } else { BallotStage::Revealing };
-            ballot.time = now + u64::from(assurance.revealSeconds);
+            ballot.time = at.now + u64::from(assurance.revealSeconds);
         }
     }
 
-    fn ended(&mut self, event: ReplicaRegistry::BatchEnded, hash: TxHash) {
+    fn ended(&mut self, event: ReplicaRegistry::BatchEnded, at: At) {
         let rules = self.rules;
-        let Some(entry) = self.touch(event.jobId, hash, "finalise") else { return };
+        let Some(entry) = self.touch(event.jobId, at, "finalise") else { return };
         (entry.refunded, entry.burned) = (entry.refunded + event.refund, entry.burned + event.burned);
         let (cancelled, Some(assured)) = (entry.cancelled, &mut entry.assured) else { return };
         let Some(ballot) = assured.ballots.get_mut(event.batch as usize) else { return };

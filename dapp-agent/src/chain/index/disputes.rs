@@ -55,15 +55,15 @@ impl Index {
                 open(event.caseId, event.jobId, event.batch, event.task, claim, event.deadline.to());
             }
             E::Ruled(event) => {
-                self.change(event.caseId, |case| (case.open, case.won) = (false, event.upheld));
+                self.change_case(event.caseId, |case| (case.open, case.won) = (false, event.upheld));
             }
-            E::Answered(event) => self.change(event.caseId, |case| case.open = false),
-            E::Claimed(event) => self.change(event.caseId, |case| case.claimed = true),
+            E::Answered(event) => self.change_case(event.caseId, |case| case.open = false),
+            E::Claimed(event) => self.change_case(event.caseId, |case| case.claimed = true),
             E::Concluded(_) => {}
         }
     }
 
-    fn change(&mut self, case: B256, change: impl FnOnce(&mut CaseEntry)) {
+    fn change_case(&mut self, case: B256, change: impl FnOnce(&mut CaseEntry)) {
         if let Some(entry) = self.cases.get_mut(&case) {
             change(entry);
         }

@@ -1,14 +1,12 @@
 //! Jobs of one execution a batch: what the logs of `JobRegistry` tell.
 
-use std::sync::Arc;
-
-use alloy::primitives::{Address, B256, TxHash, U256};
+use alloy::primitives::{Address, B256, U256};
 use conun_bindings::{
     abi::JobRegistry::{self, JobRegistryEvents, Submission},
     job,
 };
 
-use super::{Index, JobEntry, contact};
+use super::{At, Batches, Index, JobEntry, contact};
 
 /// Where a batch stands, in the order of the contract's `BatchState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -58,7 +56,8 @@ pub struct BatchEntry {
 }
 
 impl BatchEntry {
-    const NEW: Self = Self {
+    /// One that nobody has leased yet.
+    pub const NEW: Self = Self {
         stage: BatchStage::Open,
         provider: Address::ZERO,
         previous: Address::ZERO,
@@ -95,34 +94,34 @@ impl BatchEntry {
 }
 
 impl Index {
-    pub(super) fn apply_job(&mut self, event: JobRegistryEvents, hash: TxHash, block: u64) {
+    pub(super) fn apply_job(&mut self, event: JobRegistryEvents, at: At) {
         use JobRegistryEvents as E;
         match event {
             E::JobPosted(event) => {
-                let batches = vec![BatchEntry::NEW; job::batch_count(&event.job) as usize];
+                let batches = Batches::new(job::batch_count(&event.job) as usize);
                 let entry = JobEntry {
                     contact: contact(event.contact.endpoint, &event.contact.hint),
                     job: event.job,
                     spec: event.spec,
                     deposit: event.deposit,
-                    block,
+                    block: at.block,
+                    changed: at.block,
                     batches,
                     assured: None,
                     cancelled: false,
                     refunded: U256::ZERO,
                     burned: U256::ZERO,
-                    transactions: vec![(hash, "post")],
+                    transactions: vec![(at.hash, "post")],
                 };
-                self.order.push(event.jobId);
-                self.jobs.insert(event.jobId, Arc::new(entry));
+                self.insert(event.jobId, entry);
             }
             E::JobContactChanged(event) => {
-                if let Some(entry) = self.touch(event.jobId, hash, "contact") {
+                if let Some(entry) = self.touch(event.jobId, at, "contact") {
                     entry.contact = contact(event.contact.endpoint, &event.contact.hint);
                 }
             }
             E::BatchesLeased(event) => {
-                let Some(entry) = self.touch(event.jobId, hash, "lease") else { return };
+                let Some(entry) = self.touch(event.jobId, at, "lease") else { return };
                 for (number, active) in event.batches.iter().zip(&event.activeBlocks) {
                     let Some(batch) = entry.batches.get_mut(*number as usize) else { continue };
                     batch.stage = BatchStage::Leased;
@@ -140,7 +139,7 @@ impl Index {
                 }
             }
             E::ResultSubmitted(event) => {
-                let Some(batch) = self.batch(event.jobId, event.batch, hash, "submit") else { return };
+                let Some(batch) = self.batch(event.jobId, event.batch, at, "submit") else { return };
                 batch.stage = BatchStage::Submitted;
                 batch.provider = event.provider;
                 batch.previous = Address::ZERO;
@@ -150,28 +149,27 @@ impl Index {
             }
             E::BatchSettled(event) => {
                 let kind = if event.accepted { "accept" } else { "finalise" };
-                let Some(batch) = self.batch(event.jobId, event.batch, hash, kind) else { return };
+                let Some(batch) = self.batch(event.jobId, event.batch, at, kind) else { return };
                 batch.stage = BatchStage::Settled;
                 (batch.payment, batch.accepted) = (event.payment, event.accepted);
-                if let Some(entry) = self.jobs.get_mut(&event.jobId).map(Arc::make_mut) {
+                if let Some(entry) = self.change(&event.jobId) {
                     entry.refunded += event.refund;
                 }
             }
             E::LeaseExpired(event) => {
                 self.slash(event.provider, event.bond);
-                self.reopen(event.jobId, event.batch, (hash, "expire"), Some((event.provider, block)));
+                self.reopen(event.jobId, event.batch, (at, "expire"), Some(event.provider));
             }
-            E::LeaseReleased(event) => self.reopen(event.jobId, event.batch, (hash, "release"), None),
+            E::LeaseReleased(event) => self.reopen(event.jobId, event.batch, (at, "release"), None),
             E::JobCancelled(event) => {
-                let Some(entry) = self.touch(event.jobId, hash, "cancel") else { return };
+                let Some(entry) = self.touch(event.jobId, at, "cancel") else { return };
                 entry.cancelled = true;
                 entry.refunded += event.refund;
-                let open = entry.batches.iter_mut().filter(|batch| batch.stage == BatchStage::Open);
-                open.for_each(|batch| batch.stage = BatchStage::Cancelled);
+                entry.batches.cancel_open();
             }
-            E::JobAmended(event) => self.amend(event, hash, block),
+            E::JobAmended(event) => self.amend(event, at),
             E::BatchFrozen(event) => {
-                if let Some(batch) = self.batch(event.jobId, event.batch, hash, "dispute") {
+                if let Some(batch) = self.batch(event.jobId, event.batch, at, "dispute") {
                     batch.stage = BatchStage::Frozen;
                 }
             }
@@ -186,19 +184,19 @@ impl Index {
                 }
                 // The result stands: it can be paid.
                 if event.verdict == 0 {
-                    let Some(batch) = self.batch(event.jobId, event.batch, hash, "resolve") else { return };
+                    let Some(batch) = self.batch(event.jobId, event.batch, at, "resolve") else { return };
                     batch.stage = BatchStage::Submitted;
                     return;
                 }
-                let Some(batch) = self.batch(event.jobId, event.batch, hash, "resolve") else { return };
+                let Some(batch) = self.batch(event.jobId, event.batch, at, "resolve") else { return };
                 (batch.expiries, batch.root, batch.fuel) = (0, B256::ZERO, 0);
-                self.reopen(event.jobId, event.batch, (hash, "resolve"), None);
+                self.reopen(event.jobId, event.batch, (at, "resolve"), None);
             }
             E::BatchRejected(event) => {
                 self.slash(event.provider, event.bond);
-                let Some(batch) = self.batch(event.jobId, event.batch, hash, "reject") else { return };
+                let Some(batch) = self.batch(event.jobId, event.batch, at, "reject") else { return };
                 batch.stage = BatchStage::Settled;
-                if let Some(entry) = self.jobs.get_mut(&event.jobId).map(Arc::make_mut) {
+                if let Some(entry) = self.change(&event.jobId) {
                     (entry.refunded, entry.burned) = (entry.refunded + event.refund, entry.burned + event.payment);
                 }
             }
@@ -206,8 +204,8 @@ impl Index {
     }
 
     /// The batches that are open go on under another id; the old job's cancellation is the next log.
-    fn amend(&mut self, event: JobRegistry::JobAmended, hash: TxHash, block: u64) {
-        let Some(old) = self.touch(event.from, hash, "amend") else { return };
+    fn amend(&mut self, event: JobRegistry::JobAmended, at: At) {
+        let Some(old) = self.touch(event.from, at, "amend") else { return };
         let moved = |batch: &BatchEntry| match batch.stage {
             BatchStage::Open => BatchEntry::NEW,
             _ => BatchEntry { stage: BatchStage::Cancelled, ..BatchEntry::NEW },
@@ -215,30 +213,30 @@ impl Index {
         let entry = JobEntry {
             job: event.terms,
             deposit: event.deposit,
-            block,
+            block: at.block,
+            changed: at.block,
             batches: old.batches.iter().map(moved).collect(),
             refunded: U256::ZERO,
-            transactions: vec![(hash, "amend")],
+            transactions: vec![(at.hash, "amend")],
             ..old.clone()
         };
-        self.order.push(event.jobId);
-        self.jobs.insert(event.jobId, Arc::new(entry));
+        self.insert(event.jobId, entry);
     }
 
-    fn batch(&mut self, id: B256, number: u32, hash: TxHash, kind: &'static str) -> Option<&mut BatchEntry> {
-        self.touch(id, hash, kind)?.batches.get_mut(number as usize)
+    fn batch(&mut self, id: B256, number: u32, at: At, kind: &'static str) -> Option<&mut BatchEntry> {
+        self.touch(id, at, kind)?.batches.get_mut(number as usize)
     }
 
-    /// `expired` is whose lease ran out, in which block; `None` if it was given back.
-    fn reopen(&mut self, id: B256, number: u32, (hash, kind): (TxHash, &'static str), expired: Option<(Address, u64)>) {
-        let Some(entry) = self.touch(id, hash, kind) else { return };
+    /// `expired` is whose lease ran out; `None` if it was given back.
+    fn reopen(&mut self, id: B256, number: u32, (at, kind): (At, &'static str), expired: Option<Address>) {
+        let Some(entry) = self.touch(id, at, kind) else { return };
         let cancelled = entry.cancelled;
         let worst = job::worst_case(&entry.job, number);
         let Some(batch) = entry.batches.get_mut(number as usize) else { return };
-        if let Some((provider, block)) = expired {
+        if let Some(provider) = expired {
             batch.expiries += 1;
             // A successor that was never active leaves the one before it its turn.
-            if block >= batch.active_block {
+            if at.block >= batch.active_block {
                 batch.previous = provider;
             }
         }

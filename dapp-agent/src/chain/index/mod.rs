@@ -1,6 +1,8 @@
 //! Jobs, providers and disputes, rebuilt from the contracts' logs alone. Pure: the same logs give the same index.
 
 mod ballots;
+mod batches;
+mod changes;
 mod disputes;
 mod jobs;
 mod providers;
@@ -27,10 +29,12 @@ use conun_bindings::{
 };
 
 pub use ballots::{Assured, Ballot, BallotStage, Replica, ReplicaStage};
+pub use batches::Batches;
 pub use disputes::{CaseEntry, Claim};
 pub use jobs::{BatchEntry, BatchStage};
 pub use providers::ProviderEntry;
 
+use self::changes::Changes;
 use crate::net::PeerContact;
 
 /// A job as the logs tell it.
@@ -46,10 +50,12 @@ pub struct JobEntry {
     pub deposit: U256,
     /// Block of posting.
     pub block: u64,
+    /// Block of its last change.
+    pub changed: u64,
     /// Its batches, if each is executed once.
-    pub batches: Vec<BatchEntry>,
+    pub batches: Batches,
     /// Else how it is assured, and its batches.
-    pub assured: Option<Assured>,
+    pub assured: Option<Box<Assured>>,
     /// Whether the requester cancelled it.
     pub cancelled: bool,
     /// Refunded so far, token wei.
@@ -109,6 +115,16 @@ pub struct Index {
     pub providers: BTreeMap<Address, ProviderEntry>,
     /// Disputes by id.
     pub cases: BTreeMap<B256, CaseEntry>,
+    /// Jobs that changed lately.
+    changes: Changes,
+}
+
+/// The transaction that a log is of, its block, and the block's time.
+#[derive(Clone, Copy, Debug)]
+struct At {
+    hash: TxHash,
+    block: u64,
+    now: u64,
 }
 
 fn contact(endpoint: B256, hint: &str) -> PeerContact {
@@ -118,26 +134,36 @@ fn contact(endpoint: B256, hint: &str) -> PeerContact {
 impl Index {
     /// An index of a deployment where nothing has happened yet.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, jobs: HashMap::new(), order: Vec::new(), providers: BTreeMap::new(), cases: BTreeMap::new() }
+        Self {
+            rules,
+            jobs: HashMap::new(),
+            order: Vec::new(),
+            providers: BTreeMap::new(),
+            cases: BTreeMap::new(),
+            changes: Changes::default(),
+        }
     }
 
     /// Takes in a log; logs come in the order of the chain. Others than the contracts' are ignored. A log of `ReplicaRegistry` needs
     /// the time of its block.
     pub fn apply(&mut self, contracts: &Contracts, log: &Log) {
-        let hash = log.transaction_hash.unwrap_or_default();
-        let block = log.block_number.unwrap_or_default();
+        let at = At {
+            hash: log.transaction_hash.unwrap_or_default(),
+            block: log.block_number.unwrap_or_default(),
+            now: log.block_timestamp.unwrap_or_default(),
+        };
         let from = log.address();
         if from == contracts.jobs {
             if let Ok(event) = JobRegistryEvents::decode_log(&log.inner) {
-                self.apply_job(event.data, hash, block);
+                self.apply_job(event.data, at);
             }
         } else if from == contracts.replicas {
             if let Ok(event) = ReplicaRegistryEvents::decode_log(&log.inner) {
-                self.apply_replicas(event.data, hash, block, log.block_timestamp.unwrap_or_default());
+                self.apply_replicas(event.data, at);
             }
         } else if from == contracts.providers {
             if let Ok(event) = ProviderRegistryEvents::decode_log(&log.inner) {
-                self.apply_provider(event.data, block);
+                self.apply_provider(event.data, at.block);
             }
         } else if from == contracts.disputes
             && let Ok(event) = DisputesEvents::decode_log(&log.inner)
@@ -157,21 +183,76 @@ impl Index {
         }
     }
 
-    fn touch(&mut self, id: B256, hash: TxHash, kind: &'static str) -> Option<&mut JobEntry> {
-        let entry = Arc::make_mut(self.jobs.get_mut(&id)?);
+    /// Takes in a job, or another state of one.
+    pub fn insert(&mut self, id: B256, entry: JobEntry) {
+        if self.jobs.insert(id, Arc::new(entry)).is_none() {
+            self.order.push(id);
+        }
+        self.changes.note(id);
+    }
+
+    /// A job, to be changed.
+    pub fn change(&mut self, id: &B256) -> Option<&mut JobEntry> {
+        let entry = self.jobs.get_mut(id)?;
+        self.changes.note(*id);
+        Some(Arc::make_mut(entry))
+    }
+
+    /// How many changes of jobs it has taken in.
+    pub fn revision(&self) -> u64 {
+        self.changes.count()
+    }
+
+    /// Jobs that changed since it had taken in `revision` changes; `None` if it does not know any more: any may have.
+    pub fn changed_since(&self, revision: u64) -> Option<impl Iterator<Item = B256>> {
+        self.changes.since(revision)
+    }
+
+    /// Says that it is another history than `other`'s, so that whoever followed that one looks at all of it anew.
+    pub fn replaces(&mut self, other: &Self) {
+        self.changes = Changes::after(&other.changes);
+    }
+
+    /// Shares with `other`, which has gone further than this one's `block`, the jobs that changed here since `revision` and not there
+    /// since `block`.
+    pub fn share(&mut self, other: &Self, revision: u64, block: u64) {
+        let changed = self.changed_since(revision).map(Iterator::collect::<Vec<_>>);
+        for id in changed.unwrap_or_else(|| self.order.clone()) {
+            if let (Some(own), Some(found)) = (self.jobs.get_mut(&id), other.jobs.get(&id))
+                && found.changed <= block
+            {
+                own.clone_from(found);
+            }
+        }
+    }
+
+    fn touch(&mut self, id: B256, At { hash, block, .. }: At, kind: &'static str) -> Option<&mut JobEntry> {
+        let entry = self.change(&id)?;
+        entry.changed = block;
         // What comes on the way of another call does not rename it; a lease may expire another first. It is one of the last.
         match entry.transactions.iter_mut().rev().find(|(known, _)| *known == hash) {
             Some((_, known)) if kind == "lease" => *known = kind,
             Some(_) => {}
-            None => entry.transactions.push((hash, kind)),
+            None => {
+                // Most jobs have few, of 48 bytes each.
+                if entry.transactions.len() < 4 {
+                    entry.transactions.reserve_exact(1);
+                }
+                entry.transactions.push((hash, kind));
+            }
         }
         Some(entry)
     }
 
     /// Stake that `provider`'s leases and windows lock, token wei.
     pub fn locked_stake(&self, provider: Address) -> U256 {
+        self.locked_in(provider, self.jobs.values().map(Arc::as_ref))
+    }
+
+    /// The same of `jobs` alone.
+    pub fn locked_in<'a>(&self, provider: Address, jobs: impl IntoIterator<Item = &'a JobEntry>) -> U256 {
         let mut locked = U256::ZERO;
-        for entry in self.jobs.values() {
+        for entry in jobs {
             for (number, batch) in (0..).zip(&entry.batches) {
                 if batch.provider == provider
                     && matches!(batch.stage, BatchStage::Leased | BatchStage::Submitted | BatchStage::Frozen)

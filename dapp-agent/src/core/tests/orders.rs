@@ -1,7 +1,5 @@
 //! Events in any order: what the agent must never do, and what it must have done in the end.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -97,10 +95,9 @@ fn play(world: &mut World, step: Move) {
         }
         Move::Cancel(job) => {
             if let Some((job, _)) = id(world, job, 0) {
-                let entry = Arc::make_mut(world.index.jobs.get_mut(&job).unwrap());
+                let entry = world.index.change(&job).unwrap();
                 entry.cancelled = true;
-                let open = entry.batches.iter_mut().filter(|batch| batch.stage == BatchStage::Open);
-                open.for_each(|batch| batch.stage = BatchStage::Cancelled);
+                entry.batches.cancel_open();
             }
         }
         Move::Time(seconds) => {

@@ -1,7 +1,5 @@
 //! Jobs with votes, on an index made by hand.
 
-use std::sync::Arc;
-
 use conun_bindings::{abi::ReplicaRegistry::Assurance, replicas};
 
 use super::*;
@@ -15,7 +13,7 @@ const REVEAL: u32 = 60;
 const HASH: B256 = B256::repeat_byte(0x42);
 const THIRD: Address = Address::repeat_byte(9);
 
-fn assurance(replicas: u8, limit: u8, audit_bps: u16) -> Assurance {
+pub(super) fn assurance(replicas: u8, limit: u8, audit_bps: u16) -> Assurance {
     Assurance {
         replicas,
         limit,
@@ -27,7 +25,7 @@ fn assurance(replicas: u8, limit: u8, audit_bps: u16) -> Assurance {
     }
 }
 
-fn ballot() -> Ballot {
+pub(super) fn ballot() -> Ballot {
     Ballot {
         stage: BallotStage::Open,
         wanted: 0,
@@ -39,7 +37,7 @@ fn ballot() -> Ballot {
     }
 }
 
-fn provider() -> ProviderEntry {
+pub(super) fn provider() -> ProviderEntry {
     ProviderEntry {
         payout: ME,
         contact: PeerContact { endpoint: [1; 32], hints: Vec::new() },
@@ -70,15 +68,15 @@ impl Poll {
             contact: PeerContact { endpoint: [1; 32], hints: Vec::new() },
             deposit: U256::ZERO,
             block: POSTED,
-            batches: Vec::new(),
-            assured: Some(Assured::new(assurance, vec![ballot()])),
+            changed: POSTED,
+            batches: Batches::default(),
+            assured: Some(Box::new(Assured::new(assurance, vec![ballot()]))),
             cancelled: false,
             refunded: U256::ZERO,
             burned: U256::ZERO,
             transactions: Vec::new(),
         };
-        index.jobs.insert(id, entry.into());
-        index.order.push(id);
+        index.insert(id, entry);
         index.providers.extend([ME, OTHER, THIRD].map(|account| (account, provider())));
         let mut poll = Self { core: Core::new(ME, POLICY), index, id, number: POSTED + 1, now: RAMP };
         poll.look();
@@ -102,7 +100,7 @@ impl Poll {
     }
 
     fn ballot(&mut self) -> &mut Ballot {
-        let assured = Arc::make_mut(self.index.jobs.get_mut(&self.id).unwrap()).assured.as_mut().unwrap();
+        let assured = self.index.change(&self.id).unwrap().assured.as_mut().unwrap();
         &mut assured.ballots[0]
     }
 
@@ -196,14 +194,16 @@ fn stake_that_came_after_the_post_has_its_turn_when_everybody_has() {
 
 #[test]
 fn who_has_too_small_a_record_or_leaves_takes_nothing() {
-    let mut poll = Poll::new(Assurance { minChecks: 3, ..assurance(2, 3, 0) });
-    poll.hash(POSTED + 1);
+    let mut poll = Poll::new(assurance(2, 3, 0));
+    let job = poll.index.change(&poll.id).unwrap().assured.as_mut().unwrap();
+    job.assurance.minChecks = 3;
     assert_eq!(poll.at(RAMP), []);
     let skipped = |poll: &Poll| poll.core.overview(&poll.index).skipped[0].1.clone();
     assert_eq!(skipped(&poll), SkipReason::Record { have: 0, need: 3 });
     let me = poll.index.providers.get_mut(&ME).unwrap();
     (me.checks, me.exit_at) = (3, Some(5_000));
-    assert_eq!(poll.at(RAMP), []);
+    assert_eq!(poll.at(RAMP), [Action::BlockHash(POSTED + 1)], "its lot matters now");
+    assert_eq!(poll.hash(POSTED + 1), []);
     assert_eq!(skipped(&poll), SkipReason::Exiting);
     poll.index.providers.get_mut(&ME).unwrap().exit_at = None;
     let _ = poll.core.step(&poll.index, Event::Draining(true));
@@ -279,7 +279,7 @@ fn outputs_are_published_once_the_vote_is_believed_and_never_before() {
     // The one who voted otherwise has nothing to publish.
     let mut poll = Poll::executed(assurance(3, 3, 0), BallotStage::Revealing, revealed(0x33));
     [OTHER, THIRD].iter().for_each(|account| poll.part(*account, revealed(0x22)));
-    let job = Arc::make_mut(poll.index.jobs.get_mut(&poll.id).unwrap()).assured.as_mut().unwrap();
+    let job = poll.index.change(&poll.id).unwrap().assured.as_mut().unwrap();
     job.assurance.target = 700_000_000;
     assert_eq!(poll.until_acts(), []);
 }
