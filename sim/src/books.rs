@@ -120,7 +120,7 @@ impl Books {
         Self { figures, events: 0, reorgs: 0, requesters: scenario.requesters.len(), costs, ends: BTreeMap::new() }
     }
 
-    pub(crate) fn executed(&mut self, group: usize, _job: B256, fuel: u64, millis: u64) {
+    pub(crate) fn executed(&mut self, group: usize, fuel: u64, millis: u64) {
         let books = &mut self.figures.groups[group];
         books.gigafuel += fuel as f64 / 1e9;
         books.executions += 1;
@@ -128,7 +128,7 @@ impl Books {
         books.cost = books.gigafuel * self.costs[group];
     }
 
-    pub(crate) fn refused(&mut self, _kind: &'static str, lost: bool) {
+    pub(crate) fn refused(&mut self, lost: bool) {
         self.figures.refused += 1;
         self.figures.lost_races += u64::from(lost);
     }
@@ -149,7 +149,7 @@ impl Books {
     }
 
     /// A job is over; a re-org may say so twice.
-    pub(crate) fn over(&mut self, id: B256, _entry: &JobEntry, now: u64, since: Option<u64>) {
+    pub(crate) fn over(&mut self, id: B256, now: u64, since: Option<u64>) {
         if let Some(since) = since {
             self.ends.insert(id, now.saturating_sub(since) as f64 / 1e3);
         }

@@ -151,7 +151,7 @@ impl World {
     }
 
     /// I4: everybody alone takes out what is theirs, and nothing is left.
-    fn take_out(&mut self, index: &Index) -> Result<(), Violation> {
+    pub(crate) fn take_out(&mut self, index: &Index) -> Result<(), Violation> {
         let contracts = self.node.contracts;
         let registered = |account: &Address| index.providers.get(account).is_some_and(|entry| entry.registered);
         let providers: Vec<_> = (0..self.agents.len())

@@ -50,6 +50,7 @@ pub mod report;
 mod requesting;
 pub mod scenario;
 mod sending;
+pub mod sweep;
 mod trace;
 mod truth;
 mod world;

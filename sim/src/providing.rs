@@ -266,7 +266,7 @@ impl World {
         let record = ResultRecord { root: result.root, fuel: result.fuel, outputs: result.outputs, bound, salt };
         let record = keep(provider, batch, record, variant);
         if millis > MADE_UP_MS {
-            self.books.executed(group, batch.0, result.fuel, millis);
+            self.books.executed(group, result.fuel, millis);
         }
         self.note(who, format_args!("has batch {} of {}: {}", batch.1, batch.0, record.root));
         self.step(who, Event::Executed { batch, record, millis })

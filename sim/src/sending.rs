@@ -211,7 +211,7 @@ impl World {
         let lost = error.as_ref().is_some_and(SendError::is_lost_race);
         let text = error.map_or_else(|| text.to_owned(), |error| error.to_string());
         self.note(who, format_args!("does not send {kind}: {text}"));
-        self.books.refused(kind, lost);
+        self.books.refused(lost);
         match purpose {
             Purpose::Action(_) if lost => {
                 self.poll(who)?;

@@ -55,7 +55,7 @@ pub(crate) enum Doing {
     Receipt(B256),
     /// A transaction is not mined yet.
     Stall(u64, u32),
-    /// What came of its errand cannot be known.
+    /// What it was to send is not sent.
     Failed(String),
     /// Has the outputs of a batch, or not.
     Collected(BatchId, B256, Result<Variant, String>),
@@ -432,7 +432,6 @@ impl World {
         if !matches!(terms.strategy, ProviderStrategy::Sleeper { .. }) || self.agents.len() >= self.spare.end {
             return;
         }
-        // The arbiter's place among the names is nobody else's.
         let feed = self.agents[who].feed;
         let new = self.add_provider(group, &terms, feed);
         self.note(who, format_args!("comes back as {new}"));

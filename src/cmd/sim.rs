@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use conun_sim::{LIBRARY, Run, Scenario, Violation};
+use conun_sim::{
+    LIBRARY, Run, Scenario, Violation,
+    sweep::{self, Axis},
+};
 use eyre::{WrapErr as _, ensure};
 use serde::Serialize;
 
@@ -21,6 +24,10 @@ use crate::{
 pub(crate) enum SimCommand {
     /// Play a scenario, check the invariants after every block, and end it: every job ends, everybody takes out what is theirs.
     Run(RunArgs),
+    /// Play a scenario with other values in it, in all combinations, and say where cheating stops paying.
+    Sweep(SweepArgs),
+    /// Play several scenarios, and put what comes of them side by side.
+    Compare(CompareArgs),
     /// List the scenarios that come along.
     List,
     /// Print a scenario that comes along, to begin one's own with.
@@ -48,6 +55,28 @@ pub(crate) struct RunArgs {
     csv: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// A scenario's file, or the name of one that comes along.
+    scenario: String,
+    /// A key of the scenario and its values: chain.min-stake=50,100 or requesters.careful.job.price=0.1,0.2. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE,...", required = true, value_parser = Axis::parse)]
+    axes: Vec<Axis>,
+    /// Seeds for each combination, from 1 on.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// Scenarios' files, or names of some that come along.
+    #[arg(required = true)]
+    scenarios: Vec<String>,
+    /// Seeds for each, from 1 on.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+}
+
 /// What came of all runs.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,6 +91,18 @@ struct Report<'a> {
 pub(crate) fn run(context: &Context, command: SimCommand) -> eyre::Result<ExitCode> {
     match command {
         SimCommand::Run(args) => play(context, &args),
+        SimCommand::Sweep(args) => {
+            let points = sweep::grid(&read(&args.scenario)?, &args.axes)?;
+            let named = |(key, value): &(String, toml::Value)| format!("{key}={value}");
+            let points = points
+                .into_iter()
+                .map(|point| (point.set.iter().map(named).collect::<Vec<_>>().join(" "), point.scenario));
+            side_by_side(context, points.collect(), args.seeds)
+        }
+        SimCommand::Compare(args) => {
+            let scenarios = args.scenarios.iter().map(|name| Ok((name.clone(), read(name)?)));
+            side_by_side(context, scenarios.collect::<eyre::Result<_>>()?, args.seeds)
+        }
         SimCommand::List => list(context),
         SimCommand::Show { name } => {
             let (_, text) = LIBRARY.iter().find(|(known, _)| *known == name).ok_or_else(|| unknown(&name))?;
@@ -95,9 +136,7 @@ fn play(context: &Context, args: &RunArgs) -> eyre::Result<ExitCode> {
         Ok(_) => {}
         Err(violation) => output::note(violation),
     };
-    // The runs have threads of their own: they wait for nothing that the command's runtime does.
-    let results = std::thread::scope(|scope| scope.spawn(|| conun_sim::run_all(&scenario, &seeds, told)).join());
-    let results = results.map_err(|_| eyre::eyre!("a bug: a run panicked"))?;
+    let results = run_all(&scenario, &seeds, told)?;
     let took = start.elapsed().as_secs_f64();
     let runs: Vec<_> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
     let finished: Vec<_> = runs.iter().copied().cloned().collect();
@@ -122,6 +161,67 @@ fn play(context: &Context, args: &RunArgs) -> eyre::Result<ExitCode> {
     let report = Report { scenario: &scenario, runs, violations, replay };
     output::result(context.json(), &report, |report| text(report, took))?;
     Ok(code)
+}
+
+/// Plays each scenario, and prints a row for it.
+fn side_by_side(context: &Context, scenarios: Vec<(String, Scenario)>, seeds: u64) -> eyre::Result<ExitCode> {
+    let seeds: Vec<_> = (1..=seeds).collect();
+    let (mut rows, mut in_order) = (Vec::new(), true);
+    for (what, scenario) in scenarios {
+        let mut runs = Vec::new();
+        for result in run_all(&scenario, &seeds, |_| {})? {
+            match result {
+                Ok(run) => runs.push(run),
+                Err(violation) => {
+                    in_order = false;
+                    output::note(format_args!("{what}: {violation}"));
+                }
+            }
+        }
+        output::note(format_args!("{what}: {} runs", runs.len()));
+        rows.push(sweep::row(what, &scenario, &runs));
+    }
+    output::result(context.json(), &rows, |rows| {
+        let mut table = Table::new([
+            "what",
+            "runs",
+            "paid",
+            "wrong",
+            "at most (95 %)",
+            "results a paid batch",
+            "CON a gigafuel",
+            "median makespan, s",
+            "gain of one agent a run, CON",
+            "does not pay for",
+        ]);
+        for row in rows {
+            let gain = |(name, _, gain, half): &(String, bool, f64, f64)| format!("{name} {gain:.2} ± {half:.2}");
+            table.row([
+                row.what.clone(),
+                row.runs.to_string(),
+                format!("{:.1} %", 100.0 * row.settled),
+                format!("{:.4}", row.wrong),
+                format!("{:.4}", row.wrong_at_most),
+                format!("{:.3}", row.redundancy),
+                format!("{:.4}", row.cost),
+                format!("{:.0}", row.makespan),
+                row.gains.iter().map(gain).collect::<Vec<_>>().join(", "),
+                row.does_not_pay().join(", "),
+            ]);
+        }
+        table.to_string()
+    })?;
+    Ok(if in_order { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Plays on threads of its own: they wait for nothing that the command's runtime does.
+fn run_all(
+    scenario: &Scenario,
+    seeds: &[u64],
+    told: impl Fn(&Result<Run, Violation>) + Sync + Send,
+) -> eyre::Result<Vec<Result<Run, Violation>>> {
+    let results = std::thread::scope(|scope| scope.spawn(|| conun_sim::run_all(scenario, seeds, told)).join());
+    results.map_err(|_| eyre::eyre!("a bug: a run panicked"))
 }
 
 fn list(context: &Context) -> eyre::Result<ExitCode> {

@@ -49,7 +49,11 @@ pub fn csv(runs: &[Run]) -> String {
     for run in runs {
         let figures = &run.figures;
         for group in &figures.groups {
-            let name = if group.name.contains([',', '"', '\n']) { format!("\"{}\"", group.name.replace('"', "\"\"")) } else { group.name.clone() };
+            let name = if group.name.contains([',', '"', '\n']) {
+                format!("\"{}\"", group.name.replace('"', "\"\""))
+            } else {
+                group.name.clone()
+            };
             let _ = writeln!(
                 text,
                 "{},{name},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
@@ -108,7 +112,11 @@ pub fn html(scenario: &Scenario, runs: &[Run], violations: &[&Violation]) -> Str
 
 fn verdict(page: &mut String, runs: &[Run], violations: &[&Violation]) {
     if violations.is_empty() {
-        let _ = write!(page, "<p class=good>No invariant broke in {} runs, and what the scenario expects came of them.</p>", runs.len());
+        let _ = write!(
+            page,
+            "<p class=good>No invariant broke in {} runs, and what the scenario expects came of them.</p>",
+            runs.len()
+        );
     }
     for violation in violations {
         let trace = escape(&violation.trace.join("\n"));
@@ -139,7 +147,10 @@ fn summary(page: &mut String, runs: &[Run]) {
     );
     page.push_str(&plot::columns("Results for each paid batch, run by run", &all(runs, |run| run.figures.redundancy)));
     page.push_str(&plot::columns("Utilisation of all workers, run by run", &all(runs, |run| run.figures.utilisation)));
-    page.push_str(&plot::columns("Tokens a gigafuel that was paid, run by run", &all(runs, |run| run.figures.cost_per_gigafuel)));
+    page.push_str(&plot::columns(
+        "Tokens a gigafuel that was paid, run by run",
+        &all(runs, |run| run.figures.cost_per_gigafuel),
+    ));
 }
 
 /// What one agent of each group of providers gains a run, honest or not.
@@ -166,7 +177,13 @@ fn errors(page: &mut String, scenario: &Scenario, runs: &[Run]) {
         let (wrong, judged) = (total(runs, at, |group| group.wrong), total(runs, at, |group| group.judged));
         let (low, high) = share_interval(wrong, judged);
         let seen = if judged == 0 { 0.0 } else { wrong as f64 / judged as f64 };
-        Some(Point { name: format!("{}: {wrong} of {judged}", terms.name), x: 1.0 - assurance.target, y: seen, low, high })
+        Some(Point {
+            name: format!("{}: {wrong} of {judged}", terms.name),
+            x: 1.0 - assurance.target,
+            y: seen,
+            low,
+            high,
+        })
     });
     let points: Vec<_> = points.collect();
     if !points.is_empty() {

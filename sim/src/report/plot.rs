@@ -27,7 +27,10 @@ pub(super) struct Point {
 }
 
 fn begin(height: f64, title: &str) -> String {
-    format!("<svg viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' role=img aria-label='{}'>", escape(title))
+    format!(
+        "<svg viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' role=img aria-label='{}'>",
+        escape(title)
+    )
 }
 
 /// A number, as short as it is useful.
@@ -160,7 +163,13 @@ pub(super) fn distribution(values: &[f64]) -> String {
             WIDTH - 50.0,
         );
         if share > 0.0 {
-            let _ = write!(svg, "<text x='{:.1}' y='{}' text-anchor=middle>{}</text>", x(value), bottom + 18.0, short(value));
+            let _ = write!(
+                svg,
+                "<text x='{:.1}' y='{}' text-anchor=middle>{}</text>",
+                x(value),
+                bottom + 18.0,
+                short(value)
+            );
         }
     }
     svg + "</svg>"

@@ -3,7 +3,7 @@
 use conun_sim::{LIBRARY, judge, named, run_all};
 
 /// Seeds of each: more of them take a command of their own.
-const SEEDS: [u64; 3] = [1, 2, 3];
+const SEEDS: [u64; 2] = [1, 2];
 
 #[test]
 fn no_scenario_breaks_an_invariant_and_all_expectations_are_met() {

@@ -15,3 +15,16 @@ fn a_seed_is_one_run_and_another_seed_another() {
     }
     assert_eq!(traces.len(), 4);
 }
+
+#[test]
+fn what_once_broke_holds() {
+    let text = include_str!("../../seeds/found.txt");
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        let (name, seed) = (words.next().unwrap(), words.next().unwrap().parse().unwrap());
+        let scenario = named(name).unwrap().unwrap();
+        if let Err(violation) = run(&scenario, seed) {
+            panic!("{line}: {violation}\n{}", violation.trace.join("\n"));
+        }
+    }
+}

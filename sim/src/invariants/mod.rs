@@ -250,7 +250,7 @@ impl World {
                 return Err(self.violation(Invariant::I2, what, &[id.to_string()]));
             }
             if over {
-                self.books.over(id, entry, self.now, self.posted.get(&id).map(|(at, _)| *at));
+                self.books.over(id, self.now, self.posted.get(&id).map(|(at, _)| *at));
             }
         }
         Ok(())
@@ -337,3 +337,6 @@ fn difference(have: &Index, want: &Index) -> Option<String> {
     }
     (format!("{:?}", have.cases) != format!("{:?}", want.cases)).then(|| "its disputes".to_owned())
 }
+
+#[cfg(test)]
+mod tests;
