@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// Check, prepare and run a program here, without a chain.
     #[command(subcommand, visible_alias = "w")]
     Wasm(cmd::wasm::WasmCommand),
+    /// Play a whole market in this process: attacks, faults, and what comes of them.
+    #[command(subcommand)]
+    Sim(cmd::sim::SimCommand),
     /// Execute a chain's blocks once more here, compare what comes out with what the chain says, and write the books.
     Replay(cmd::replay::ReplayArgs),
     /// Measure how much fuel this computer burns in a second; takes about 10 seconds.

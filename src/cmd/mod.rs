@@ -11,6 +11,7 @@ mod network;
 pub(crate) mod provider;
 pub(crate) mod replay;
 pub(crate) mod shell;
+pub(crate) mod sim;
 pub(crate) mod wasm;
 
 use std::process::ExitCode;

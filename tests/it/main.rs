@@ -7,6 +7,7 @@ mod cast;
 mod demo;
 mod operations;
 mod replay;
+mod sim;
 mod support;
 mod votes;
 mod walk;

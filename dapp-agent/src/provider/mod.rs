@@ -16,7 +16,7 @@ mod registration;
 mod report;
 mod run;
 mod status;
-mod transactions;
+pub mod transactions;
 mod work;
 
 pub use books::{Earnings, LeaseStatus, Record};

@@ -1,10 +1,12 @@
-//! The transactions that the core's actions are.
+//! The transactions that the core's actions are. What the index alone cannot tell, a block's hash and kept outputs, the caller gives.
 
 use alloy::{
     eips::BlockNumberOrTag,
+    network::TransactionBuilder,
     primitives::{Address, B256},
     providers::{DynProvider, Provider},
     rpc::types::TransactionRequest,
+    sol_types::SolCall,
 };
 use conun_bindings::{
     Contracts,
@@ -21,34 +23,66 @@ use super::work::Executor;
 use crate::{
     chain::{Claim, Index, JobEntry, ReplicaStage},
     core::{Action, BatchId},
-    manifest::ResultManifest,
+    manifest::{BlobHash, ResultManifest},
     store::ResultRecord,
 };
 
 /// Its name in statistics, and itself.
-type Call = (&'static str, TransactionRequest);
+pub type Call = (&'static str, TransactionRequest);
 
 /// A transaction, as far as the index alone can make it.
-pub(super) enum Draft {
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "short-lived")]
+pub enum Draft {
     /// All of it.
     Ready(Call),
-    /// A reveal with the leaf that the block after the commit draws.
-    RevealOpened { job: Box<ReplicatedJob>, given: Reveal, id: BatchId, first: u32, block: u64 },
-    /// The chunk that a case demands.
-    Answer { case: B256, id: BatchId, record: ResultRecord, task: u32, chunk: u32, standing: Standing },
+    /// It lacks the leaf that the block after the commit draws.
+    RevealOpened(Box<OpenedReveal>),
+    /// It lacks the chunk that a case demands.
+    Answer(Box<DemandedAnswer>),
+}
+
+/// A reveal in a round that opened when roots were public.
+#[derive(Clone, Debug)]
+pub struct OpenedReveal {
+    job: ReplicatedJob,
+    given: Reveal,
+    id: BatchId,
+    first: u32,
+    /// The block whose hash draws the leaf.
+    pub block: u64,
+}
+
+/// An answer to a demand.
+#[derive(Clone, Debug)]
+pub struct DemandedAnswer {
+    case: B256,
+    id: BatchId,
+    record: ResultRecord,
+    task: u32,
+    chunk: u32,
+    standing: Standing,
 }
 
 /// What drafts are made for.
-pub(super) struct Drafter<'a> {
-    pub(super) index: &'a Index,
-    pub(super) contracts: &'a Contracts,
-    pub(super) provider: &'a DynProvider,
-    pub(super) me: Address,
+#[derive(Debug)]
+pub struct Drafter<'a> {
+    /// What the chain says.
+    pub index: &'a Index,
+    /// Where the contracts are.
+    pub contracts: &'a Contracts,
+    /// The provider's account.
+    pub me: Address,
+}
+
+fn request(to: Address, call: impl SolCall) -> TransactionRequest {
+    TransactionRequest::default().with_to(to).with_input(call.abi_encode())
 }
 
 impl Drafter<'_> {
-    /// The transaction of an action; `None` if a re-org has taken away what it is about, or it is none.
-    pub(super) fn draft(&self, action: &Action, record: impl Fn(BatchId) -> Option<ResultRecord>) -> Option<Draft> {
+    /// The transaction of an action; `None` if a re-org has taken away what it is about, or it is none. `record` is what was kept of
+    /// a batch's result.
+    pub fn draft(&self, action: &Action, record: impl Fn(BatchId) -> Option<ResultRecord>) -> Option<Draft> {
         match action {
             Action::RevealOpened(id, record) => self.reveal_opened(*id, record),
             Action::Answer(case) => {
@@ -56,7 +90,8 @@ impl Drafter<'_> {
                 let Claim::Withheld(chunk) = entry.claim else { return None };
                 let id = (entry.job, entry.batch);
                 let (task, standing) = (entry.task, self.standing(id)?);
-                Some(Draft::Answer { case: *case, id, record: record(id)?, task, chunk, standing })
+                let answer = DemandedAnswer { case: *case, id, record: record(id)?, task, chunk, standing };
+                Some(Draft::Answer(Box::new(answer)))
             }
             action => {
                 let (id, _) = action.batches()?;
@@ -71,20 +106,21 @@ impl Drafter<'_> {
     }
 
     fn of_job(&self, entry: &JobEntry, action: &Action) -> Option<Call> {
-        let registry = JobRegistry::new(self.contracts.jobs, self.provider);
-        let job = entry.job.clone();
+        let (to, job) = (self.contracts.jobs, entry.job.clone());
         let submission = |number: &u32| Some(entry.batches.get(*number as usize)?.submission(*number));
         Some(match action {
-            Action::Lease(_, batches) => ("lease", registry.lease(job, batches.clone()).into_transaction_request()),
+            Action::Lease(_, batches) => {
+                ("lease", request(to, JobRegistry::leaseCall { job, batches: batches.clone() }))
+            }
             Action::Release(_, batches) => {
-                ("release", registry.release(job, batches.clone()).into_transaction_request())
+                ("release", request(to, JobRegistry::releaseCall { job, batches: batches.clone() }))
             }
             Action::Finalise(_, batches) => {
-                let standing = batches.iter().filter_map(submission).collect();
-                ("finalise", registry.finalise(job, standing).into_transaction_request())
+                let submissions = batches.iter().filter_map(submission).collect();
+                ("finalise", request(to, JobRegistry::finaliseCall { job, submissions }))
             }
             Action::Resolve((_, number)) => {
-                ("resolve", registry.resolve(job, submission(number)?).into_transaction_request())
+                ("resolve", request(to, JobRegistry::resolveCall { job, given: submission(number)? }))
             }
             Action::Submit(_, results) => {
                 let results = results.iter().map(|(batch, record)| JobRegistry::Result {
@@ -93,44 +129,51 @@ impl Drafter<'_> {
                     fuel: record.fuel,
                     outputs: record.outputs,
                 });
-                ("submit", registry.submit(job, results.collect()).into_transaction_request())
+                ("submit", request(to, JobRegistry::submitCall { job, results: results.collect() }))
             }
             _ => return None,
         })
     }
 
     fn of_replicas(&self, job: ReplicatedJob, entry: &JobEntry, action: &Action) -> Option<Call> {
-        let registry = ReplicaRegistry::new(self.contracts.replicas, self.provider);
+        let to = self.contracts.replicas;
         let tally = |number: &u32| Some(entry.ballot(*number)?.1.tally(*number));
         Some(match action {
-            Action::Lease(_, batches) => ("lease", registry.lease(job, batches.clone()).into_transaction_request()),
-            Action::BackUp((_, number), straggler) => {
-                ("backup", registry.backUp(job, *number, *straggler).into_transaction_request())
+            Action::Lease(_, batches) => {
+                ("lease", request(to, ReplicaRegistry::leaseCall { job, batches: batches.clone() }))
+            }
+            Action::BackUp((_, batch), straggler) => {
+                let call = ReplicaRegistry::backUpCall { job, number: *batch, straggler: *straggler };
+                ("backup", request(to, call))
             }
             Action::Release(_, batches) => {
-                ("release", registry.release(job, batches.clone()).into_transaction_request())
+                ("release", request(to, ReplicaRegistry::releaseCall { job, batches: batches.clone() }))
             }
-            Action::Expire((_, number), provider) => {
-                ("expire", registry.expire(job, *number, *provider).into_transaction_request())
+            Action::Expire((_, batch), provider) => {
+                let call = ReplicaRegistry::expireCall { job, number: *batch, provider: *provider };
+                ("expire", request(to, call))
             }
             Action::Commit(id, results) => {
                 let hash = |(number, record): &(u32, ResultRecord)| Commitment {
                     batch: *number,
                     hash: replicas::commitment(*id, &self.reveal(*number, record)),
                 };
-                ("commit", registry.commit(job, results.iter().map(hash).collect()).into_transaction_request())
+                let commitments = results.iter().map(hash).collect();
+                ("commit", request(to, ReplicaRegistry::commitCall { job, commitments }))
             }
-            Action::Draw((_, number)) => ("draw", registry.draw(job, *number, self.me).into_transaction_request()),
+            Action::Draw((_, number)) => {
+                ("draw", request(to, ReplicaRegistry::drawCall { job, number: *number, provider: self.me }))
+            }
             Action::Reveal(_, results) => {
-                let given = results.iter().map(|(number, record)| self.reveal(*number, record)).collect();
-                ("reveal", registry.reveal(job, given).into_transaction_request())
+                let reveals = results.iter().map(|(number, record)| self.reveal(*number, record)).collect();
+                ("reveal", request(to, ReplicaRegistry::revealCall { job, reveals }))
             }
             Action::Finalise(_, batches) => {
                 let tallies = batches.iter().filter_map(tally).collect();
-                ("finalise", registry.finalise(job, tallies).into_transaction_request())
+                ("finalise", request(to, ReplicaRegistry::finaliseCall { job, tallies }))
             }
             Action::Resolve((_, number)) => {
-                ("resolve", registry.resolve(job, tally(number)?).into_transaction_request())
+                ("resolve", request(to, ReplicaRegistry::resolveCall { job, tally: tally(number)? }))
             }
             _ => return None,
         })
@@ -145,8 +188,8 @@ impl Drafter<'_> {
         let entry = self.index.job(&id.0)?;
         let Some(ReplicaStage::Committed { block, .. }) = entry.ballot(id.1)?.1.stage_of(self.me) else { return None };
         let first = job::tasks_in(&entry.job, id.1).start;
-        let job = Box::new(entry.replicated()?);
-        Some(Draft::RevealOpened { job, given: self.reveal(id.1, record), id, first, block })
+        let (job, given) = (entry.replicated()?, self.reveal(id.1, record));
+        Some(Draft::RevealOpened(Box::new(OpenedReveal { job, given, id, first, block: block + 1 })))
     }
 
     /// A disputed result, as `Disputes` knows it.
@@ -176,6 +219,70 @@ impl Drafter<'_> {
     }
 }
 
+impl OpenedReveal {
+    /// The batch, and the BLAKE3 hash of its result manifest.
+    pub fn manifest(&self) -> (BatchId, B256) {
+        (self.id, self.given.outputs)
+    }
+
+    /// Completes it with the hash of [`Self::block`] and the result.
+    ///
+    /// # Errors
+    /// A sentence for the owner.
+    pub fn complete(self, contracts: &Contracts, hash: B256, manifest: &ResultManifest) -> Result<Call, String> {
+        let Self { job, given, id, first, .. } = self;
+        let leaves = manifest.leaves(first);
+        let tree = manifest.tree(first).map_err(|error| error.to_string())?;
+        let position = replicas::drawn_task(hash, id.0, id.1, given.provider, leaves.len() as u32) as usize;
+        debug_assert_eq!(BoundTree::new(given.provider, &leaves).root(), given.bound);
+        let opening = replicas::opening(given.provider, &leaves, &tree, position);
+        Ok(("reveal", request(contracts.replicas, ReplicaRegistry::revealOpenedCall { job, given, opening })))
+    }
+}
+
+impl DemandedAnswer {
+    /// The batch, and the BLAKE3 hash of its result manifest.
+    pub fn manifest(&self) -> (BatchId, B256) {
+        (self.id, self.record.outputs)
+    }
+
+    fn position(&self) -> usize {
+        (self.task - self.standing.firstTask) as usize
+    }
+
+    /// BLAKE3 hash of the output that is demanded.
+    ///
+    /// # Errors
+    /// If the result has no such task.
+    pub fn output(&self, manifest: &ResultManifest) -> Result<BlobHash, String> {
+        let result = manifest.results.get(self.position());
+        result.map(|result| result.output.hash).ok_or_else(|| format!("the batch has no task {}", self.task))
+    }
+
+    /// Completes it with the result and the demanded output.
+    ///
+    /// # Errors
+    /// A sentence for the owner.
+    pub fn complete(self, contracts: &Contracts, manifest: &ResultManifest, output: &[u8]) -> Result<Call, String> {
+        let (position, first) = (self.position(), self.standing.firstTask);
+        let tree = manifest.tree(first).map_err(|error| error.to_string())?;
+        let leaf = manifest.leaves(first).get(position).map(Into::into);
+        let leaf = leaf.ok_or_else(|| format!("the batch has no task {}", self.task))?;
+        let (part, chunk_siblings) = chunk_proof(output, self.chunk);
+        let siblings = tree.proof(position);
+        let given = Disputes::Answer {
+            chunk: self.chunk,
+            leaf,
+            siblingHashes: siblings.iter().map(|node| node.hash).collect(),
+            siblingFuels: siblings.iter().map(|node| node.fuel).collect(),
+            part: part.to_vec().into(),
+            chunkSiblings: chunk_siblings,
+        };
+        let call = Disputes::answerCall { caseId: self.case, standing: self.standing, given };
+        Ok(("answer", request(contracts.disputes, call)))
+    }
+}
+
 impl Draft {
     /// Completes it from the chain, and from what was kept of the result.
     ///
@@ -189,46 +296,23 @@ impl Draft {
     ) -> Result<Call, String> {
         match self {
             Self::Ready(call) => Ok(call),
-            Self::RevealOpened { job, given, id, first, block } => {
-                let hash = block_hash(provider, block + 1).await?;
-                let hash = hash.ok_or_else(|| format!("block {} is unknown", block + 1))?;
-                let manifest = kept_manifest(executor, id, given.outputs).await?;
-                let leaves = manifest.leaves(first);
-                let tree = manifest.tree(first).map_err(|error| error.to_string())?;
-                let position = replicas::drawn_task(hash, id.0, id.1, given.provider, leaves.len() as u32) as usize;
-                debug_assert_eq!(BoundTree::new(given.provider, &leaves).root(), given.bound);
-                let opening = replicas::opening(given.provider, &leaves, &tree, position);
-                let registry = ReplicaRegistry::new(contracts.replicas, provider);
-                Ok(("reveal", registry.revealOpened(*job, given, opening).into_transaction_request()))
+            Self::RevealOpened(reveal) => {
+                let hash = block_hash(provider, reveal.block).await?;
+                let hash = hash.ok_or_else(|| format!("block {} is unknown", reveal.block))?;
+                let manifest = kept_manifest(executor, reveal.manifest()).await?;
+                reveal.complete(contracts, hash, &manifest)
             }
-            Self::Answer { case, id, record, task, chunk, standing } => {
-                let manifest = kept_manifest(executor, id, record.outputs).await?;
-                let tree = manifest.tree(standing.firstTask).map_err(|error| error.to_string())?;
-                let position = (task - standing.firstTask) as usize;
-                let leaves = manifest.leaves(standing.firstTask);
-                let (Some(leaf), Some(result)) = (leaves.get(position), manifest.results.get(position)) else {
-                    return Err(format!("the batch has no task {task}"));
-                };
-                let output = executor.kept(id, &result.output.hash).await?;
-                let output = output.ok_or_else(|| format!("the output of task {task} is not here"))?;
-                let (part, chunk_siblings) = chunk_proof(&output, chunk);
-                let siblings = tree.proof(position);
-                let answer = Disputes::Answer {
-                    chunk,
-                    leaf: leaf.into(),
-                    siblingHashes: siblings.iter().map(|node| node.hash).collect(),
-                    siblingFuels: siblings.iter().map(|node| node.fuel).collect(),
-                    part: part.to_vec().into(),
-                    chunkSiblings: chunk_siblings,
-                };
-                let disputes = Disputes::new(contracts.disputes, provider);
-                Ok(("answer", disputes.answer(case, standing, answer).into_transaction_request()))
+            Self::Answer(answer) => {
+                let manifest = kept_manifest(executor, answer.manifest()).await?;
+                let output = executor.kept(answer.id, &answer.output(&manifest)?).await?;
+                let output = output.ok_or_else(|| format!("the output of task {} is not here", answer.task))?;
+                answer.complete(contracts, &manifest, &output)
             }
         }
     }
 }
 
-async fn kept_manifest(executor: &Executor, id: BatchId, outputs: B256) -> Result<ResultManifest, String> {
+async fn kept_manifest(executor: &Executor, (id, outputs): (BatchId, B256)) -> Result<ResultManifest, String> {
     let bytes = executor.kept(id, &outputs.0).await?.ok_or("its result manifest is not here")?;
     ResultManifest::decode(&bytes).map_err(|error| error.to_string())
 }

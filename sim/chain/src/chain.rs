@@ -204,8 +204,13 @@ impl Chain {
     /// Sets the clock, and with it the next block's time.
     pub(crate) fn set_time(&mut self, timestamp: u64) -> Result<(), Error> {
         self.set_next_timestamp(timestamp)?;
-        self.time_offset = self.time_offset.saturating_add_unsigned(timestamp).saturating_sub_unsigned(self.now());
+        self.set_clock(timestamp);
         Ok(())
+    }
+
+    /// Sets the clock alone.
+    pub(crate) fn set_clock(&mut self, timestamp: u64) {
+        self.time_offset = self.time_offset.saturating_add_unsigned(timestamp).saturating_sub_unsigned(self.now());
     }
 
     pub(crate) fn set_next_timestamp(&mut self, timestamp: u64) -> Result<(), Error> {
@@ -302,21 +307,39 @@ impl Chain {
         Ok(hash)
     }
 
+    /// Takes in a transaction as [`Self::send`] does, without executing it.
+    pub(crate) fn wait(&mut self, tx: Recovered<TxEnvelope>) -> Result<(), Error> {
+        let (sender, state) = (tx.signer(), self.state());
+        if tx.nonce() < state.nonce(sender) {
+            return Err(Error::NonceTooLow { address: sender, tx: tx.nonce(), state: state.nonce(sender) });
+        }
+        let want = U256::from(tx.gas_limit()) * U256::from(tx.max_fee_per_gas()) + tx.value();
+        let have = state.balance(sender);
+        if have < want {
+            return Err(Error::InsufficientFunds { address: sender, have, want });
+        }
+        self.pool.add(tx)
+    }
+
     fn check(&self, sender: Address) -> Check {
         if self.impersonated.contains(&sender) { Check::Impersonated } else { Check::All }
     }
 
     /// Mines a block of what is waiting.
     pub(crate) fn mine(&mut self) -> Arc<Block> {
+        self.mine_with(None, Vec::new())
+    }
+
+    /// The same at a base fee of choice, and without the `skipped` ones.
+    pub(crate) fn mine_with(&mut self, base_fee: Option<u64>, mut skipped: Vec<B256>) -> Arc<Block> {
         let parent = self.latest().header.hash;
         let number = self.height() + 1;
-        let mut header = self.header(parent, number, self.next_time(), self.next_base_fee());
+        let base_fee = base_fee.unwrap_or_else(|| self.next_base_fee());
+        let mut header = self.header(parent, number, self.next_time(), base_fee);
         self.next_timestamp = None;
-        let base_fee = header.base_fee_per_gas.unwrap_or(0);
         let mut state = self.state().clone();
         state.store_parent_hash(number, parent);
         let mut mined = Vec::new();
-        let mut skipped = Vec::new();
         while let Some(tx) = self.pool.best(&state, base_fee, &skipped) {
             if header.gas_used + tx.gas_limit() > header.gas_limit {
                 skipped.push(*tx.tx_hash());
@@ -397,17 +420,8 @@ impl Chain {
 
     /// Drops the last `depth` blocks and mines as many anew; their transactions wait for a block again if `keep`.
     pub(crate) fn reorg(&mut self, depth: u64, keep: bool) -> Result<(), Error> {
-        let height = self.height();
-        if depth > height {
-            return Err(Error::ReorgTooDeep { depth, height });
-        }
-        self.state_at(height - depth)?;
-        let dropped = self.blocks.split_off((height - depth + 1) as usize);
+        let dropped = self.rewind(depth)?;
         let times: Vec<_> = dropped.iter().map(|block| block.header.timestamp()).collect();
-        self.states.split_off(&(height - depth + 1));
-        self.rewound = Some(height - depth);
-        self.branch += 1;
-        self.reindex();
         if keep {
             for transaction in dropped.iter().flat_map(|block| &block.transactions) {
                 // One that is in the pool already, or pays less than what replaced it, stays out.
@@ -419,6 +433,21 @@ impl Chain {
             self.mine();
         }
         Ok(())
+    }
+
+    /// Drops the last `depth` blocks.
+    pub(crate) fn rewind(&mut self, depth: u64) -> Result<Vec<Arc<Block>>, Error> {
+        let height = self.height();
+        if depth > height {
+            return Err(Error::ReorgTooDeep { depth, height });
+        }
+        self.state_at(height - depth)?;
+        let dropped = self.blocks.split_off((height - depth + 1) as usize);
+        self.states.split_off(&(height - depth + 1));
+        self.rewound = Some(height - depth);
+        self.branch += 1;
+        self.reindex();
+        Ok(dropped)
     }
 
     pub(crate) fn snapshot(&mut self) -> u64 {
@@ -467,6 +496,16 @@ impl Chain {
         affordable(&state, &call)?;
         let gas = call.gas.unwrap_or(TX_GAS_CAP).min(TX_GAS_CAP);
         output(execute(&state, self.chain_id, env, call_env(call, self.chain_id, gas), Check::Call)?.0)
+    }
+
+    /// Executes a call on the pending state once. Returns what it gives and the gas that it uses.
+    pub(crate) fn try_call(&self, call: TransactionRequest) -> Result<(Bytes, u64), Error> {
+        let (state, env) = self.env_at(None)?;
+        affordable(state, &call)?;
+        let gas = call.gas.unwrap_or(TX_GAS_CAP).min(TX_GAS_CAP);
+        let (result, _) = execute(state, self.chain_id, env, call_env(call, self.chain_id, gas), Check::Call)?;
+        let used = result.tx_gas_used();
+        Ok((output(result)?, used))
     }
 
     /// The least gas limit with which the call succeeds: found by bisection, since refunds and the 63/64 rule make what a call

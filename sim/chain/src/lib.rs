@@ -2,6 +2,7 @@
 //!
 //! It serves two masters through the same JSON-RPC methods: tests and simulations, as an alloy provider without a socket
 //! ([`SharedChain::provider`]), and people and wallets, as the devnet's HTTP and WebSocket server ([`SharedChain::serve`]).
+//! A simulation that mines by hand also reaches the chain directly ([`SharedChain::mine_at`]).
 //!
 //! # What differs from a public chain
 //!
@@ -25,6 +26,7 @@
 
 mod chain;
 mod config;
+mod direct;
 mod dump;
 mod error;
 mod execute;
@@ -36,6 +38,7 @@ mod state;
 mod transport;
 
 pub use config::{ChainConfig, Clock, dev_accounts};
+pub use direct::{Dropped, Mined};
 pub use dump::Dump;
 pub use error::{Error, RpcError};
 pub use execute::{block_env, tx_env};

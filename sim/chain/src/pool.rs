@@ -78,6 +78,11 @@ impl Pool {
         self.senders.values().flat_map(BTreeMap::values).map(|waiting| &waiting.tx)
     }
 
+    /// Nonces of the sender's waiting transactions, in ascending order.
+    pub(crate) fn nonces(&self, sender: Address) -> Vec<u64> {
+        self.senders.get(&sender).map(|slots| slots.keys().copied().collect()).unwrap_or_default()
+    }
+
     /// The nonce after the sender's waiting transactions without a gap.
     pub(crate) fn next_nonce(&self, sender: Address, state: &State) -> u64 {
         let mut nonce = state.nonce(sender);

@@ -112,7 +112,7 @@ impl<T: FnMut(Running)> Agent<T> {
 
     fn draft(&self, action: &Action) -> Option<Draft> {
         let (index, contracts) = (self.follower.index(), self.follower.contracts());
-        let drafter = Drafter { index, contracts, provider: self.sender.provider(), me: self.me };
+        let drafter = Drafter { index, contracts, me: self.me };
         drafter.draft(action, |(job, batch)| {
             self.executor.journal.result(job, batch).unwrap_or_else(|error| {
                 tracing::error!(target: "conun::provider", %error, "nothing is sent");

@@ -1,0 +1,4 @@
+//! Whole markets.
+
+mod library;
+mod replay;
