@@ -37,7 +37,7 @@ pub(crate) struct ReplayArgs {
 
 /// Hard forks that the contracts work under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Fork {
+pub(crate) enum Fork {
     Cancun,
     Prague,
     Osaka,

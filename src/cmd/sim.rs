@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use alloy::primitives::B256;
 use clap::{Args, Subcommand};
 use conun_sim::{
     LIBRARY, Run, Scenario, Violation,
@@ -14,6 +15,7 @@ use conun_sim::{
 use eyre::{WrapErr as _, ensure};
 use serde::Serialize;
 
+use super::replay::Fork;
 use crate::{
     context::Context,
     exit::Ending,
@@ -28,6 +30,14 @@ pub(crate) enum SimCommand {
     Sweep(SweepArgs),
     /// Play several scenarios, and put what comes of them side by side.
     Compare(CompareArgs),
+    /// Show what a transaction of a real chain did: calls, events and storage by their names.
+    Trace {
+        /// Its hash.
+        transaction: B256,
+        /// Hard fork whose rules its block follows.
+        #[arg(long, value_name = "FORK", value_enum, default_value_t = Fork::Osaka)]
+        rules: Fork,
+    },
     /// List the scenarios that come along.
     List,
     /// Print a scenario that comes along, to begin one's own with.
@@ -88,7 +98,7 @@ struct Report<'a> {
     replay: Vec<String>,
 }
 
-pub(crate) fn run(context: &Context, command: SimCommand) -> eyre::Result<ExitCode> {
+pub(crate) async fn run(context: &Context, command: SimCommand) -> eyre::Result<ExitCode> {
     match command {
         SimCommand::Run(args) => play(context, &args),
         SimCommand::Sweep(args) => {
@@ -102,6 +112,13 @@ pub(crate) fn run(context: &Context, command: SimCommand) -> eyre::Result<ExitCo
         SimCommand::Compare(args) => {
             let scenarios = args.scenarios.iter().map(|name| Ok((name.clone(), read(name)?)));
             side_by_side(context, scenarios.collect::<eyre::Result<_>>()?, args.seeds)
+        }
+        SimCommand::Trace { transaction, rules } => {
+            let (provider, chain_id) = context.reader().await?;
+            let contracts = context.contracts(&provider, chain_id).await?;
+            let trace = conun_replay::trace(&provider, contracts, transaction, rules.into()).await?;
+            output::result(context.json(), &trace, ToString::to_string)?;
+            Ok(ExitCode::SUCCESS)
         }
         SimCommand::List => list(context),
         SimCommand::Show { name } => {

@@ -52,6 +52,29 @@ fn a_paid_job_is_replayed_and_what_was_tampered_with_is_found() {
     assert_eq!((&flow["job"], &flow["paid"], &flow["tasks"]), (&ledger["job"], &ledger["spent"], &json!(12)));
     assert_eq!((&report["ledger"]["jobs"], &report["ledger"]["ended"]), (&json!(1), &json!(1)));
 
+    // What one of its transactions did, by names.
+    let mut posted = Value::Null;
+    edit(&kept, |recording| posted = receipt(recording).clone());
+    let hash = posted["transactionHash"].as_str().unwrap();
+    let trace = ["sim", "trace", hash, "--rpc-url", &devnet.url];
+    let gas = u64::from_str_radix(posted["gasUsed"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+    assert_eq!(home.json(&trace)["gas"], gas);
+    let text = home.run(&trace).succeeded().stdout;
+    let requester = ledger["requester"].as_str().unwrap();
+    let job = ledger["job"].as_str().unwrap();
+    for part in [
+        "\nJobRegistry.postCall {".to_owned(),
+        "\n  Escrow.lockCall {".to_owned(),
+        format!("Escrow.balances[{requester}]: 0x"),
+        format!("JobRegistry.slots[{job}][0]: 0x0 -> 0x"),
+        "event JobRegistry.JobPosted {".to_owned(),
+    ] {
+        assert!(text.contains(&part), "no `{part}` in {text}");
+    }
+    home.run(&["sim", "trace", "0x00", "--rpc-url", &devnet.url]).refused(2, &["0x00"]);
+    let unknown = format!("0x{}", "77".repeat(32));
+    home.run(&["sim", "trace", &unknown, "--rpc-url", &devnet.url]).refused(1, &["has no block with transaction"]);
+
     // Without the chain, from the file.
     drop(devnet);
     let offline = |file: &Path| home.run(&["replay", "--json", "--recording", file.to_str().unwrap()]);
