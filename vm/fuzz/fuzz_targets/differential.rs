@@ -8,11 +8,14 @@
 
 #[path = "../../tests/it/differential/generate.rs"]
 mod generate;
+#[path = "../../tests/it/differential/layered.rs"]
+mod layered;
 #[path = "../../tests/it/differential/oracle.rs"]
 mod oracle;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(program) = generate::program(bytes) {
         oracle::check(&program);
+        oracle::check(&layered::layered(&program));
     }
 });

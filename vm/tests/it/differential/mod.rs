@@ -4,6 +4,7 @@
 //! for them.
 
 pub(crate) mod generate;
+mod layered;
 mod oracle;
 
 use std::{collections::BTreeMap, env, panic};
@@ -12,6 +13,9 @@ use oracle::Verdict;
 
 /// Programs in a run of the tests.
 const PROGRAMS: u64 = 1000;
+
+/// One program of so many runs with the WASI layer, too.
+const LAYERED: u64 = 4;
 
 /// Random bytes for one program.
 const BYTES: usize = 4096;
@@ -38,7 +42,18 @@ fn random_programs_do_the_same_in_every_engine() {
     let mut verdicts = BTreeMap::<_, u64>::new();
     for seed in first..first + count {
         let wasm = generate::program(&bytes(seed)).expect("the bytes suffice");
-        let verdict = panic::catch_unwind(|| oracle::check(&wasm));
+        let verdict = panic::catch_unwind(|| {
+            let verdict = oracle::check(&wasm);
+            if seed % LAYERED == 0 {
+                let layered = oracle::check(&layered::layered(&wasm));
+                assert_eq!(
+                    layered == Verdict::Refused,
+                    verdict == Verdict::Refused,
+                    "the layer is no reason to refuse"
+                );
+            }
+            verdict
+        });
         let verdict = verdict.unwrap_or_else(|_| panic!("the engines disagree about the program of seed {seed}"));
         *verdicts.entry(format!("{verdict:?}")).or_default() += 1;
     }

@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, fmt};
 
-use conun_vm::{FUEL, Limits, MEMORY, Outcome, START, machine, native, prepare};
+use conun_vm::{FUEL, Limits, MEMORY, Outcome, START, SYSTEM, machine, native, prepare};
 use wasm_encoder::{
     CodeSection, Instruction,
     reencode::{Error, Reencode},
@@ -162,7 +162,7 @@ fn in_wasmi(prepared: &[u8]) -> Done {
 
 type Host<'a> = Caller<'a, Vec<u8>>;
 
-/// The four imports, from their description in SPEC.md alone. There is one memory.
+/// The four imports, from their description in SPEC.md alone.
 fn linker(engine: &Engine) -> Linker<Vec<u8>> {
     let mut linker = Linker::new(engine);
     let length = i64::try_from(INPUT.len()).expect("a short input");
@@ -193,8 +193,16 @@ fn linker(engine: &Engine) -> Linker<Vec<u8>> {
 }
 
 fn range<'a>(host: &'a mut Host<'_>, address: i64, length: usize) -> Result<&'a mut [u8], wasmi::Error> {
-    let memory = host.get_export(MEMORY).and_then(Extern::into_memory).expect("a prepared module exports its memory");
-    let start = u32::try_from(address).map_err(|_| wasmi::Error::host(Stop::Failed))? as usize;
-    let bytes = memory.data_mut(host).get_mut(start..).and_then(|tail| tail.get_mut(..length));
-    bytes.ok_or_else(|| wasmi::Error::host(Stop::Failed))
+    let failed = || wasmi::Error::host(Stop::Failed);
+    let name = match address >> 32 {
+        0 => MEMORY,
+        1 => SYSTEM,
+        _ => return Err(failed()),
+    };
+    let start = (address & 0xffff_ffff) as usize;
+    let Some(memory) = host.get_export(name).and_then(Extern::into_memory) else {
+        // Without a layer there is no second memory, and so none of its bytes.
+        return if start == 0 && length == 0 { Ok(&mut []) } else { Err(failed()) };
+    };
+    memory.data_mut(host).get_mut(start..).and_then(|tail| tail.get_mut(..length)).ok_or_else(failed)
 }
