@@ -51,12 +51,12 @@ pub(crate) fn items(plan: &Plan, round: u64) -> Vec<Item> {
 /// Re-orgs of each depth. Those under an agent not on anvil, where no transaction comes back after one.
 pub(crate) fn reorgs(plan: &Plan, round: u64) -> Vec<Item> {
     let mut items = Vec::new();
-    for first in (1..=64).step_by(8) {
+    for first in (1..=64).step_by(4) {
         items.push(Item {
             kind: "re-org that takes away a job, its lease, result and payment".to_owned(),
             name: format!("depths from {first}, round {round}"),
-            always: first == 1,
-            run: Box::pin(lost_branches(plan.anvil.clone(), first..first + 8)),
+            always: first == 5,
+            run: Box::pin(lost_branches(plan.anvil.clone(), first..first + 4)),
         });
     }
     if plan.anvil.is_none() {
