@@ -139,8 +139,12 @@ impl Core {
                 wanted.insert(block + 1);
             }
         }
-        let welcome = self.view.lots(index).filter(|(_, entry)| self.terms(index, entry).is_none());
-        for (_, entry, ballot) in ballots(welcome).filter(|(_, entry, ballot)| self.has_lot(entry, ballot)) {
+        let welcome: Vec<_> = match self.view.is_small() {
+            true => self.view.lots(index).filter(|(_, entry)| self.terms(index, entry).is_none()).collect(),
+            false => self.best(index).collect(),
+        };
+        for (_, entry, ballot) in ballots(welcome.into_iter()).filter(|(_, entry, ballot)| self.has_lot(entry, ballot))
+        {
             let (opened, _) = self.lot(entry, ballot, 0);
             wanted.insert(opened + 1);
         }

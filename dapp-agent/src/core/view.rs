@@ -48,7 +48,7 @@ impl View {
 
     /// Whether so few jobs are open to it that each event may go through them.
     pub(super) fn is_small(&self) -> bool {
-        self.open.len() <= SMALL
+        self.open.len().max(self.lots.len()) <= SMALL
     }
 
     /// Jobs in which the account has a part.

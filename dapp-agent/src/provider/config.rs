@@ -204,7 +204,11 @@ mod tests {
             confirmations: 2,
             max_fee_gwei: Some(50),
             metrics: Some("127.0.0.1:9615".parse().unwrap()),
-            policy: Policy { categories: [3].into(), ..Policy::default() },
+            policy: Policy {
+                categories: [3].into(),
+                tokens_per_ether: Some(2_000_000_000_000_000_000_000),
+                ..Policy::default()
+            },
             preferences: Preferences::default(),
             network: NetworkSettings::default(),
             contracts: Contracts {

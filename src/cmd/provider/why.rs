@@ -89,3 +89,33 @@ fn worth(value: &Value) -> String {
     let sign = if wei < 0 { "-" } else { "" };
     format!("{sign}{}", tokens(U256::from(wei.unsigned_abs())))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_reason_is_a_word_for_scripts_and_a_sentence_for_people() {
+        let told = |value: Value| reason(&value);
+        let price = "price: it pays less than `min-price` in provider.toml asks for";
+        assert_eq!(told(json!({ "verdict": "skipped", "reason": "price", "worth": {} })), price);
+        let unread = "notDrawnYet: the lot lets this provider lease later: the block that decides is to come";
+        assert_eq!(told(json!({ "reason": "notDrawnYet", "opensAt": 0 })), unread);
+        assert!(told(json!({ "reason": "notDrawnYet", "opensAt": 17 })).ends_with("from block time 17 on"));
+        assert!(told(json!({ "reason": "refused", "text": "not WASI" })).ends_with("refused: not WASI"));
+        assert!(told(json!({ "reason": "record", "have": 1, "need": 3 })).contains("passed 3 checks"));
+        assert_eq!(told(json!({ "reason": "ofTomorrow" })), "ofTomorrow");
+        assert_eq!(told(json!(null)), "");
+    }
+
+    #[test]
+    fn what_a_job_brings_is_what_is_left_of_its_payment_a_second() {
+        let con = |amount: u64| U256::from(amount) * U256::from(1_000_000_000_000_000_000u64);
+        let value = |payment, gas, risk| json!({ "payment": payment, "gas": gas, "risk": risk, "millis": 2_000 });
+        assert_eq!(worth(&value(con(9), con(2), con(1))), tokens(con(3)));
+        assert_eq!(worth(&value(con(1), con(9), con(0))), format!("-{}", tokens(con(4))));
+        assert_eq!(worth(&json!(null)), "");
+    }
+}
