@@ -99,6 +99,7 @@ impl Core {
 
     /// What speaks against a job that would cost more than it brings.
     pub(super) fn loses(&self, index: &Index, id: &B256, entry: &JobEntry) -> Option<SkipReason> {
+        self.policy.tokens_per_ether?;
         let worth = self.worth(index, id, entry);
         (!worth.gas.is_zero() && worth.payment <= worth.gas).then_some(SkipReason::Gas)
     }
