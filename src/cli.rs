@@ -67,6 +67,8 @@ pub(crate) enum Command {
     /// Check, prepare and run a program here, without a chain.
     #[command(subcommand, visible_alias = "w")]
     Wasm(cmd::wasm::WasmCommand),
+    /// Carry packets between peers that cannot dial each other.
+    Relay(cmd::relay::RelayArgs),
     /// Measure how much fuel this computer burns in a second; takes about 10 seconds.
     Bench(cmd::bench::BenchArgs),
     /// Check endpoint, contracts, account and data folders; say what to type where something is wrong.

@@ -61,6 +61,7 @@ fn dispatch(cli: Cli) -> eyre::Result<ExitCode> {
             Command::Job(command) => cmd::job::run(&context, command).await,
             Command::Account(command) => cmd::account::run(&context, command).await,
             Command::Wasm(command) => cmd::wasm::run(&context, command),
+            Command::Relay(args) => cmd::relay::run(&context, args).await,
             Command::Bench(args) => cmd::bench::run(&context, args).await,
             Command::Doctor => cmd::doctor::run(&context).await,
             Command::Completions { shell } => cmd::shell::completions(shell),
