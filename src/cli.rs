@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Sim(cmd::sim::SimCommand),
     /// Execute a chain's blocks once more here, compare what comes out with what the chain says, and write the books.
     Replay(cmd::replay::ReplayArgs),
+    /// Carry packets between peers that cannot dial each other.
+    Relay(cmd::relay::RelayArgs),
     /// Measure how much fuel this computer burns in a second; takes about 10 seconds.
     Bench(cmd::bench::BenchArgs),
     /// Check endpoint, contracts, account and data folders; say what to type where something is wrong.

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod job;
 mod network;
 pub(crate) mod provider;
+pub(crate) mod relay;
 pub(crate) mod replay;
 pub(crate) mod shell;
 pub(crate) mod sim;

@@ -17,6 +17,9 @@ pub(crate) struct NetworkArgs {
     /// Through whom peers talk that cannot dial each other: none, the URL of a relay of your own (`conun relay`), or n0, the public relays of iroh's makers.
     #[arg(long, value_name = "RELAY", env = "CONUN_RELAY", default_value_t = Relay::None)]
     relay: Relay,
+    /// Announce this endpoint in the local network (mDNS), and find others there.
+    #[arg(long)]
+    local_discovery: bool,
     /// Most bytes of blobs a second that all peers together are sent; 0 for no limit.
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_bytes_sec_up: u64,
@@ -36,9 +39,10 @@ impl NetworkArgs {
 
     /// The settings, if they can be used.
     pub(crate) fn settings(&self) -> Result<NetworkSettings, Ending> {
-        let Self { relay, listen: _, max_bytes_sec_up, max_bytes_sec_up_per_peer } = self;
+        let Self { relay, listen: _, local_discovery, max_bytes_sec_up, max_bytes_sec_up_per_peer } = self;
         let settings = NetworkSettings {
             relay: relay.clone(),
+            local_discovery: *local_discovery,
             max_bytes_sec_up: *max_bytes_sec_up,
             max_bytes_sec_up_per_peer: *max_bytes_sec_up_per_peer,
         };

@@ -259,3 +259,27 @@ fn on_a_terminal_init_asks_and_says_what_a_day_earns() {
     let settings = fs::read_to_string(home.path("lender/provider.toml")).unwrap();
     assert!(settings.contains("min-price = \"0.5\"") && settings.contains("run-if-user-active = false"), "{settings}");
 }
+
+#[test]
+fn a_job_is_done_by_a_provider_that_names_the_relay_that_a_command_runs() {
+    let home = Home::new();
+    home.run(&["relay", "--listen", "0.0.0.0:0"]).refused(2, &["--host"]);
+    let mut relay = Server::start(home.conun(&["relay", "--listen", "127.0.0.1:0"]));
+    let url = relay.line().trim().to_owned();
+    assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+    assert!(relay.wait_for("relay = ").contains(&url));
+    let (devnet, folder) = registered(&home);
+    let path = Path::new(&folder).join("provider.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("relay = \"none\"", "relay = \"relay.example\"")).unwrap();
+    home.run(&["provider", "run", "--data-dir", &folder]).refused(1, &["provider.toml", "is no relay", "conun relay"]);
+    fs::write(&path, text.replace("relay = \"none\"", &format!("relay = \"{url}\""))).unwrap();
+    let mut running = Server::start(home.conun(&["provider", "run", "--json", "--data-dir", &folder]));
+    running.wait_for("\"ready\"");
+    home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
+    let submit = ["job", "submit", &hello(), "--account", "client", "--rpc-url", &devnet.url, "--out", "o"];
+    home.run(&[&submit[..], &["--poll-millis", "100", "--relay", &url, "--max-bytes-sec-up", "1"]].concat())
+        .refused(2, &["`max-bytes-sec-up` is 1", "65536"]);
+    home.run(&[&submit[..], &["--poll-millis", "100", "--relay", &url]].concat()).succeeded();
+    assert!(home.path("o").join("0").is_file());
+}

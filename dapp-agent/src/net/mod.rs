@@ -12,6 +12,7 @@ mod fetch;
 mod gate;
 mod limit;
 mod peers;
+mod relay;
 mod serve;
 mod settings;
 mod traffic;
@@ -25,8 +26,9 @@ use std::{
     sync::Arc,
 };
 
-use iroh::{Endpoint, RelayMode, SecretKey, endpoint::presets, protocol::Router};
+use iroh::{Endpoint, RelayConfig, RelayMode, SecretKey, endpoint::presets, protocol::Router};
 use iroh_blobs::Hash;
+use iroh_mdns_address_lookup::MdnsAddressLookup;
 
 use cache::Cache;
 pub use cache::Cleaned;
@@ -37,12 +39,16 @@ use gate::Door;
 pub use gate::{Gate, Rights, Share};
 use limit::Limit;
 use peers::Peers;
+pub use relay::RelayServer;
 use serve::Blobs;
 pub use settings::{NetworkSettings, Relay};
 use traffic::{Counted, Traffic};
 use wire::{CONTROL_ALPN, Refusal};
 
 use crate::manifest::BlobHash;
+
+/// What endpoints announce themselves as in the local network.
+const SERVICE: &str = "conun";
 
 /// What a node needs.
 #[derive(Clone, Debug)]
@@ -75,6 +81,14 @@ pub enum Error {
     Bind {
         /// The address.
         bind: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// A relay cannot listen.
+    #[error("a relay cannot listen on {listen} (TCP): {reason}")]
+    Relay {
+        /// The address.
+        listen: SocketAddr,
         /// What the system said.
         reason: String,
     },
@@ -295,7 +309,16 @@ async fn bind(config: &NodeConfig, key: &SecretKey, address: SocketAddr) -> Resu
     let builder = match &config.network.relay {
         Relay::N0 => Endpoint::builder(presets::N0),
         Relay::None => own(RelayMode::Disabled),
-        relay @ Relay::Own(_) => own(RelayMode::Custom(relay.url().into_iter().collect())),
+        relay @ Relay::Own(_) => {
+            // It has no QUIC side.
+            let relays = relay.url().map(|url| RelayConfig::new(url, None));
+            own(RelayMode::Custom(relays.into_iter().collect()))
+        }
+    };
+    let builder = if config.network.local_discovery {
+        builder.address_lookup(MdnsAddressLookup::builder().service_name(SERVICE))
+    } else {
+        builder
     };
     let builder = builder
         .secret_key(key.clone())

@@ -14,6 +14,8 @@ const LEAST_BYTES_SEC: u64 = 65_536;
 pub struct NetworkSettings {
     /// What helps where peers cannot dial each other directly.
     pub relay: Relay,
+    /// Whether to announce this endpoint in the local network (mDNS), and to find others there.
+    pub local_discovery: bool,
     /// Most bytes of blobs a second that all peers together are sent; 0 for no limit.
     pub max_bytes_sec_up: u64,
     /// Most bytes of blobs a second that each peer is sent; 0 for no limit.

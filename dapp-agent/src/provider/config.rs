@@ -171,6 +171,7 @@ const COMMENTS: [(&str, &str); 36] = [
         "Through whom peers talk that cannot dial each other: \"none\", the URL of a relay of your own (`conun relay`), or \"n0\", the\n\
          public relays and discovery of iroh's makers.",
     ),
+    ("local-discovery", "Whether to announce this provider in the local network (mDNS), and to find peers there."),
     ("max-bytes-sec-up", "Most bytes of blobs a second that all peers together are sent; 0 for no limit."),
     ("max-bytes-sec-up-per-peer", "Most bytes of blobs a second that each peer is sent; 0 for no limit."),
     ("[contracts]", "The deployment. Do not change it by hand: another one needs `conun provider init`."),

@@ -7,6 +7,7 @@ mod bombs;
 mod cache;
 mod control;
 mod demands;
+mod discovery;
 mod fabric;
 mod guest;
 mod hostile;
