@@ -93,9 +93,21 @@ pub struct Run {
 /// # Errors
 /// The first invariant that breaks.
 pub fn run(scenario: &Scenario, seed: u64) -> Result<Run, Violation> {
+    finish(world::World::new(scenario, seed)).0
+}
+
+/// The same, with every step in words besides.
+pub fn run_traced(scenario: &Scenario, seed: u64) -> (Result<Run, Violation>, String) {
     let mut world = world::World::new(scenario, seed);
-    let figures = world.run()?;
-    Ok(Run { seed, trace: world.trace.hash(), steps: world.trace.steps(), seconds: world.now / 1_000, figures })
+    world.trace.keep();
+    finish(world)
+}
+
+fn finish(mut world: world::World) -> (Result<Run, Violation>, String) {
+    let figures = world.run();
+    let (seed, trace, steps) = (world.seed, world.trace.hash(), world.trace.steps());
+    let seconds = world.now / 1_000;
+    (figures.map(|figures| Run { seed, trace, steps, seconds, figures }), world.trace.take())
 }
 
 /// Plays a scenario under `seeds`, several at once on as many threads as there are processors, each run on one. `done` hears of each

@@ -18,6 +18,8 @@ const SHOWN: usize = 40;
 pub(crate) struct Trace {
     hasher: blake3::Hasher,
     lines: VecDeque<String>,
+    /// All lines, if somebody wants them.
+    whole: Option<String>,
     steps: u64,
     text: String,
 }
@@ -30,10 +32,24 @@ impl Trace {
         let _ = write!(self.text, "{:>6} {:>9}.{:03} {who} {what}", self.steps, now / 1_000, now % 1_000);
         self.hasher.update(self.text.as_bytes());
         self.hasher.update(b"\n");
+        if let Some(whole) = &mut self.whole {
+            whole.push_str(&self.text);
+            whole.push('\n');
+        }
         if self.lines.len() == KEPT {
             self.lines.pop_front();
         }
         self.lines.push_back(self.text.clone());
+    }
+
+    /// Keeps all lines from now on.
+    pub(crate) fn keep(&mut self) {
+        self.whole = Some(String::new());
+    }
+
+    /// All lines that were kept.
+    pub(crate) fn take(&mut self) -> String {
+        self.whole.take().unwrap_or_default()
     }
 
     /// Steps so far.

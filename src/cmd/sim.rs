@@ -57,6 +57,9 @@ pub(crate) struct RunArgs {
     /// Play it under as many seeds, from 1 on.
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
+    /// Write every step in words to this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
+    trace: Option<PathBuf>,
     /// Write a page with plots, that needs no network, to this file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -153,7 +156,17 @@ fn play(context: &Context, args: &RunArgs) -> eyre::Result<ExitCode> {
         Ok(_) => {}
         Err(violation) => output::note(violation),
     };
-    let results = run_all(&scenario, &seeds, told)?;
+    let results = match &args.trace {
+        None => run_all(&scenario, &seeds, told)?,
+        Some(path) => {
+            let (scenario, seed) = (&scenario, args.seed);
+            let played = std::thread::scope(|scope| scope.spawn(|| conun_sim::run_traced(scenario, seed)).join());
+            let (result, trace) = played.map_err(|_| eyre::eyre!("a bug: the run panicked"))?;
+            std::fs::write(path, trace).wrap_err_with(|| format!("cannot write {}", path.display()))?;
+            output::note(format_args!("the trace is in {}", path.display()));
+            vec![result]
+        }
+    };
     let took = start.elapsed().as_secs_f64();
     let runs: Vec<_> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
     let finished: Vec<_> = runs.iter().copied().cloned().collect();
