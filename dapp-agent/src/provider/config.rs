@@ -105,7 +105,7 @@ impl ProviderConfig {
 }
 
 /// What stands above each setting in a new file, and above each table.
-const COMMENTS: [(&str, &str); 36] = [
+const COMMENTS: [(&str, &str); 37] = [
     (
         "account",
         "Name of the keystore account that signs; it needs ether for gas, and can lose no more than that and the stake.",
