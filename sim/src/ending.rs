@@ -52,7 +52,9 @@ impl World {
         let Ok(view) = self.node.look(self.honest_feed) else { return false };
         let waits = |agent: &crate::agent::Agent| match &agent.part {
             Part::Requester(requester) => agent.wallet.is_busy() || !requester.backlog.is_empty(),
-            _ => false,
+            // It may have to wake up first, to give back what a backup has done instead.
+            Part::Provider(_) => !self.node.balance(agent.address).held.is_zero(),
+            Part::Arbiter(_) => false,
         };
         view.index.jobs.values().all(|entry| entry.is_over())
             && view.index.cases.values().all(|case| case.claimed || !(case.open || case.won))
@@ -74,9 +76,6 @@ impl World {
             while self.node.chain.waiting() > 0 && !self.block_now()?.is_empty() {}
             let index = self.chain_index()?;
             let errands = self.errands(&index);
-            if errands.is_empty() && index.jobs.values().all(|entry| entry.is_over()) {
-                return Ok(());
-            }
             self.node.chain.set_clock(self.unix());
             let mut any = false;
             for (sender, (kind, request)) in errands {
@@ -87,6 +86,9 @@ impl World {
                     self.node.stage(sender, to, input.clone());
                     any = true;
                 }
+            }
+            if !any && index.jobs.values().all(|entry| entry.is_over()) {
+                return Ok(());
             }
             self.block_now()?;
             if !any {
@@ -115,6 +117,9 @@ impl World {
             let due =
                 (0..entry.batch_count() as u32).filter_map(|number| keeper::due(&contracts, index, *id, number, now));
             errands.extend(due.map(|errand| (self.node.holder, errand)));
+        }
+        for entry in index.order.iter().filter_map(|id| index.job(id)) {
+            errands.extend(keeper::releases(&contracts, entry));
         }
         for (id, case) in &index.cases {
             if case.concluded && !case.claimed && (case.open || case.won) {

@@ -264,11 +264,18 @@ impl World {
         self.check_index()
     }
 
-    /// Whoever was lied to asks an honest endpoint from now on.
+    /// Whoever was lied to asks an honest endpoint from now on; for that an agent is started again.
     pub(crate) fn end_lies(&mut self) {
         let honest = self.agents_feed;
-        for agent in &mut self.agents {
-            agent.feed = honest;
+        for who in 0..self.agents.len() {
+            if self.agents[who].feed != honest {
+                let was_up = self.agents[who].up;
+                self.crash(who, false);
+                self.agents[who].feed = honest;
+                if was_up {
+                    self.queue.plan(self.now + 1_000, Happening::Fault(Fault::Restart(who)));
+                }
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What anybody may do to bring a job further, and when.
 
 use alloy::{
-    primitives::{B256, U256},
+    primitives::{Address, B256, U256},
     rpc::types::TransactionRequest,
     sol_types::SolCall,
 };
@@ -14,7 +14,7 @@ use conun_bindings::{
 /// A transaction with its kind.
 pub(crate) type Errand = (&'static str, TransactionRequest);
 
-pub(crate) fn request(to: alloy::primitives::Address, call: impl SolCall) -> TransactionRequest {
+pub(crate) fn request(to: Address, call: impl SolCall) -> TransactionRequest {
     TransactionRequest::default().to(to).input(call.abi_encode().into())
 }
 
@@ -104,6 +104,20 @@ pub(crate) fn cancel(contracts: &Contracts, entry: &JobEntry) -> Errand {
         None => ("cancel", request(contracts.jobs, JobRegistry::cancelCall { job: entry.job.clone() })),
         Some(job) => ("cancel", request(contracts.replicas, ReplicaRegistry::cancelCall { job })),
     }
+}
+
+/// What only the holders may do: give back leases whose slot the other of straggler and backup has taken.
+pub(crate) fn releases(contracts: &Contracts, entry: &JobEntry) -> Vec<(Address, Errand)> {
+    let Some(job) = entry.replicated() else { return Vec::new() };
+    let beaten = (0..).zip(entry.ballots()).flat_map(|(number, ballot)| {
+        let providers = ballot.replicas.keys().copied().filter(|provider| ballot.is_beaten(*provider));
+        providers.map(move |provider| (number, provider))
+    });
+    let release = |(number, provider)| {
+        let call = ReplicaRegistry::releaseCall { job: job.clone(), batches: vec![number] };
+        (provider, ("release", request(contracts.replicas, call)))
+    };
+    beaten.map(release).collect()
 }
 
 /// Whether a job has open batches that a cancellation would end.

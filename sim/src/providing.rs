@@ -40,10 +40,11 @@ impl World {
         let me = self.agents[who].address;
         let Some(view) = self.agents[who].view.clone() else { return Ok(()) };
         let Some(entry) = view.index.providers.get(&me) else { return Ok(()) };
+        let Some(provider) = self.agents[who].provider() else { return Ok(()) };
+        let free_stake = entry.stake.saturating_sub(provider.core.locked_stake(&view.index));
         if self.agents[who].provider().is_some_and(|provider| !provider.remembers) {
             self.remember(who)?;
         }
-        let free_stake = entry.stake.saturating_sub(view.index.locked_stake(me));
         self.leave_name(who, entry.stake)?;
         let head = view.head;
         self.step(who, Event::Head { number: head.number, now: head.timestamp, free_stake })?;
