@@ -383,7 +383,7 @@ impl Sender {
                 // One of those sent before may have been mined meanwhile.
                 Err(error) => tracing::debug!(target: "conun::chain", %error, kind, "not accepted"),
             }
-            if let Some(fate) = self.fate(&hashes, sent.nonce).await {
+            if let Some(fate) = self.fate(outbox, &hashes, sent.nonce).await {
                 return Ok(fate);
             }
             if !self.raise(&mut sent) {
@@ -407,12 +407,14 @@ impl Sender {
 
     /// What became of it, if anything did before it is time to pay more. An endpoint that fails meanwhile is asked again: the
     /// transaction is under way all the same.
-    async fn fate(&self, hashes: &[TxHash], nonce: u64) -> Option<Fate> {
+    async fn fate(&self, outbox: &Outbox, hashes: &[TxHash], nonce: u64) -> Option<Fate> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(20);
         while start.elapsed() < self.stall {
             // In this order: a nonce that was used before is one whose receipt is there by now.
-            let used = self.used_nonces().await.is_ok_and(|used| used > nonce);
+            let next = self.used_nonces().await.unwrap_or(nonce);
+            let used = next > nonce;
+            self.fill_gap(outbox, next, nonce).await;
             let mut unknown = false;
             for hash in hashes {
                 match ask(self.provider.get_transaction_receipt(*hash)).await {
@@ -428,6 +430,18 @@ impl Sender {
             pause = (pause * 2).min(Duration::from_secs(2));
         }
         None
+    }
+
+    /// A re-org may have given back nonces from `next` on, of transactions that no node remembers: they go out again, since nothing
+    /// above a gap is ever mined.
+    async fn fill_gap(&self, outbox: &Outbox, next: u64, nonce: u64) {
+        let Some(sent) = outbox.first_from(next).filter(|sent| sent.nonce == next && next < nonce) else { return };
+        if self.known_nonces().await.is_ok_and(|known| known == next) {
+            tracing::info!(target: "conun::chain", kind = sent.kind, nonce = next, "was taken back, and is sent again");
+            let request = sent.request.with_max_fee_per_gas(sent.fee).with_max_priority_fee_per_gas(sent.tip);
+            // It is looked at again soon.
+            let _ = ask(self.provider.send_transaction(request)).await;
+        }
     }
 
     fn refusal(&self, kind: &'static str, error: RpcError<TransportErrorKind>) -> SendError {

@@ -21,6 +21,7 @@ use revm::{
         interpreter_types::{InputsTr, Jumps, MemoryTr},
     },
     primitives::hardfork::SpecId,
+    state::EvmState,
 };
 use serde::Serialize;
 
@@ -136,11 +137,13 @@ pub(crate) struct Watch {
     /// Keys and mappings' slots by the slot that their hash is.
     hashed: HashMap<U256, (B256, U256)>,
     sender: Address,
+    /// The slot that the current step writes: contract, slot, value before if the transaction has looked at it, value after.
+    written: Option<(Address, U256, Option<U256>, U256)>,
 }
 
 impl Watch {
     fn new(contracts: Contracts, tx: &Transaction) -> Self {
-        Self { contracts, open: Vec::new(), ended: None, hashed: HashMap::new(), sender: tx.from() }
+        Self { contracts, open: Vec::new(), ended: None, hashed: HashMap::new(), sender: tx.from(), written: None }
     }
 
     /// The outermost call.
@@ -257,7 +260,16 @@ fn inner(debug: &str) -> &str {
     debug.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')')).unwrap_or(debug)
 }
 
-impl<CTX: ContextTr> Inspector<CTX> for Watch {
+/// What a slot held before the transaction, and what it holds now, if the transaction has looked at it.
+fn value<CTX>(context: &CTX, contract: Address, slot: U256) -> Option<(U256, U256)>
+where
+    CTX: ContextTr<Journal: JournalTr<State = EvmState>>,
+{
+    let slot = context.journal().evm_state().get(&contract)?.storage.get(&slot)?;
+    Some((slot.original_value(), slot.present_value()))
+}
+
+impl<CTX: ContextTr<Journal: JournalTr<State = EvmState>>> Inspector<CTX> for Watch {
     fn step(&mut self, interpreter: &mut Interpreter, context: &mut CTX) {
         let stack = interpreter.stack.data();
         match interpreter.bytecode.opcode() {
@@ -278,14 +290,21 @@ impl<CTX: ContextTr> Inspector<CTX> for Watch {
             opcode::SSTORE => {
                 let [.., to, slot] = stack[..] else { return };
                 let contract = interpreter.input.target_address();
-                let Ok(from) = context.journal_mut().sload(contract, slot) else { return };
-                let from = from.data;
-                if from != to {
-                    let slot = self.variable(contract, slot);
-                    self.step(Step::Write { slot, from, to });
-                }
+                // Reading a slot that was not read yet here would make the transaction cheaper.
+                let from = value(context, contract, slot).map(|(_, present)| present);
+                self.written = Some((contract, slot, from, to));
             }
             _ => {}
+        }
+    }
+
+    fn step_end(&mut self, _: &mut Interpreter, context: &mut CTX) {
+        let Some((contract, slot, from, to)) = self.written.take() else { return };
+        // One that was read by this step alone was what it was before the transaction.
+        let Some(from) = from.or_else(|| value(context, contract, slot).map(|(original, _)| original)) else { return };
+        if from != to {
+            let slot = self.variable(contract, slot);
+            self.step(Step::Write { slot, from, to });
         }
     }
 

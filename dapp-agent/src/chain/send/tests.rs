@@ -137,6 +137,27 @@ async fn after_a_reorg_the_same_transaction_takes_its_nonce_again() {
 }
 
 #[tokio::test]
+async fn a_reorg_below_a_waiting_transaction_leaves_no_gap_before_it() {
+    let bench = Bench::new();
+    let sender = Sender { stall: Duration::from_secs(3_600), ..bench.sender() };
+    sender.send("pay", payment(1)).await.unwrap();
+    sender.send("pay", payment(2)).await.unwrap();
+    bench.automine(false);
+    let sending = sender.send("pay", payment(3));
+    let undoing = async {
+        while bench.waiting().await < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The blocks of the first two are gone, and no node remembers those.
+        bench.chain.handle("anvil_reorg", json!([2])).unwrap();
+        bench.automine(true);
+    };
+    let (sent, ()) = tokio::join!(sending, undoing);
+    assert!(sent.unwrap().status());
+    assert_eq!(bench.paid().await, [payee(1), payee(2), payee(3)]);
+}
+
+#[tokio::test]
 async fn transactions_of_another_program_are_waited_for_and_told_when_they_take_a_nonce() {
     let bench = Bench::new();
     bench.automine(false);
