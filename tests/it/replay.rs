@@ -65,7 +65,7 @@ fn a_paid_job_is_replayed_and_what_was_tampered_with_is_found() {
     for part in [
         "\nJobRegistry.postCall {".to_owned(),
         "\n  Escrow.lockCall {".to_owned(),
-        format!("Escrow.balances[{requester}]: 0x"),
+        format!("Escrow.balances[{}]: 0x", requester.parse::<alloy::primitives::Address>().unwrap()),
         format!("JobRegistry.slots[{job}][0]: 0x0 -> 0x"),
         "event JobRegistry.JobPosted {".to_owned(),
     ] {

@@ -246,6 +246,7 @@ pub(crate) fn name(contracts: &Contracts, address: Address) -> Option<&'static s
         (contracts.disputes, "Disputes"),
         (contracts.reputation, "Reputation"),
         (contracts.deployment, "Deployment"),
+        (contracts.rules, "JobRules"),
     ];
     named.into_iter().find(|(known, _)| *known == address).map(|(_, name)| name)
 }
@@ -260,6 +261,7 @@ pub(crate) fn function(contracts: &Contracts, tx: &Transaction) -> Option<String
         "ProviderRegistry" => abi::ProviderRegistry::ProviderRegistryCalls::name_by_selector(selector),
         "JobRegistry" => abi::JobRegistry::JobRegistryCalls::name_by_selector(selector),
         "ReplicaRegistry" => abi::ReplicaRegistry::ReplicaRegistryCalls::name_by_selector(selector),
+        "JobRules" => abi::JobRules::JobRulesCalls::name_by_selector(selector),
         "Deployment" => abi::Deployment::DeploymentCalls::name_by_selector(selector),
         "Disputes" => abi::Disputes::DisputesCalls::name_by_selector(selector),
         _ => None,

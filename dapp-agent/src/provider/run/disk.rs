@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{super::Error, Agent, Running};
+use crate::core::Event;
 
 /// Time between looks while nothing is wrong, and while something is. Whatever else fails has it looked at at once.
 const LOOK: Duration = Duration::from_secs(60);
@@ -40,7 +41,10 @@ impl<T: FnMut(Running)> Agent<T> {
         if trouble != self.status.disk {
             self.status.disk = trouble;
             match self.status.disk.clone() {
-                Some(text) => self.trouble(format!("{text}; takes nothing new until that has changed")),
+                Some(text) => {
+                    self.step(Event::Paused(true));
+                    self.trouble(format!("{text}; takes nothing new until that has changed"));
+                }
                 None => (self.tell)(Running::Guest("the disk can be written again".to_owned())),
             }
         }
