@@ -56,7 +56,7 @@ pub(crate) fn items(plan: &Plan, round: u64) -> Vec<Item> {
             items.push(Item {
                 kind: kind.to_owned(),
                 name: format!("{phase:?} {round}"),
-                // Room that the agent frees on a full disk lets it go on, now and then before this asks whether it waits.
+                // Now and then a full disk gets room again before this asks whether the agent waits: rightly it goes on.
                 always: matches!((fault, phase), (Fault::Journal(_), Phase::Committed)),
                 run: Box::pin(fail(anvil, fault, phase)),
             });
