@@ -8,6 +8,10 @@ use redb::{StorageBackend, backends::FileBackend};
 /// a result can be shown.
 const RESERVE: u64 = 4 << 20;
 
+/// Less room than this is not asked for.
+#[cfg(target_os = "linux")]
+const LEAST: u64 = 64 << 10;
+
 /// Who opens it holds its lock.
 #[derive(Debug)]
 pub(super) struct JournalFile {
@@ -24,11 +28,23 @@ impl JournalFile {
         Ok(Self { file: file.try_clone()?, backend: FileBackend::new(file)? })
     }
 
-    /// Keeps room after `len` bytes. Without it the journal works as long as the disk has room.
+    /// Keeps room after `len` bytes, as much of it as there is. Without it the journal works as long as the disk has room.
     fn reserve(&self, len: u64) {
         #[cfg(target_os = "linux")]
-        if let Err(error) = rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len + RESERVE) {
-            tracing::debug!(target: "conun::store", %error, "no room is kept for the journal");
+        {
+            let end = len + RESERVE;
+            let (mut from, mut size) = (0, end);
+            // A file system gives all that it is asked for, or nothing.
+            while from < end && size >= LEAST {
+                size = size.min(end - from);
+                match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, from, size) {
+                    Ok(()) => from += size,
+                    Err(error) => {
+                        tracing::debug!(target: "conun::store", %error, size, "less room is kept for the journal");
+                        size /= 2;
+                    }
+                }
+            }
         }
     }
 }
