@@ -5,12 +5,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    fs::File,
     future::pending,
-    path::Path,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use iroh_blobs::{
     Hash,
@@ -20,9 +23,19 @@ use iroh_blobs::{
         fs::{FsStore, options::Options},
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use redb::{Database, DatabaseError, StorageError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+};
 
 use crate::manifest::BlobHash;
+
+/// The store's metadata, in its folder.
+const DATABASE: &str = "blobs.db";
+
+/// What the name of a damaged store's folder gets.
+const ASIDE: &str = "damaged";
 
 /// A use within this time of one that is noted is not noted again: a tag is written to disk.
 const NOTED: Duration = Duration::from_secs(600);
@@ -34,6 +47,8 @@ pub(super) struct Cache {
     /// Asks for a sweep, and has its end told.
     sweeps: mpsc::Sender<oneshot::Sender<()>>,
     noted: Mutex<HashMap<Hash, Instant>>,
+    /// The file of its metadata.
+    database: PathBuf,
 }
 
 /// What [`Node::clean`](super::Node::clean) did.
@@ -64,14 +79,62 @@ fn time(name: &[u8]) -> u64 {
     name.get(32..).and_then(|time| time.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
+/// Why the store in a folder cannot be used again, whatever is done about disk and rights; none if that may not be so.
+async fn damage(folder: &Path) -> Option<Reason> {
+    let path = folder.join(DATABASE);
+    // redb may panic over what no redb has written.
+    let opening = spawn_blocking(move || Database::open(path).map(drop)).await;
+    match opening {
+        Err(panic) => Some(reason(panic)),
+        // Then something else in it is.
+        Ok(Ok(())) => Some("its database has other contents than expected".to_owned()),
+        Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
+            if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) =>
+        {
+            None
+        }
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => None,
+        Ok(Err(error)) => Some(reason(error)),
+    }
+}
+
+/// Renames the folder of a store that is of no use any more, in place of the one before, and makes an empty one. Where it is then.
+pub(super) fn set_aside(folder: &Path) -> io::Result<PathBuf> {
+    let aside = folder.with_extension(ASIDE);
+    match std::fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::rename(folder, &aside)?;
+    std::fs::create_dir_all(folder)?;
+    Ok(aside)
+}
+
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Cache {
+    /// Opens the store in a folder. One that is damaged is [set aside](set_aside), and an empty one begun; then the second says so.
+    pub(super) async fn load(folder: &Path) -> Result<(Self, Option<Reason>), Reason> {
+        let failure = match Self::open(folder).await {
+            Ok(cache) => return Ok((cache, None)),
+            Err(failure) => failure,
+        };
+        let Some(damage) = damage(folder).await else { return Err(failure) };
+        let aside = set_aside(folder).map_err(reason)?;
+        let text = format!(
+            "the blob store in {} is damaged ({damage}) and set aside as {}, which may be deleted: what it had is fetched or made \
+             anew where it is needed",
+            folder.display(),
+            aside.display()
+        );
+        Ok((Self::open(folder).await?, Some(text)))
+    }
+
     /// Opens the store in a folder, with a sweeper that waits to be asked.
-    pub(super) async fn load(folder: &Path) -> Result<Self, Reason> {
+    async fn open(folder: &Path) -> Result<Self, Reason> {
         let (sweeps, asked) = mpsc::channel::<oneshot::Sender<()>>(1);
         let asked = Arc::new(tokio::sync::Mutex::new((asked, None::<oneshot::Sender<()>>)));
         let loaded = Arc::new(OnceLock::<Store>::new());
@@ -103,10 +166,31 @@ impl Cache {
                 })
             })),
         });
-        let store = FsStore::load_with_opts(folder.join("blobs.db"), options).await.map_err(reason)?;
+        let store = FsStore::load_with_opts(folder.join(DATABASE), options).await.map_err(reason)?;
         // It is set once.
         let _ = loaded.set(store.clone().into());
-        Ok(Self { store, sweeps, noted: Mutex::default() })
+        Ok(Self { store, sweeps, noted: Mutex::default(), database: folder.join(DATABASE) })
+    }
+
+    /// A blob that is completely here. The store checks what it reads: one that is not what its hash says, since the power went before
+    /// its file was on the disk, is dropped.
+    pub(super) async fn read(&self, hash: Hash) -> Result<Option<Bytes>, Reason> {
+        let blobs = self.store.blobs();
+        if !blobs.has(hash).await.map_err(reason)? {
+            return Ok(None);
+        }
+        let failure = match blobs.get_bytes(hash).await {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(failure) => failure,
+        };
+        // Where the store has failed, or no file can be opened, it is not the blob's fault.
+        blobs.has(hash).await.map_err(reason)?;
+        File::open(&self.database).map_err(reason)?;
+        tracing::warn!(target: "conun::net", %hash, %failure, "a blob is damaged: it is dropped");
+        self.noted().remove(&hash);
+        self.store.tags().delete_prefix(hash.as_bytes()).await.map_err(reason)?;
+        self.sweep().await?;
+        Ok(None)
     }
 
     fn noted(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, Instant>> {

@@ -183,6 +183,7 @@ struct Inner {
     endpoint: Endpoint,
     router: Router,
     cache: Arc<Cache>,
+    damage: Option<String>,
     door: Arc<Door>,
     folder: PathBuf,
     peers: Peers,
@@ -213,8 +214,11 @@ impl Node {
         if let Some(address) = endpoint.bound_sockets().first() {
             std::fs::write(&port_file, address.port().to_string()).map_err(io_error(&port_file))?;
         }
-        let cache = Cache::load(&folder).await.map_err(|reason| Error::Store { path: folder.clone(), reason })?;
-        let cache = Arc::new(cache);
+        let loaded = Cache::load(&folder).await.map_err(|reason| Error::Store { path: folder.clone(), reason })?;
+        let (cache, damage) = (Arc::new(loaded.0), loaded.1);
+        if let Some(damage) = &damage {
+            tracing::warn!(target: "conun::net", "{damage}");
+        }
         let (door, traffic) = (Arc::new(Door::new(cache.clone())), Traffic::default());
         let NetworkSettings { max_bytes_sec_up, max_bytes_sec_up_per_peer, .. } = config.network;
         let limit = Arc::new(Limit::new(max_bytes_sec_up, max_bytes_sec_up_per_peer));
@@ -224,7 +228,7 @@ impl Node {
         let control = Counted { protocol: Control::new(cache.clone(), door.clone()), traffic: traffic.clone() };
         let router = Router::builder(endpoint.clone()).accept(iroh_blobs::ALPN, served).accept(CONTROL_ALPN, control);
         let (router, peers) = (router.spawn(), Peers::new(config.network.relay.url()));
-        Ok(Self { inner: Arc::new(Inner { endpoint, router, cache, door, folder, peers, traffic }) })
+        Ok(Self { inner: Arc::new(Inner { endpoint, router, cache, damage, door, folder, peers, traffic }) })
     }
 
     /// Where others can reach this node, as it comes back from the chain: the addresses it listens on; those of this
@@ -237,6 +241,11 @@ impl Node {
             hints.retain(|hint| !hint.ip().is_unspecified());
         }
         PeerContact::new(*endpoint.id().as_bytes(), hints)
+    }
+
+    /// That its store was damaged when it started, so that it began with an empty one: what it had is to be had again.
+    pub fn damage(&self) -> Option<&str> {
+        self.inner.damage.as_deref()
     }
 
     /// Connections to peers that are open.
@@ -279,12 +288,7 @@ impl Node {
 
     /// The same without counting as a use.
     pub(crate) async fn look_at(&self, hash: &BlobHash) -> Result<Option<bytes::Bytes>, Error> {
-        let blobs = self.inner.cache.store.blobs();
-        let hash = Hash::from_bytes(*hash);
-        if !blobs.has(hash).await.map_err(|error| self.store_error(error))? {
-            return Ok(None);
-        }
-        blobs.get_bytes(hash).await.map(Some).map_err(|error| self.store_error(error))
+        self.inner.cache.read(Hash::from_bytes(*hash)).await.map_err(|error| self.store_error(error))
     }
 
     /// Drops blobs that are not `pinned`, the least recently used first, if all together have more than `most` bytes.
@@ -301,6 +305,14 @@ impl Node {
         let _ = self.inner.router.shutdown().await;
         let _ = self.inner.cache.store.shutdown().await;
     }
+}
+
+/// Has the next start in a data folder begin with an empty store: this one, in its folder `blobs`, is of no use any more. Where it is then.
+///
+/// # Errors
+/// If the folder cannot be renamed.
+pub(crate) fn set_aside(blobs: &Path) -> Result<PathBuf, Error> {
+    cache::set_aside(blobs).map_err(io_error(blobs))
 }
 
 async fn bind(config: &NodeConfig, key: &SecretKey, address: SocketAddr) -> Result<Endpoint, Error> {

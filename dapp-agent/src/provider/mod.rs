@@ -107,8 +107,13 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The blob store has failed, and can be opened anew.
-    #[error("the blob store in {0} has failed: it is opened anew")]
-    StoreLost(PathBuf),
+    #[error("the blob store in {path} has failed: it is opened anew")]
+    StoreLost {
+        /// Its folder.
+        path: PathBuf,
+        /// Whether the disk was seen to fail before.
+        disk_failed: bool,
+    },
     /// A file of the data folder cannot be used.
     #[error("cannot access {path}: {source}")]
     Io {

@@ -47,19 +47,22 @@ use crate::{
     chain::{Follower, Head, SendError, Sender, endpoint},
     core::{Action, BatchId, Conditions, Core, Event, Policy, Verdict, Worth},
     fabric::{self, Sensors, Shared},
-    net::{Node, NodeConfig},
+    net::{self, Node, NodeConfig},
     sandbox::Sandbox,
-    store::Journal,
+    store::{Journal, ResultRecord},
 };
 
 /// Time between looks at what the guest may do, however seldom the chain is looked at.
 const GUEST_CHECK: Duration = Duration::from_millis(500);
 
+/// Time until lost outputs that could not be made anew are tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// Something from a task of the loop.
 enum Report {
     Prepared(B256, Result<Box<Prepared>, Unprepared>),
     /// By which task: one that was abandoned may still have reported.
-    Executed(BatchId, task::Id, Result<(crate::store::ResultRecord, Duration), String>),
+    Executed(BatchId, task::Id, Result<(ResultRecord, Duration), String>),
     /// Of which kind, in which block.
     Sent(Action, Result<(&'static str, u64), SendError>),
     /// Nothing was sent.
@@ -67,7 +70,9 @@ enum Report {
     /// A block's hash, if it could be read.
     BlockHash(u64, Option<B256>),
     /// Outputs that a crash had lost are here again.
-    Restored(BatchId),
+    Restored(BatchId, ResultRecord),
+    /// They could not be made anew, and why.
+    NotRestored(BatchId, String),
     /// Something else did not work out.
     Trouble(String),
 }
@@ -103,11 +108,26 @@ pub async fn run_on(
 ) -> Result<(), Error> {
     let (sensors, journal) = (Shared::new(sensors), Arc::new(journal));
     let mut shutdown = std::pin::pin!(shutdown);
+    let mut lost_for_no_reason = false;
     loop {
         let (config, signer, sandbox) = (config.clone(), signer.clone(), sandbox.clone());
         let life = live(sensors.clone(), journal.clone(), config, signer, sandbox, &mut tell, shutdown.as_mut());
         match life.await {
-            Err(error @ Error::StoreLost(_)) => tracing::warn!(target: "conun::provider", %error, "starts anew"),
+            Err(Error::StoreLost { path, disk_failed }) => {
+                let again = !disk_failed && lost_for_no_reason;
+                lost_for_no_reason = !disk_failed && !again;
+                let mut text = format!("the blob store in {} has failed: it is opened anew", path.display());
+                if again {
+                    // What it cannot read makes it fail each time.
+                    let aside = net::set_aside(&path)?;
+                    text = format!(
+                        "{} has failed again: it is damaged, and set aside as {}, which may be deleted",
+                        path.display(),
+                        aside.display()
+                    );
+                }
+                tell(Running::Trouble(text));
+            }
             ended => return ended,
         }
     }
@@ -208,6 +228,7 @@ async fn live(
         most_blob_bytes: clean::most(config.preferences.disk_max_used_gb),
         cleaned: None,
         disk_looked: None,
+        disk_failed: false,
         follower,
         sender,
         prepared: HashMap::new(),
@@ -217,6 +238,7 @@ async fn live(
         conditions,
         weighs_gas,
         priced: None,
+        lost: BTreeMap::new(),
         swept: None,
         tasks,
         metrics,
@@ -227,6 +249,9 @@ async fn live(
         verdicts: None,
         tell,
     };
+    if let Some(text) = agent.executor.node.damage().map(str::to_owned) {
+        (agent.tell)(Running::Trouble(text));
+    }
     agent.announce().await?;
     agent.remember().await?;
     let result = agent.work(inbox, Duration::from_millis(config.poll_millis.max(10)), shutdown).await;
@@ -253,6 +278,8 @@ struct Agent<T> {
     cleaned: Option<Instant>,
     /// When it was looked at last whether the disk can be written.
     disk_looked: Option<Instant>,
+    /// Whether it could not be at any time.
+    disk_failed: bool,
     /// A transaction that was mined in this block, which the index has not reached yet.
     mined: Option<(u64, &'static str, Action)>,
     /// Batches whose inputs are fetched before they are executed.
@@ -263,6 +290,8 @@ struct Agent<T> {
     weighs_gas: bool,
     /// When gas was priced last.
     priced: Option<Instant>,
+    /// Results on the chain whose outputs were lost, with the time at which they are made anew.
+    lost: BTreeMap<BatchId, Instant>,
     /// When outputs were looked for last that no job needs any more.
     swept: Option<Instant>,
     tasks: JoinSet<()>,
@@ -382,6 +411,7 @@ impl<T: FnMut(Running)> Agent<T> {
                     self.sent(kind, action);
                 }
                 self.tidy().await;
+                self.restore();
                 self.measure().await;
                 self.books.look(self.sender.provider(), self.follower.contracts(), self.me).await;
             }
@@ -482,7 +512,16 @@ impl<T: FnMut(Running)> Agent<T> {
                 self.step(Event::NotSent(text));
             }
             Report::BlockHash(number, hash) => self.step(Event::BlockHash(number, hash)),
-            Report::Restored(batch) => self.step(Event::Restored(batch)),
+            Report::Restored(batch, record) => {
+                self.step(Event::Remembered(batch, record));
+                self.step(Event::Restored(batch));
+            }
+            Report::NotRestored((job, batch), text) => {
+                self.trouble(format!("lost outputs of batch {batch} of job {job} cannot be made anew: {text}"));
+                if self.follower.index().job(&job).is_some_and(|entry| !entry.is_over()) {
+                    self.lost.insert((job, batch), Instant::now() + AGAIN);
+                }
+            }
             Report::Trouble(text) => self.trouble(text),
         }
     }

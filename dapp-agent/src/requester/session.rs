@@ -347,7 +347,7 @@ impl Requester {
             return Err(Error::Nothing(match entry.assured {
                 None => format!("job {id} has no such batch with a result in its window"),
                 Some(_) => format!(
-                    "job {id} has no such batch with a result on which all votes agree, in its window: a result that most                      voted for is paid when its window is over"
+                    "job {id} has no such batch with a result on which all votes agree, in its window: a result that most voted for is paid when its window is over"
                 ),
             }));
         }

@@ -17,4 +17,5 @@ mod net;
 mod replicas;
 mod resume;
 mod sandbox;
+mod torn;
 mod world;

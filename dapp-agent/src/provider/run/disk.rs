@@ -42,6 +42,7 @@ impl<T: FnMut(Running)> Agent<T> {
             self.status.disk = trouble;
             match self.status.disk.clone() {
                 Some(text) => {
+                    self.disk_failed = true;
                     self.step(Event::Paused(true));
                     self.trouble(format!("{text}; takes nothing new until that has changed"));
                 }
@@ -50,7 +51,7 @@ impl<T: FnMut(Running)> Agent<T> {
         }
         // The store closes for good when a write fails.
         if self.status.disk.is_none() && self.executor.node.look_at(&[0; 32]).await.is_err() {
-            return Err(Error::StoreLost(self.folder.join("blobs")));
+            return Err(Error::StoreLost { path: self.folder.join("blobs"), disk_failed: self.disk_failed });
         }
         Ok(())
     }

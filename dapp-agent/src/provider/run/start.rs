@@ -1,6 +1,6 @@
 //! What comes before the loop: the agent says where it is, and takes up what it had before a restart.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use alloy::primitives::B256;
 use conun_bindings::abi::ProviderRegistry;
@@ -32,7 +32,7 @@ impl<T: FnMut(Running)> Agent<T> {
     /// executed once more, so that the requester gets what it pays for.
     pub(super) async fn remember(&mut self) -> Result<(), Error> {
         let index = self.follower.index();
-        let mut lost: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
+        let mut lost = BTreeMap::new();
         // What several providers executed may still wait to be published once the job is over.
         for (id, entry) in index.jobs.iter().filter(|(_, entry)| !entry.is_over() || entry.assured.is_some()) {
             for number in 0..entry.batch_count() as u32 {
@@ -51,38 +51,43 @@ impl<T: FnMut(Running)> Agent<T> {
                     let _ = self.core.step(index, Event::Remembered((*id, number), record));
                 }
                 if !is_here && is_given {
-                    lost.entry(*id).or_default().push(number);
+                    lost.insert((*id, number), Instant::now());
                 }
             }
         }
-        for (id, batches) in lost {
-            self.restore(id, batches);
-        }
+        self.lost = lost;
+        self.restore();
         Ok(())
     }
 
-    fn restore(&mut self, id: B256, batches: Vec<u32>) {
+    /// Has lost outputs made anew whose time has come.
+    pub(super) fn restore(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> = self.lost.extract_if(.., |_, at| *at <= now).map(|(batch, _)| batch).collect();
+        for jobs in due.chunk_by(|one, other| one.0 == other.0) {
+            self.restore_of(jobs[0].0, jobs.iter().map(|(_, number)| *number).collect());
+        }
+    }
+
+    fn restore_of(&mut self, id: B256, batches: Vec<u32>) {
         let Some(terms) = self.follower.index().job(&id).map(Terms::from) else { return };
         let (executor, peers, reports) = (self.executor.clone(), self.peers(id), self.reports.clone());
         self.tasks.spawn(async move {
             let prepared = match executor.prepare(id, terms, &peers).await {
-                Ok(prepared) => Arc::new(prepared),
-                Err(Unprepared::Refused(text) | Unprepared::Unavailable(text)) => {
-                    // The loop ends before its tasks.
-                    let _ = reports.send(Report::Trouble(format!("lost outputs of job {id} cannot be made anew: {text}")));
-                    return;
-                }
+                Ok(prepared) => Ok(Arc::new(prepared)),
+                Err(Unprepared::Refused(text) | Unprepared::Unavailable(text)) => Err(text),
             };
             for batch in batches {
                 tracing::warn!(target: "conun::provider", job = %id, batch, "its outputs were lost: executed once more");
-                let report = match executor.execute((id, batch), &prepared, &peers).await {
-                    Ok(_) => Report::Restored((id, batch)),
-                    Err(text) => {
-                        let text = format!("lost outputs of batch {batch} of job {id} cannot be made anew: {text}");
-                        Report::Trouble(text)
-                    }
+                let made = match &prepared {
+                    Ok(prepared) => executor.execute((id, batch), prepared, &peers).await,
+                    Err(text) => Err(text.clone()),
                 };
-                let _ = reports.send(report);
+                // The loop ends before its tasks.
+                let _ = reports.send(match made {
+                    Ok((record, _)) => Report::Restored((id, batch), record),
+                    Err(text) => Report::NotRestored((id, batch), text),
+                });
             }
         });
     }
