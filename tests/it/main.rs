@@ -2,6 +2,7 @@
 
 mod accounts;
 mod anvil;
+mod asleep;
 mod bad_input;
 mod cast;
 mod demo;

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use alloy::primitives::{Address, B256, U256};
 
 pub use policy::{Policy, SkipReason};
-pub use verdict::{Overview, Taken, Verdict};
+pub use verdict::{Disputed, Overview, Taken, Verdict};
 pub use worth::{Conditions, Worth};
 
 use breaker::Breaker;

@@ -6,7 +6,9 @@ use alloy::primitives::{Address, B256, U256};
 use serde::Serialize;
 
 use super::{BatchId, Core, Looked, SkipReason, Worth};
-use crate::chain::{Ballot, BatchEntry, BatchStage, Index, JobEntry, ReplicaStage};
+use crate::chain::{
+    Ballot, BallotStage, BatchEntry, BatchStage, CaseEntry, Claim, Index, JobEntry, Loss, ReplicaStage,
+};
 
 /// What the core would tell its owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,9 +46,42 @@ pub struct Taken {
     pub paid: usize,
     /// Given back, lost to somebody else, outvoted or undecided.
     pub lost: usize,
+    /// What is said against its results.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disputes: Vec<Disputed>,
+    /// Stake that it cost.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<Loss>,
     /// Why nothing more of it is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rest: Option<SkipReason>,
+}
+
+/// Something said against a result of this provider's, whose batch is frozen until that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Disputed {
+    /// The dispute.
+    pub case: B256,
+    /// The job.
+    pub job: B256,
+    /// The batch.
+    pub batch: u32,
+    /// Index of the task in the job.
+    pub task: u32,
+    /// `wrong` or `withheld`.
+    pub claim: &'static str,
+    /// Who says so, if it is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Address>,
+    /// `open`: to be ruled, or answered by this provider; `upheld` or `dismissed` by the arbiter; `answered`; `lapsed`: neither was done in time.
+    pub state: &'static str,
+    /// Block time until which it can be ruled or answered.
+    pub deadline: u64,
+    /// Block time from which the batch goes on.
+    pub goes_on_at: u64,
+    /// Stake that the batch locks, token wei.
+    pub at_risk: U256,
 }
 
 impl Taken {
@@ -87,7 +122,7 @@ impl Core {
             held: self.held(index).count(),
             ..Overview::default()
         };
-        overview.submitted = self.view.mine(index).map(|(_, entry)| self.taken(entry).standing).sum();
+        overview.submitted = self.view.mine(index).map(|(_, entry)| self.counted(entry).standing).sum();
         let waiting = self.queue(index);
         for (id, entry) in index.order.iter().filter_map(|id| Some((*id, index.job(id)?))) {
             if !entry.is_over()
@@ -114,7 +149,7 @@ impl Core {
         let jobs = index.order.iter().filter_map(|id| Some((*id, index.job(id)?)));
         let waiting = self.queue(index);
         jobs.map(|(id, entry)| {
-            let taken = self.taken(entry);
+            let taken = self.taken(index, id, entry);
             let verdict = match self.skip_reason(index, id, entry, waiting) {
                 rest if !taken.is_nothing() => Verdict::Taken(Taken { rest, ..taken }),
                 Some(reason) => Verdict::Skipped(reason),
@@ -125,11 +160,70 @@ impl Core {
         .collect()
     }
 
-    fn taken(&self, entry: &JobEntry) -> Taken {
+    fn taken(&self, index: &Index, id: B256, entry: &JobEntry) -> Taken {
+        let losses = index.providers.get(&self.me).into_iter().flat_map(|me| &me.losses);
+        Taken {
+            disputes: self.disputes_of(index, id, entry),
+            losses: losses.filter(|loss| loss.job == id).copied().collect(),
+            ..self.counted(entry)
+        }
+    }
+
+    fn counted(&self, entry: &JobEntry) -> Taken {
         let mut taken = Taken::default();
         entry.batches.iter().for_each(|batch| taken.add_batch(batch, self.me));
         entry.ballots().for_each(|ballot| taken.add_ballot(ballot, self.me));
         taken
+    }
+
+    /// What is said against results of this account's.
+    pub fn disputes(&self, index: &Index) -> Vec<Disputed> {
+        self.view.mine(index).flat_map(|(id, entry)| self.disputes_of(index, id, entry)).collect()
+    }
+
+    fn disputes_of(&self, index: &Index, id: B256, entry: &JobEntry) -> Vec<Disputed> {
+        let of_vote = |ballot: &Ballot| {
+            let mine = ballot.voters().any(|(provider, _)| provider == self.me);
+            (mine && ballot.stage == BallotStage::Frozen).then_some(ballot.time)
+        };
+        let frozen = |number: u32| match entry.ballot(number) {
+            Some((_, ballot)) => of_vote(ballot),
+            None => {
+                let batch = entry.batches.get(number as usize)?;
+                (batch.provider == self.me && batch.stage == BatchStage::Frozen).then_some(batch.deadline)
+            }
+        };
+        let frozen = (0..entry.batch_count() as u32).filter_map(|number| Some((number, frozen(number)?)));
+        let cases = frozen.flat_map(|(batch, until)| {
+            let about = index.cases.iter().filter(move |(_, case)| (case.job, case.batch) == (id, batch));
+            about.filter(|(_, case)| !case.concluded).map(move |(id, case)| (*id, case, until))
+        });
+        let told = |(case_id, case, until): (B256, &CaseEntry, u64)| {
+            let (claim, by) = match case.claim {
+                Claim::Wrong(challenger) => ("wrong", Some(challenger)),
+                Claim::Withheld(_) => ("withheld", None),
+            };
+            let state = match (case.open, by) {
+                (true, _) if self.now > case.deadline => "lapsed",
+                (true, _) => "open",
+                (false, Some(_)) if case.won => "upheld",
+                (false, Some(_)) => "dismissed",
+                (false, None) => "answered",
+            };
+            Disputed {
+                case: case_id,
+                job: id,
+                batch: case.batch,
+                task: case.task,
+                claim,
+                by,
+                state,
+                deadline: case.deadline,
+                goes_on_at: index.resolvable_at(id, case.batch, until),
+                at_risk: entry.lease_lock(case.batch, &index.rules),
+            }
+        };
+        cases.map(told).collect()
     }
 
     /// Why nothing, or nothing more, of a job is leased now; `waiting` batches are held and not executed.

@@ -207,6 +207,8 @@ async fn live(
         peers: 0,
         pending: None,
         leases: Vec::new(),
+        disputes: Vec::new(),
+        losses: Vec::new(),
         work: Default::default(),
         gas: Default::default(),
     };

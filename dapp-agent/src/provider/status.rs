@@ -8,9 +8,12 @@ use serde_json::Value;
 
 use super::{Earnings, Error, GuestStatus, LeaseStatus, Record, io_error};
 use crate::{
-    chain::{GasUse, Head},
-    core::{Overview, Verdict, Worth},
+    chain::{GasUse, Head, Loss},
+    core::{Disputed, Overview, Verdict, Worth},
 };
+
+/// Losses that are told.
+pub(super) const MOST_LOSSES: usize = 10;
 
 /// A provider's state, as `status.json` has it.
 #[derive(Clone, Debug, Serialize)]
@@ -49,6 +52,10 @@ pub struct Status {
     pub pending: Option<&'static str>,
     /// Batches that are held.
     pub leases: Vec<LeaseStatus>,
+    /// What is said against its results: until when, and what is at stake.
+    pub disputes: Vec<Disputed>,
+    /// Stake that it lost, the latest [`MOST_LOSSES`] times, the latest last.
+    pub losses: Vec<Loss>,
     /// What it is doing.
     pub work: Overview,
     /// Gas used since the start, by kind of transaction.

@@ -2,19 +2,20 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use alloy::primitives::U256;
+use alloy::primitives::{Address, B256, U256};
 use conun_agent::{
-    chain::{BatchStage, Index},
-    provider::Running,
+    chain::{BatchStage, Index, ReplicaStage},
+    provider::{Running, read_status},
     requester::Ledger,
 };
 use conun_bindings::deploy::TOKEN;
+use serde_json::Value;
 
 use crate::{
     Item, Plan,
-    crash::{self, Work, assert_one_content_a_nonce},
+    crash::{self, Work, assert_one_commit_a_slot, assert_one_content_a_nonce},
     machine::Machine,
-    market::{Market, greetings, greetings_for},
+    market::{Market, PATIENCE, greetings, greetings_for},
 };
 
 /// Seconds that a clock is off.
@@ -28,6 +29,13 @@ const NIGHT: u64 = 8 * 3_600;
 enum Phase {
     Leased,
     Submitted,
+}
+
+/// How an agent is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Away {
+    Asleep,
+    Killed,
 }
 
 pub(crate) fn items(plan: &Plan, round: u64) -> Vec<Item> {
@@ -54,10 +62,88 @@ pub(crate) fn items(plan: &Plan, round: u64) -> Vec<Item> {
             run: Box::pin(sleep(plan.anvil.clone(), phase)),
         });
     }
+    for (away, in_time) in [(Away::Asleep, true), (Away::Killed, true), (Away::Asleep, false)] {
+        items.push(Item {
+            kind: format!("{away:?} for hours between commit and reveal").to_lowercase(),
+            name: format!("{} {round}", if in_time { "in time" } else { "too late" }),
+            always: true,
+            run: Box::pin(away_before_the_reveal(plan.anvil.clone(), away, in_time)),
+        });
+    }
     items
 }
 
-fn all(index: &Index, job: alloy::primitives::B256, stage: BatchStage) -> bool {
+fn shows(index: &Index, job: B256, who: Address, stage: fn(ReplicaStage) -> bool) -> bool {
+    index.job(&job).is_some_and(|entry| entry.ballots().all(|ballot| ballot.stage_of(who).is_some_and(stage)))
+}
+
+/// An agent that is away between commit and reveal, and comes back before the time to reveal is over, or after. In time it loses
+/// nothing; else it loses the stake of its votes, and says so.
+async fn away_before_the_reveal(anvil: Option<PathBuf>, away: Away, in_time: bool) -> u64 {
+    let market = Market::open(anvil.as_deref()).await;
+    let seat = market.seat(1, Machine::new(None, 0)).await;
+    let other = market.seat(2, Machine::new(None, 0)).await;
+    let (account, stake) = (seat.account(), market.stake(seat.account()).await);
+    let mut requester = market.requester().await;
+    let mut agent = seat.boot().await;
+    agent.ready().await;
+    market.chain.stop_time(true);
+    // One vote is believed.
+    let mut terms = greetings(Some("replicas = 2\nlimit = 2\ntarget = 0.7"));
+    terms.assurance.as_mut().unwrap().0.revealSeconds = u32::try_from(NIGHT + NIGHT / 4).unwrap();
+    let job = requester.post(&terms).await.unwrap().job;
+    market.chain.stop_time(false);
+    let committed = |stage| matches!(stage, ReplicaStage::Committed { .. });
+    let revealed = |stage| matches!(stage, ReplicaStage::Revealed { .. });
+    market.until("commits", |index| shows(index, job, account, committed)).await;
+    let asleep = match away {
+        Away::Asleep => {
+            seat.machine.sleep(true);
+            Some(agent)
+        }
+        Away::Killed => {
+            agent.crash().await.unwrap();
+            None
+        }
+    };
+    let other_agent = other.boot().await;
+    market.until("the other's reveals", |index| shows(index, job, other.account(), revealed)).await;
+    market.chain.skip(if in_time { NIGHT } else { NIGHT * 2 }).await;
+    seat.machine.sleep(false);
+    let agent = match asleep {
+        Some(agent) => agent,
+        None => seat.boot().await,
+    };
+    if in_time {
+        let ledger = market.follow(&mut requester, job).await;
+        assert_eq!(ledger.providers.len(), 2, "{ledger:?}");
+        assert_eq!(market.stake(account).await, stake);
+    } else {
+        market.until("the end", |index| index.job(&job).is_some_and(|entry| entry.is_over())).await;
+        let lost = stake - market.stake(account).await;
+        assert!(!lost.is_zero());
+        let told = async {
+            loop {
+                let status = read_status(&seat.folder).unwrap().unwrap();
+                let losses = status["losses"].as_array().cloned().unwrap_or_default();
+                let amount = |loss: &Value| serde_json::from_value::<U256>(loss["amount"].clone()).unwrap();
+                if losses.iter().map(amount).sum::<U256>() == lost {
+                    break assert!(losses.iter().all(|loss| loss["reason"] == "notRevealed"), "{losses:?}");
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("its status says what was lost, and for what");
+    }
+    agent.crash().await.unwrap();
+    other_agent.crash().await.unwrap();
+    assert_one_content_a_nonce(account, &seat.machine.reached());
+    assert_one_commit_a_slot(&seat.machine.reached());
+    requester.shutdown().await;
+    1
+}
+
+fn all(index: &Index, job: B256, stage: BatchStage) -> bool {
     index.job(&job).is_some_and(|entry| entry.batches.iter().all(|batch| batch.stage == stage))
 }
 

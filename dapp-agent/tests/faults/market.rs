@@ -30,8 +30,8 @@ use conun_agent::{
 };
 use conun_bindings::{
     Contracts,
-    abi::{ConunToken, Escrow},
-    deploy::{Plan, TOKEN, deploy, devnet_settings},
+    abi::{ConunToken, Deployment::Settings, Escrow},
+    deploy::{Plan, TOKEN, deploy, devnet_settings, standard_settings},
 };
 use conun_chain::{ChainConfig, Clock, ServerHandle, SharedChain, dev_accounts};
 use serde_json::{Value, json};
@@ -196,7 +196,14 @@ impl Market {
         let chain = Chain::start(anvil, ahead).await;
         let accounts = dev_accounts();
         let (provider, holder) = (chain.wallet(&accounts), accounts[0].address());
-        let plan = Plan::new(devnet_settings(holder), B256::ZERO);
+        // Jobs may take as long as on a real network.
+        let (long, short) = (standard_settings(holder), devnet_settings(holder));
+        let settings = Settings {
+            exitDelaySeconds: long.exitDelaySeconds,
+            maxCommitmentSeconds: long.maxCommitmentSeconds,
+            ..short
+        };
+        let plan = Plan::new(settings, B256::ZERO);
         let contracts = deploy(&provider, holder, &plan, None, |_| {}).await.unwrap();
         let token = ConunToken::new(contracts.token, &provider);
         for account in [1, 2, REQUESTER] {

@@ -14,7 +14,7 @@ use crate::{
     world::{PATIENCE, World, greetings},
 };
 
-fn did(kind: &'static str) -> impl Fn(&Running) -> Option<()> {
+pub(crate) fn did(kind: &'static str) -> impl Fn(&Running) -> Option<()> {
     move |event| matches!(event, Running::Did(what, ..) if *what == kind).then_some(())
 }
 

@@ -5,6 +5,7 @@ mod bad_input;
 mod ballots;
 mod bombs;
 mod cache;
+mod challenges;
 mod control;
 mod demands;
 mod discovery;

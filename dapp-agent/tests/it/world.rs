@@ -25,7 +25,7 @@ use conun_agent::{
 };
 use conun_bindings::{
     Contracts,
-    abi::{ConunToken, Escrow, JobRegistry},
+    abi::{ConunToken, Deployment::Settings, Escrow, JobRegistry},
     deploy::{Plan, TOKEN, deploy, devnet_settings},
 };
 use conun_chain::{ChainConfig, ServerHandle, SharedChain, dev_accounts};
@@ -58,11 +58,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(|settings| settings).await
+    }
+
+    /// On contracts with other settings.
+    pub(crate) async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
         let block_time = Some(Duration::from_millis(100));
         let chain = SharedChain::new(ChainConfig { block_time, ..ChainConfig::default() });
         let accounts = dev_accounts();
         let (provider, holder) = (chain.dev_provider(), accounts[0].address());
-        let plan = Plan::new(devnet_settings(holder), B256::ZERO);
+        let plan = Plan::new(change(devnet_settings(holder)), B256::ZERO);
         let contracts = deploy(&provider, holder, &plan, None, |_| {}).await.unwrap();
         let token = ConunToken::new(contracts.token, &provider);
         for account in &accounts[1..] {

@@ -136,6 +136,12 @@ fn text(report: &Value) -> String {
         let (job, batch) = (short(lease["job"].as_str().unwrap_or_default()), &lease["batch"]);
         text += &format!("job {job} batch {batch}: {}, {when}\n", lease["state"].as_str().unwrap_or_default());
     }
+    for dispute in last["disputes"].as_array().into_iter().flatten() {
+        text += &format!("{}\n", why::dispute(dispute, now));
+    }
+    for loss in last["losses"].as_array().into_iter().flatten() {
+        text += &format!("{}\n", why::loss(loss));
+    }
     let skipped: Vec<_> = last["work"]["skipped"].as_array().into_iter().flatten().collect();
     for pair in skipped.iter().take(MOST_REASONS) {
         text += &format!("skips job {}: {}\n", short(pair[0].as_str().unwrap_or_default()), why::reason(&pair[1]));

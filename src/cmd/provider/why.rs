@@ -65,7 +65,67 @@ fn table(known: &Map<String, Value>) -> String {
             if taken { reason(&verdict["rest"]) } else { reason(verdict) },
         ]);
     }
-    if table.is_empty() { "no job was seen yet".to_owned() } else { table.to_string() }
+    if table.is_empty() {
+        return "no job was seen yet".to_owned();
+    }
+    let mut text = table.to_string();
+    for verdict in known.values() {
+        let told = |field: &str, tell: &dyn Fn(&Value) -> String| {
+            verdict[field].as_array().into_iter().flatten().map(tell).map(|line| line + "\n").collect::<String>()
+        };
+        text += &told("disputes", &|value| dispute(value, 0));
+        text += &told("losses", &loss);
+    }
+    text
+}
+
+fn wei(value: &Value) -> String {
+    serde_json::from_value::<U256>(value.clone()).map(tokens).unwrap_or_default()
+}
+
+/// What is said against a result, as a person reads it; `now` is the block time, if it is known.
+pub(super) fn dispute(value: &Value, now: u64) -> String {
+    let about = format!("job {} batch {}", short(value["job"].as_str().unwrap_or_default()), value["batch"]);
+    let time = |field: &str| {
+        let at = value[field].as_u64().unwrap_or_default();
+        match at.checked_sub(now).filter(|_| now != 0) {
+            Some(left) => format!("block time {at} (in {left} s)"),
+            None => format!("block time {at}"),
+        }
+    };
+    let task = &value["task"];
+    let claim = match value["claim"].as_str() {
+        Some("wrong") => format!("task {task} is wrong, says {}", value["by"].as_str().unwrap_or("somebody")),
+        _ => format!("the output of task {task} is demanded"),
+    };
+    let state = match value["state"].as_str().unwrap_or_default() {
+        "open" if value["claim"] == "wrong" => format!("the arbiter may rule until {}", time("deadline")),
+        "open" => format!("it is to be answered until {}", time("deadline")),
+        "upheld" => "the arbiter agrees: the stake and the record are lost".to_owned(),
+        "dismissed" => "the arbiter does not agree".to_owned(),
+        "answered" => "it was answered".to_owned(),
+        "lapsed" if value["claim"] == "wrong" => "nobody ruled in time: it counts as never said".to_owned(),
+        _ => "it was not answered in time".to_owned(),
+    };
+    format!(
+        "{about} is frozen: {claim}; {state}; at risk {} CON; it goes on at {}",
+        wei(&value["atRisk"]),
+        time("goesOnAt")
+    )
+}
+
+/// Stake that was lost, and for what, as a person reads it.
+pub(super) fn loss(value: &Value) -> String {
+    let why = match value["reason"].as_str().unwrap_or_default() {
+        "expired" => "its lease ran out before a result was there",
+        "notRevealed" => "the result that was committed to was not shown before the time for it was over",
+        "wrong" => "its result was wrong, by the vote or the arbiter",
+        "withheld" => "an output that was demanded was not shown in time",
+        "rejected" => "the requester refused to pay, and lost as much",
+        other => other,
+    };
+    let job = short(value["job"].as_str().unwrap_or_default());
+    format!("lost {} CON by job {job} batch {}: {why}", wei(&value["amount"]), value["batch"])
 }
 
 /// A skip reason as a person reads it: its name in JSON, and a sentence.

@@ -12,7 +12,7 @@ use conun_bindings::{
     job, replicas,
 };
 
-use super::{At, Batches, Index, JobEntry, contact};
+use super::{At, Batches, Index, JobEntry, LossReason, contact};
 
 /// Where a batch of several executions stands, in the order of the contract's `BallotState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -286,7 +286,7 @@ impl Index {
             E::BackupLeased(event) => self.backed_up(event, at),
             E::LeaseReleased(event) => self.leave(event.jobId, event.batch, event.provider, (at, "release")),
             E::LeaseExpired(event) => {
-                self.slash(event.provider, event.bond);
+                self.slash(event.provider, (event.jobId, event.batch), event.bond, LossReason::Expired);
                 if let Some(ballot) = self.ballot(event.jobId, event.batch, at, "expire") {
                     ballot.expiries += 1;
                 }
@@ -325,7 +325,12 @@ impl Index {
                 }
             }
             E::ReplicaSlashed(event) => {
-                self.slash(event.provider, event.stake);
+                let ballot = self.job(&event.jobId).and_then(|entry| entry.ballot(event.batch));
+                let reason = match ballot.and_then(|(_, ballot)| ballot.stage_of(event.provider)) {
+                    Some(ReplicaStage::Revealed { .. }) => LossReason::Wrong,
+                    _ => LossReason::NotRevealed,
+                };
+                self.slash(event.provider, (event.jobId, event.batch), event.stake, reason);
                 if let Some(entry) = self.providers.get_mut(&event.provider) {
                     entry.checks = 0;
                 }

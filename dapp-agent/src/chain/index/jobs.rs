@@ -6,7 +6,7 @@ use conun_bindings::{
     job,
 };
 
-use super::{At, Batches, Index, JobEntry, contact};
+use super::{At, Batches, Index, JobEntry, LossReason, contact};
 
 /// Where a batch stands, in the order of the contract's `BatchState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -157,7 +157,8 @@ impl Index {
                 }
             }
             E::LeaseExpired(event) => {
-                self.slash(event.provider, event.bond);
+                let id = (event.jobId, event.batch);
+                self.slash(event.provider, id, event.bond, LossReason::Expired);
                 self.reopen(event.jobId, event.batch, (at, "expire"), Some(event.provider));
             }
             E::LeaseReleased(event) => self.reopen(event.jobId, event.batch, (at, "release"), None),
@@ -174,7 +175,9 @@ impl Index {
                 }
             }
             E::BatchResolved(event) => {
-                self.slash(event.provider, event.slashed);
+                let id = (event.jobId, event.batch);
+                let reason = if event.verdict == 1 { LossReason::Withheld } else { LossReason::Wrong };
+                self.slash(event.provider, id, event.slashed, reason);
                 self.conclude(event.jobId, event.batch);
                 // A wrong result: its record goes with the stake.
                 if event.verdict == 2
@@ -193,7 +196,7 @@ impl Index {
                 self.reopen(event.jobId, event.batch, (at, "resolve"), None);
             }
             E::BatchRejected(event) => {
-                self.slash(event.provider, event.bond);
+                self.slash(event.provider, (event.jobId, event.batch), event.bond, LossReason::Rejected);
                 let Some(batch) = self.batch(event.jobId, event.batch, at, "reject") else { return };
                 batch.stage = BatchStage::Settled;
                 if let Some(entry) = self.change(&event.jobId) {

@@ -32,7 +32,7 @@ pub use ballots::{Assured, Ballot, BallotStage, Replica, ReplicaStage};
 pub use batches::Batches;
 pub use disputes::{CaseEntry, Claim};
 pub use jobs::{BatchEntry, BatchStage};
-pub use providers::ProviderEntry;
+pub use providers::{Loss, LossReason, ProviderEntry};
 
 use self::changes::Changes;
 use crate::net::PeerContact;
@@ -177,9 +177,10 @@ impl Index {
         self.jobs.get(id).map(Arc::as_ref)
     }
 
-    fn slash(&mut self, provider: Address, amount: U256) {
-        if let Some(entry) = self.providers.get_mut(&provider) {
+    fn slash(&mut self, provider: Address, (job, batch): (B256, u32), amount: U256, reason: LossReason) {
+        if let Some(entry) = self.providers.get_mut(&provider).filter(|_| !amount.is_zero()) {
             entry.stake = entry.stake.saturating_sub(amount);
+            entry.losses.push(Loss { job, batch, amount, reason });
         }
     }
 

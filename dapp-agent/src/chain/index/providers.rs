@@ -1,10 +1,41 @@
 //! What the logs of `ProviderRegistry` tell.
 
-use alloy::primitives::{Address, U256};
+use alloy::primitives::{Address, B256, U256};
 use conun_bindings::abi::ProviderRegistry::ProviderRegistryEvents;
+use serde::Serialize;
 
 use super::{Index, contact};
 use crate::net::PeerContact;
+
+/// What a provider lost stake for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LossReason {
+    /// A lease ran out.
+    Expired,
+    /// What it had committed to was not shown in time.
+    NotRevealed,
+    /// Its result was wrong, by the vote or the arbiter.
+    Wrong,
+    /// A demanded output was not shown.
+    Withheld,
+    /// The requester refused to pay, at its own loss.
+    Rejected,
+}
+
+/// Stake that a provider lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Loss {
+    /// By which job.
+    pub job: B256,
+    /// By which batch of it.
+    pub batch: u32,
+    /// How much, token wei.
+    pub amount: U256,
+    /// For what.
+    pub reason: LossReason,
+}
 
 /// A provider as the logs tell it.
 #[derive(Clone, Debug)]
@@ -23,6 +54,8 @@ pub struct ProviderEntry {
     pub exit_at: Option<u64>,
     /// Whether it is registered still.
     pub registered: bool,
+    /// Stake that it lost, the latest last.
+    pub losses: Vec<Loss>,
 }
 
 impl ProviderEntry {
@@ -50,6 +83,7 @@ impl Index {
                     checks: 0,
                     exit_at: None,
                     registered: true,
+                    losses: Vec::new(),
                 };
                 self.providers.insert(event.provider, entry);
             }

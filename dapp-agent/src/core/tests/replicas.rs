@@ -46,6 +46,7 @@ pub(super) fn provider() -> ProviderEntry {
         checks: 0,
         exit_at: None,
         registered: true,
+        losses: Vec::new(),
     }
 }
 

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    super::{Error, LeaseStatus, Running, status::write_verdicts},
+    super::{
+        Error, LeaseStatus, Running,
+        status::{MOST_LOSSES, write_verdicts},
+    },
     Agent,
 };
 
@@ -47,6 +50,9 @@ impl<T: FnMut(Running)> Agent<T> {
         let held = self.core.leases(index).into_iter();
         let lease = |((job, batch), deadline, state)| LeaseStatus { job, batch, deadline, state };
         self.status.leases = held.map(lease).collect();
+        self.status.disputes = self.core.disputes(index);
+        let losses = index.providers.get(&self.me).map_or(&[][..], |me| &me.losses);
+        self.status.losses = losses[losses.len().saturating_sub(MOST_LOSSES)..].to_vec();
         self.status.work = self.core.overview(index);
         self.status.gas = self.sender.gas();
         self.metrics.status(&self.status);
