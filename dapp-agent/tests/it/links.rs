@@ -3,9 +3,11 @@
 //! One end has an IPv4 address alone, the other an IPv6 one, so that there is no way around the proxy. `LINK_BYTES` sets the size of the blob;
 //! `scripts/long links` moves 100 MB.
 
+mod nat;
+
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
@@ -127,7 +129,9 @@ impl Line {
             let (of, socket, reader) = match same {
                 Some(same) => same,
                 None => {
-                    let socket = Arc::new(UdpSocket::bind((to.ip(), 0)).await.unwrap());
+                    let any =
+                        if to.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+                    let socket = Arc::new(UdpSocket::bind((any, 0)).await.unwrap());
                     let down = down.clone();
                     let reading =
                         read(socket.clone(), move |_, packet| drop(down.try_send((Instant::now() + DELAY, packet))));
@@ -156,6 +160,30 @@ impl Line {
                 let _ = front.send_to(&packet, to).await;
             }
         }
+    }
+
+    /// Carries what comes to `front`, and what is answered, as long as it is polled.
+    async fn carry(self: Arc<Self>, front: Arc<UdpSocket>, to: SocketAddr) {
+        let mut clients: HashMap<SocketAddr, mpsc::Sender<_>> = HashMap::new();
+        let mut carriers = JoinSet::new();
+        let answering = front.clone();
+        read(front, |from, packet| {
+            let up = clients.entry(from).or_insert_with(|| {
+                let (up, rising) = mpsc::channel(QUEUE);
+                let (down, falling) = mpsc::channel(if self.rate == 0 { QUEUE } else { SHORT_QUEUE });
+                carriers.spawn(self.clone().up(rising, to, down));
+                carriers.spawn(self.clone().down(falling, answering.clone(), from));
+                up
+            });
+            let _ = up.try_send((Instant::now() + DELAY, packet));
+        })
+        .await;
+    }
+
+    /// Of a hundred packets, how many were lost.
+    fn lost_percent(&self) -> f64 {
+        let [lost, passed] = [&self.lost, &self.passed].map(|count| count.load(Ordering::Relaxed) as f64);
+        lost * 100.0 / (lost + passed)
     }
 
     /// Waits until `part` of `length` bytes came through.
@@ -200,23 +228,7 @@ impl Behind {
         let contact = PeerContact { endpoint: to.endpoint, hints: vec![front.local_addr().unwrap()] };
         let line = Arc::new(line);
         let mut tasks = JoinSet::new();
-        let (shared, to) = (line.clone(), to.hints[0]);
-        tasks.spawn(async move {
-            let mut clients: HashMap<SocketAddr, mpsc::Sender<_>> = HashMap::new();
-            let mut carriers = JoinSet::new();
-            let answering = front.clone();
-            read(front, |from, packet| {
-                let up = clients.entry(from).or_insert_with(|| {
-                    let (up, rising) = mpsc::channel(QUEUE);
-                    let (down, falling) = mpsc::channel(if shared.rate == 0 { QUEUE } else { SHORT_QUEUE });
-                    carriers.spawn(shared.clone().up(rising, to, down));
-                    carriers.spawn(shared.clone().down(falling, answering.clone(), from));
-                    up
-                });
-                let _ = up.try_send((Instant::now() + DELAY, packet));
-            })
-            .await;
-        });
+        tasks.spawn(line.clone().carry(front, to.hints[0]));
         Some(Self { bytes, hash, line, contact, holder, _folder: folder, _tasks: tasks })
     }
 
@@ -246,15 +258,14 @@ impl Behind {
 
     /// Says how it went; what came through more than once, percent.
     async fn end(self, name: &str, start: Instant) -> u64 {
-        let [through, lost, passed] =
-            [&self.line.bytes, &self.line.lost, &self.line.passed].map(|count| count.load(Ordering::Relaxed));
+        let through = self.line.bytes.load(Ordering::Relaxed);
         let length = self.bytes.len() as u64;
         assert!(through >= length, "it went over the line: {through} bytes");
         let again = (through - length) * 100 / length;
         let seconds = start.elapsed().as_secs_f64();
         println!(
             "links: {name}: {length} bytes in {seconds:.1} s, {:.1} % of the packets lost, {again} % of the bytes more than the blob's",
-            lost as f64 * 100.0 / (lost + passed) as f64
+            self.line.lost_percent()
         );
         self.holder.shutdown().await;
         again
@@ -266,8 +277,11 @@ async fn a_blob_comes_over_a_line_that_loses_one_packet_in_twenty_in_bursts() {
     let Some(behind) = Behind::new(Line { losses: 11, ..Line::default() }).await else { return };
     let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
     behind.fetch(folder.path()).await;
-    let [lost, passed] = [&behind.line.lost, &behind.line.passed].map(|count| count.load(Ordering::Relaxed));
-    assert!(lost * 100 / (lost + passed) >= 2, "the line was bad: {lost} of {passed} packets lost");
+    assert!(
+        behind.line.lost_percent() >= 2.0,
+        "the line was bad: {} % of the packets lost",
+        behind.line.lost_percent()
+    );
     behind.end("bursty loss", start).await;
 }
 
