@@ -2,7 +2,12 @@
 
 use std::{path::Path, process::Command, sync::Arc};
 
-use alloy::primitives::{Address, B256, U256};
+use alloy::{
+    network::TransactionBuilder,
+    primitives::{Address, B256, Bytes, U256},
+    providers::Provider,
+    rpc::types::TransactionRequest,
+};
 use conun_agent::{
     chain::{Follower, JobEntry, endpoint},
     manifest::{Content, InputManifest, ResultManifest, TaskResult},
@@ -128,7 +133,7 @@ impl Gate for Everybody {
 }
 
 /// Puts the test's arbiter on a chain, compiled from its source.
-fn deploy_arbiter(home: &Home, url: &str) -> String {
+async fn deploy_arbiter(home: &Home, url: &str) -> String {
     let (out, cache) = (home.path("out"), home.path("cache"));
     let mut forge = Command::new(foundry("forge"));
     forge.args(["build", "contracts/test/mocks/TestArbiter.sol", "--out"]).arg(&out).arg("--cache-path").arg(cache);
@@ -136,10 +141,11 @@ fn deploy_arbiter(home: &Home, url: &str) -> String {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     let artifact = std::fs::read(out.join("TestArbiter.sol/TestArbiter.json")).unwrap();
     let artifact: Value = serde_json::from_slice(&artifact).unwrap();
-    let code = artifact["bytecode"]["object"].as_str().unwrap();
-    let sent = cast(url, &["send", "--json", "--private-key", &key(0), "--create", code]);
-    let receipt: Value = serde_json::from_str(&sent).unwrap();
-    receipt["contractAddress"].as_str().unwrap().to_owned()
+    let code: Bytes = artifact["bytecode"]["object"].as_str().unwrap().parse().unwrap();
+    let chain = endpoint::writer(url, dev_accounts()[0].clone()).await.unwrap();
+    let creation = TransactionRequest::default().with_deploy_code(code);
+    let receipt = chain.send_transaction(creation).await.unwrap().get_receipt().await.unwrap();
+    receipt.contract_address.unwrap().to_string()
 }
 
 fn key(number: usize) -> String {
@@ -147,11 +153,11 @@ fn key(number: usize) -> String {
 }
 
 /// A devnet on which the test's arbiter decides challenges, and its address.
-fn court(home: &Home) -> (Devnet, String) {
+async fn court(home: &Home) -> (Devnet, String) {
     let state = home.path("chain.json");
     let state = state.to_str().unwrap();
     let mut before = home.devnet(&["--state", state]);
-    let arbiter = deploy_arbiter(home, &before.url);
+    let arbiter = deploy_arbiter(home, &before.url).await;
     before.server.signal("-INT");
     assert_eq!(before.server.wait(), Some(0));
     std::fs::remove_file(home.path("deployments/31337.json")).unwrap();
@@ -221,7 +227,7 @@ fn honest(file: &Path) -> Vec<(TaskResult, Vec<u8>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_liar_is_found_challenged_and_loses() {
     let home = Home::new();
-    let (devnet, arbiter) = court(&home);
+    let (devnet, arbiter) = court(&home).await;
     let url = &devnet.url;
     let contracts: Contracts = Contracts::read(&home.path("deployments/31337.json")).unwrap();
     let folder = home.path("liar");
