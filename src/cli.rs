@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Sim(cmd::sim::SimCommand),
     /// Execute a chain's blocks once more here, compare what comes out with what the chain says, and write the books.
     Replay(cmd::replay::ReplayArgs),
+    /// Execute results that are on the chain once more here, and compare.
+    Audit(cmd::audit::AuditArgs),
     /// Carry packets between peers that cannot dial each other.
     Relay(cmd::relay::RelayArgs),
     /// Measure how much fuel this computer burns in a second; takes about 10 seconds.

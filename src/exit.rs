@@ -63,6 +63,7 @@ fn dispatch(cli: Cli) -> eyre::Result<ExitCode> {
             Command::Wasm(command) => cmd::wasm::run(&context, command),
             Command::Sim(command) => cmd::sim::run(&context, command).await,
             Command::Replay(args) => cmd::replay::run(&context, args).await,
+            Command::Audit(args) => cmd::audit::run(&context, args).await,
             Command::Relay(args) => cmd::relay::run(&context, args).await,
             Command::Bench(args) => cmd::bench::run(&context, args).await,
             Command::Doctor => cmd::doctor::run(&context).await,

@@ -204,6 +204,17 @@ pub enum Error {
          publish its pre-signed transaction (https://github.com/Arachnid/deterministic-deployment-proxy), then run again"
     )]
     NoFactory(u64),
+    /// The arbiter is no contract.
+    #[error(
+        "the arbiter {arbiter} has no code on chain {chain_id}: it is called as a contract, so that every challenge would fail; \
+         deploy it first, or do without one; nothing was sent"
+    )]
+    ArbiterWithoutCode {
+        /// Its address.
+        arbiter: Address,
+        /// The chain.
+        chain_id: u64,
+    },
     /// A transaction reverted.
     #[error("creating {name} in transaction {transaction} failed: {reason}")]
     Reverted {
@@ -238,9 +249,10 @@ pub enum Error {
 /// What is there and what is missing; sends nothing.
 ///
 /// # Errors
-/// If the RPC endpoint fails, the chain lacks the factory or other code is at an address.
+/// If the RPC endpoint fails, the chain lacks the factory, other code is at an address, or none at the arbiter's.
 pub async fn inspect(provider: &DynProvider, from: Address, plan: &Plan) -> Result<Vec<Progress>, Error> {
     require_factory(provider).await?;
+    require_arbiter(provider, plan).await?;
     let mut states = Vec::new();
     for step in &plan.steps {
         let (name, address) = (step.name, step.address);
@@ -271,6 +283,7 @@ pub async fn deploy(
     mut progress: impl FnMut(&Progress),
 ) -> Result<Contracts, Error> {
     require_factory(provider).await?;
+    require_arbiter(provider, plan).await?;
     let chain_id = provider.get_chain_id().await?;
     let mut record = open_record(chain_id, from, plan, path)?;
     for step in &plan.steps {
@@ -321,6 +334,14 @@ async fn require_factory(provider: &DynProvider) -> Result<(), Error> {
         return Err(Error::NoFactory(provider.get_chain_id().await?));
     }
     Ok(())
+}
+
+async fn require_arbiter(provider: &DynProvider, plan: &Plan) -> Result<(), Error> {
+    let arbiter = plan.settings.arbiter;
+    if arbiter.is_zero() || !provider.get_code_at(arbiter).await?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::ArbiterWithoutCode { arbiter, chain_id: provider.get_chain_id().await? })
 }
 
 /// Whether the step's own code is at its address. CREATE2 binds address to init code, so any code there is the right one,

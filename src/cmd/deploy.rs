@@ -34,6 +34,9 @@ pub(crate) struct DeployArgs {
     /// Least stake of a provider, in tokens.  [default: 100]
     #[arg(long, value_name = "TOKENS", value_parser = parse_tokens)]
     min_stake: Option<U256>,
+    /// Contract that decides challenges (`IArbiter`), on this chain already.  [default: none, nothing can be challenged]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    arbiter: Option<Address>,
     /// The account's address, for a dry run without its key.
     #[arg(long, value_name = "ADDRESS", env = "ETH_FROM", value_parser = parse_address)]
     from: Option<Address>,
@@ -48,6 +51,7 @@ impl DeployArgs {
             ensure!(stake <= settings.tokenSupply, "--min-stake is more than the whole supply");
             settings.minStake = stake.to();
         }
+        settings.arbiter = self.arbiter.unwrap_or_default();
         Ok(settings)
     }
 

@@ -8,14 +8,14 @@ use std::{
 };
 
 use alloy::{
-    primitives::{B256, U256, keccak256},
+    primitives::{Address, B256, U256, keccak256},
     providers::DynProvider,
     signers::local::PrivateKeySigner,
 };
 use clap::Args;
 use conun_bindings::{
     Contracts,
-    abi::ConunToken,
+    abi::{ConunToken, Deployment::Settings},
     deploy::{self, Plan, TOKEN, devnet_settings},
 };
 use conun_chain::{ChainConfig, ServerHandle, SharedChain, dev_accounts};
@@ -23,7 +23,7 @@ use eyre::{Context as _, ensure};
 use serde::Serialize;
 
 use crate::{
-    context::Context,
+    context::{Context, parse_address},
     output::{self, Table},
 };
 
@@ -44,6 +44,9 @@ pub(crate) struct DevnetArgs {
     /// Start from this file if it is there, and write the chain to it at the end.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Contract that decides challenges; it has to be there already, on the chain in --state.  [default: none, nothing can be challenged]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, requires = "state")]
+    arbiter: Option<Address>,
 }
 
 /// A chain of this process, served, with the contracts on it.
@@ -64,11 +67,17 @@ pub(crate) struct Market {
 }
 
 impl Market {
-    /// Deploys the contracts as any chain gets them, where they are not there yet, and gives every account tokens.
-    pub(crate) async fn open(url: String, provider: DynProvider, record: Option<&Path>) -> eyre::Result<Self> {
+    /// Deploys the contracts as any chain gets them, where they are not there yet, and gives every account tokens. `arbiter` decides
+    /// challenges; zero for nobody.
+    pub(crate) async fn open(
+        url: String,
+        provider: DynProvider,
+        record: Option<&Path>,
+        arbiter: Address,
+    ) -> eyre::Result<Self> {
         let accounts = dev_accounts();
         let holder = accounts[0].address();
-        let plan = Plan::new(devnet_settings(holder), salt());
+        let plan = Plan::new(Settings { arbiter, ..devnet_settings(holder) }, salt());
         let contracts = deploy::deploy(&provider, holder, &plan, record, |_| {}).await?;
         let token = ConunToken::new(contracts.token, &provider);
         for account in &accounts[1..] {
@@ -83,7 +92,12 @@ impl Market {
 }
 
 /// Starts and serves a chain, and opens the market on it.
-pub(crate) async fn start(config: ChainConfig, listen: SocketAddr, record: Option<&Path>) -> eyre::Result<Devnet> {
+pub(crate) async fn start(
+    config: ChainConfig,
+    listen: SocketAddr,
+    record: Option<&Path>,
+    arbiter: Address,
+) -> eyre::Result<Devnet> {
     ensure!(
         listen.ip().is_loopback(),
         "the devnet's keys are known to everyone: it listens on loopback addresses only"
@@ -94,7 +108,7 @@ pub(crate) async fn start(config: ChainConfig, listen: SocketAddr, record: Optio
             "cannot listen on {listen}: is another node there already? Choose another port with --listen 127.0.0.1:PORT"
         )
     })?;
-    let market = Market::open(server.url(), chain.dev_provider(), record).await?;
+    let market = Market::open(server.url(), chain.dev_provider(), record, arbiter).await?;
     Ok(Devnet { chain, server, market })
 }
 
@@ -132,7 +146,7 @@ pub(crate) async fn run(context: &Context, args: DevnetArgs) -> eyre::Result<Exi
         config = config.load(state)?;
     }
     let record = context.deployment_path(args.chain_id);
-    let devnet = start(config, args.listen, Some(&record)).await?;
+    let devnet = start(config, args.listen, Some(&record), args.arbiter.unwrap_or_default()).await?;
     let report = Report {
         rpc_url: devnet.market.url,
         contracts: devnet.market.contracts,

@@ -1,6 +1,7 @@
 //! One file per noun.
 
 pub(crate) mod account;
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod demo;
 pub(crate) mod deploy;

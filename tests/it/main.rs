@@ -1,8 +1,10 @@
 //! End to end: the built command, real processes, real nodes. One binary, so that it links once.
 
 mod accounts;
+mod amend;
 mod anvil;
 mod asleep;
+mod audit;
 mod bad_input;
 mod cast;
 mod demo;

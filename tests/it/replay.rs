@@ -42,7 +42,8 @@ fn a_paid_job_is_replayed_and_what_was_tampered_with_is_found() {
     let home = Home::new();
     let (devnet, ledger) = market(&home);
     let kept = home.path("kept.json");
-    let online = home.json(&["replay", "--rpc-url", &devnet.url, "--save", kept.to_str().unwrap()]);
+    let replay = ["replay", "--rpc-url", &devnet.url, "--save", kept.to_str().unwrap(), "--report", "page.html"];
+    let online = home.json(&replay);
     let report = &online["replay"];
     assert_eq!(report["differences"], json!([]));
     let number = |name: &str| report[name].as_u64().unwrap();
@@ -51,6 +52,19 @@ fn a_paid_job_is_replayed_and_what_was_tampered_with_is_found() {
     let flow = &report["ledger"]["flows"][0];
     assert_eq!((&flow["job"], &flow["paid"], &flow["tasks"]), (&ledger["job"], &ledger["spent"], &json!(12)));
     assert_eq!((&report["ledger"]["jobs"], &report["ledger"]["ended"]), (&json!(1), &json!(1)));
+
+    // The same as a page, which asks nobody for anything.
+    let page = fs::read_to_string(home.path("page.html")).unwrap();
+    let con = conun_agent::parse_tokens;
+    for part in
+        ["No difference", "JobRegistry.submit", "Who paid whom", ledger["providers"][0]["account"].as_str().unwrap()]
+    {
+        assert!(page.to_lowercase().contains(&part.to_lowercase()), "no `{part}` in {page}");
+    }
+    let paid = page.split("<td>").map(|cell| cell.split('<').next().unwrap());
+    let spent: alloy::primitives::U256 = ledger["spent"].as_str().unwrap().parse().unwrap();
+    assert!({ paid }.any(|cell| con(cell) == Some(spent)), "{page}");
+    assert!(!page.contains("http") && !page.contains("<script") && !page.contains("@import"), "{page}");
 
     // What one of its transactions did, by names.
     let mut posted = Value::Null;
@@ -101,9 +115,12 @@ fn a_paid_job_is_replayed_and_what_was_tampered_with_is_found() {
         fs::copy(&kept, &tampered).unwrap();
         edit(&tampered, lie);
         let ran = offline(&tampered).refused(1, &["1 differences"]);
-        let documents: Vec<Value> =
-            serde_json::Deserializer::from_str(&ran.stdout).into_iter().map(Result::unwrap).collect();
-        assert_eq!(documents[0]["replay"]["differences"][0]["what"], what, "{}", ran.stdout);
+        let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(document["replay"]["differences"][0]["what"], what, "{}", ran.stdout);
+        let page = home.path("tampered.html");
+        let args = ["replay", "--recording", tampered.to_str().unwrap(), "--report", page.to_str().unwrap()];
+        home.run(&args).refused(1, &["1 differences"]);
+        assert!(fs::read_to_string(page).unwrap().contains("1 differences: the chain is not"), "{what}");
     }
 }
 

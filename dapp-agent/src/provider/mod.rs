@@ -30,7 +30,9 @@ pub(crate) use registration::{connect, now};
 pub use run::{disk_trouble, run, run_on};
 pub use status::{Status, is_draining, is_paused, read_status, read_verdicts, set_draining, set_paused};
 
-pub(crate) use work::OUTPUT_BYTES;
+pub(crate) use work::{
+    BYTES_AT_ONCE, COMPILE_DEADLINE, Checked, OUTPUT_BYTES, TASKS_AT_ONCE, Workers, check, content_of,
+};
 
 use std::path::PathBuf;
 

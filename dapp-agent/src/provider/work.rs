@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Most time to compile a program.
-const COMPILE_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const COMPILE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Most time to start a worker and load what was compiled.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -43,8 +43,8 @@ pub(crate) const OUTPUT_BYTES: u64 = 16 << 20;
 
 /// Most tasks that a worker is given at once, and most bytes of their inputs: without a pause between them, small tasks take a
 /// tenth of the time.
-const TASKS_AT_ONCE: usize = 64;
-const BYTES_AT_ONCE: usize = 8 << 20;
+pub(crate) const TASKS_AT_ONCE: usize = 64;
+pub(crate) const BYTES_AT_ONCE: usize = 8 << 20;
 
 /// Most bytes of inputs that are fetched ahead for a batch.
 const BYTES_AHEAD: u64 = 256 << 20;
@@ -106,9 +106,9 @@ pub(super) struct Prepared {
 }
 
 /// What has been checked of a job without executing anything.
-struct Checked {
-    program: Program,
-    inputs: InputManifest,
+pub(crate) struct Checked {
+    pub(crate) program: Program,
+    pub(crate) inputs: InputManifest,
 }
 
 /// Why a job could not be prepared.
@@ -120,7 +120,10 @@ pub(super) enum Unprepared {
 }
 
 /// Checks program and input manifest against the job.
-fn check(job: &Job, spec: &Spec, wasm: Bytes, manifest: &[u8]) -> Result<Checked, String> {
+///
+/// # Errors
+/// Why nobody should take it.
+pub(crate) fn check(job: &Job, spec: &Spec, wasm: Bytes, manifest: &[u8]) -> Result<Checked, String> {
     let inputs = InputManifest::decode(manifest).map_err(|error| error.to_string())?;
     if inputs.tasks.len() != job.taskCount as usize {
         return Err(format!("there are inputs for {} tasks instead of {}", inputs.tasks.len(), job.taskCount));
@@ -152,8 +155,8 @@ fn check(job: &Job, spec: &Spec, wasm: Bytes, manifest: &[u8]) -> Result<Checked
 
 /// Idle workers: starting one takes longer than many a task. No more than work at once, whatever their jobs: they hold memory.
 #[derive(Debug)]
-pub(super) struct Workers {
-    sandbox: Sandbox,
+pub(crate) struct Workers {
+    pub(crate) sandbox: Sandbox,
     most: usize,
     /// The one that has been idle for longest comes first.
     idle: Mutex<VecDeque<(B256, Worker)>>,
@@ -161,11 +164,11 @@ pub(super) struct Workers {
 
 impl Workers {
     /// `most`: how many work at once.
-    pub(super) fn new(sandbox: Sandbox, most: usize) -> Self {
+    pub(crate) fn new(sandbox: Sandbox, most: usize) -> Self {
         Self { sandbox, most, idle: Mutex::default() }
     }
 
-    async fn take(&self, job: B256, compiled: &Compiled) -> Result<Worker, sandbox::Error> {
+    pub(crate) async fn take(&self, job: B256, compiled: &Compiled) -> Result<Worker, sandbox::Error> {
         {
             let mut idle = self.idle.lock().await;
             let found = idle.iter().rposition(|(other, _)| *other == job);
@@ -176,7 +179,7 @@ impl Workers {
         self.sandbox.start(compiled, START_DEADLINE).await
     }
 
-    async fn give_back(&self, job: B256, worker: Worker) {
+    pub(crate) async fn give_back(&self, job: B256, worker: Worker) {
         let mut idle = self.idle.lock().await;
         idle.push_back((job, worker));
         while idle.len() > self.most.max(1) {
@@ -185,7 +188,7 @@ impl Workers {
     }
 
     /// Ends the idle workers of a job.
-    pub(super) async fn end(&self, job: B256) {
+    pub(crate) async fn end(&self, job: B256) {
         self.idle.lock().await.retain(|(other, _)| *other != job);
     }
 
@@ -429,7 +432,7 @@ impl Executor {
 }
 
 /// Hashing megabytes takes a while: other tasks go on meanwhile.
-async fn content_of(bytes: &Bytes) -> Result<Content, String> {
+pub(crate) async fn content_of(bytes: &Bytes) -> Result<Content, String> {
     let bytes = bytes.clone();
     tokio::task::spawn_blocking(move || Content::of(&bytes)).await.map_err(|error| format!("a bug: {error}"))
 }

@@ -14,7 +14,10 @@ const MOST_REPLICAS: u8 = 15;
 const LEAST_REVEAL: u32 = 60;
 
 /// Most seconds between the post and the begin of its lot.
-const LATEST_LOT: u32 = 600;
+pub(super) const LATEST_LOT: u32 = 600;
+
+/// What two newcomers that agree exceed.
+pub(super) const DEFAULT_TARGET: f64 = 0.94;
 
 /// The `[assurance]` table of a job file. Without one each batch is executed once, and its result checked by nobody but the requester.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,7 +53,7 @@ fn one() -> u8 {
     1
 }
 fn target() -> f64 {
-    0.94
+    DEFAULT_TARGET
 }
 fn reveal_seconds() -> u32 {
     120

@@ -65,16 +65,8 @@ async fn collect_from(
 ) -> Result<Collected, Rejection> {
     let wrong = |text: &str| Rejection::Wrong(text.to_owned());
     let bytes = node.fetch(outputs, peers, MAX_RESULT_MANIFEST).await?;
-    let manifest = ResultManifest::decode(&bytes).map_err(|error| Rejection::Wrong(error.to_string()))?;
-    let tasks = job::tasks_in(job, number);
-    if manifest.job != id || manifest.batch != number || manifest.results.len() != tasks.len() {
-        return Err(wrong("its manifest is of another batch"));
-    }
-    let tree = manifest.tree(tasks.start).map_err(|error| Rejection::Wrong(error.to_string()))?;
-    if tree.root() != found.root || tree.fuel() != found.fuel {
-        return Err(wrong("the result tree's root or fuel differs"));
-    }
-    let mut outputs = Vec::with_capacity(tasks.len());
+    let manifest = proved_manifest(&bytes, id, job, number, (found.root, found.fuel)).map_err(Rejection::Wrong)?;
+    let mut outputs = Vec::with_capacity(manifest.results.len());
     for result in &manifest.results {
         if result.fuel > job.fuelLimit || result.output.length > OUTPUT_BYTES {
             return Err(wrong("a task burned or wrote more than it may"));
@@ -86,4 +78,27 @@ async fn collect_from(
         outputs.push(output);
     }
     Ok(Collected { results: manifest.results, outputs })
+}
+
+/// The manifest of batch `number`, if its tree is that of the result.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn proved_manifest(
+    bytes: &[u8],
+    id: B256,
+    job: &Job,
+    number: u32,
+    (root, fuel): (B256, u64),
+) -> Result<ResultManifest, String> {
+    let manifest = ResultManifest::decode(bytes).map_err(|error| error.to_string())?;
+    let tasks = job::tasks_in(job, number);
+    if manifest.job != id || manifest.batch != number || manifest.results.len() != tasks.len() {
+        return Err("its manifest is of another batch".to_owned());
+    }
+    let tree = manifest.tree(tasks.start).map_err(|error| error.to_string())?;
+    if tree.root() != root || tree.fuel() != fuel {
+        return Err("the result tree's root or fuel differs".to_owned());
+    }
+    Ok(manifest)
 }

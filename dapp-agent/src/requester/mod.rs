@@ -2,8 +2,10 @@
 //!
 //! [`JobFile`] says what; [`prepare`] checks everything that can be checked without spending; [`Requester::post`] puts it on the chain;
 //! [`Requester::follow`] serves program and inputs, fetches results, checks each byte against what the chain says, and accepts.
+//! [`Requester::amend`] gives what nobody holds other terms.
 //! [`Requester::demand`] and [`Requester::challenge`] are what it can do about a result that is withheld, or wrong.
 
+mod amend;
 mod assurance;
 mod collect;
 mod disputes;
@@ -15,7 +17,9 @@ mod prepare;
 mod session;
 mod view;
 
+pub use amend::{Amended, Amendment};
 pub use assurance::AssuranceFile;
+pub(crate) use collect::proved_manifest;
 pub use ledger::{Ledger, ProviderLedger};
 pub use logs::{LogReader, LogRecord, LogState, find_log};
 pub use prepare::{JobFile, Prepared, assemble, prepare};

@@ -40,6 +40,10 @@ pub struct Calls {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Address of the deployment.
+    pub deployment: Address,
     /// First block.
     pub first: u64,
     /// Last block.
@@ -140,6 +144,8 @@ pub async fn replay(recording: &mut Recording, endpoint: Option<DynProvider>, sp
     let (first, last) = recording.range();
     let mut replay = Replay::new(recording, endpoint.clone(), spec, false)?;
     let mut report = Report {
+        chain_id: contracts.chain_id,
+        deployment: contracts.deployment,
         first,
         last,
         transactions: 0,

@@ -1,11 +1,13 @@
 //! Reports: one HTML page that needs no network, and rows for a table.
 
+mod page;
 mod plot;
 
 use std::fmt::Write as _;
 
 use crate::{GroupBooks, Run, Scenario, Violation};
-use plot::{Bar, Point};
+pub use page::{Bar, Page};
+use plot::Point;
 
 /// Standard errors on either side of a mean that hold 95 % of a normal distribution.
 const Z: f64 = 1.96;
@@ -34,11 +36,6 @@ pub fn share_interval(part: u64, all: u64) -> (f64, f64) {
     let centre = (p + Z * Z / (2.0 * n)) / scale;
     let half = Z / scale * libm::sqrt(p * (1.0 - p) / n + Z * Z / (4.0 * n * n));
     (if part == 0 { 0.0 } else { centre - half }, if part == all { 1.0 } else { centre + half })
-}
-
-/// Text in HTML.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// One row for each group of each run, with a heading.
@@ -92,10 +89,10 @@ fn total(runs: &[Run], at: usize, of: impl Fn(&GroupBooks) -> u64) -> u64 {
 
 /// The whole page.
 pub fn html(scenario: &Scenario, runs: &[Run], violations: &[&Violation]) -> String {
-    let mut page = String::from(HEAD);
-    let _ = write!(page, "<h1>{}</h1><p>{}</p>", escape(&scenario.name), escape(&scenario.about));
+    let mut page = Page::new(&scenario.name);
+    page.say(&scenario.about);
     if !scenario.stages.is_empty() {
-        let _ = write!(page, "<p>Stages {}.</p>", escape(&scenario.stages.join(", ")));
+        page.say(format_args!("Stages {}.", scenario.stages.join(", ")));
     }
     verdict(&mut page, runs, violations);
     if !runs.is_empty() {
@@ -105,56 +102,62 @@ pub fn html(scenario: &Scenario, runs: &[Run], violations: &[&Violation]) -> Str
         makespans(&mut page, runs);
         gas(&mut page, runs);
     }
-    let written = toml::to_string(scenario).unwrap_or_default();
-    let _ = writeln!(page, "<h2>The scenario</h2><pre>{}</pre></main></html>", escape(&written));
-    page
+    page.heading("The scenario");
+    page.lines(toml::to_string(scenario).unwrap_or_default());
+    page.finish()
 }
 
-fn verdict(page: &mut String, runs: &[Run], violations: &[&Violation]) {
+fn verdict(page: &mut Page, runs: &[Run], violations: &[&Violation]) {
     if violations.is_empty() {
-        let _ = write!(
-            page,
-            "<p class=good>No invariant broke in {} runs, and what the scenario expects came of them.</p>",
-            runs.len()
+        page.judge(
+            true,
+            format_args!("No invariant broke in {} runs, and what the scenario expects came of them.", runs.len()),
         );
     }
     for violation in violations {
-        let trace = escape(&violation.trace.join("\n"));
-        let _ = write!(page, "<p class=bad>{}</p><pre>{trace}</pre>", escape(&violation.to_string()));
+        page.judge(false, violation);
+        page.lines(violation.trace.join("\n"));
     }
 }
 
-fn summary(page: &mut String, runs: &[Run]) {
-    let sum = |of: fn(&Run) -> u64| runs.iter().map(of).sum::<u64>();
+fn summary(page: &mut Page, runs: &[Run]) {
+    let sum = |of: fn(&Run) -> u64| runs.iter().map(of).sum::<u64>().to_string();
     let mean = |of: fn(&Run) -> f64| interval(&all(runs, of));
     let (redundancy, utilisation) = (mean(|run| run.figures.redundancy), mean(|run| run.figures.utilisation));
     let cost = mean(|run| run.figures.cost_per_gigafuel);
-    let _ = write!(
-        page,
-        "<h2>All runs together</h2><table><tr><th>runs<th>jobs<th>batches<th>paid<th>wrong<th>results a paid batch<th>utilisation<th>tokens a gigafuel that was paid\
-         <tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{:.3} ± {:.3}<td>{:.1} % ± {:.1}<td>{:.4} ± {:.4}</table>",
-        runs.len(),
-        sum(|run| run.figures.jobs),
-        sum(|run| run.figures.batches),
-        sum(|run| run.figures.settled),
-        sum(|run| run.figures.wrong),
-        redundancy.0,
-        redundancy.1,
-        100.0 * utilisation.0,
-        100.0 * utilisation.1,
-        cost.0,
-        cost.1,
+    page.heading("All runs together");
+    page.table(
+        [
+            "runs",
+            "jobs",
+            "batches",
+            "paid",
+            "wrong",
+            "results a paid batch",
+            "utilisation",
+            "tokens a gigafuel that was paid",
+        ],
+        [[
+            runs.len().to_string(),
+            sum(|run| run.figures.jobs),
+            sum(|run| run.figures.batches),
+            sum(|run| run.figures.settled),
+            sum(|run| run.figures.wrong),
+            format!("{:.3} ± {:.3}", redundancy.0, redundancy.1),
+            format!("{:.1} % ± {:.1}", 100.0 * utilisation.0, 100.0 * utilisation.1),
+            format!("{:.4} ± {:.4}", cost.0, cost.1),
+        ]],
     );
-    page.push_str(&plot::columns("Results for each paid batch, run by run", &all(runs, |run| run.figures.redundancy)));
-    page.push_str(&plot::columns("Utilisation of all workers, run by run", &all(runs, |run| run.figures.utilisation)));
-    page.push_str(&plot::columns(
+    page.plot(&plot::columns("Results for each paid batch, run by run", &all(runs, |run| run.figures.redundancy)));
+    page.plot(&plot::columns("Utilisation of all workers, run by run", &all(runs, |run| run.figures.utilisation)));
+    page.plot(&plot::columns(
         "Tokens a gigafuel that was paid, run by run",
         &all(runs, |run| run.figures.cost_per_gigafuel),
     ));
 }
 
 /// What one agent of each group of providers gains a run, honest or not.
-fn incomes(page: &mut String, scenario: &Scenario, runs: &[Run]) {
+fn incomes(page: &mut Page, scenario: &Scenario, runs: &[Run]) {
     let first = scenario.requesters.len();
     let bars = scenario.providers.iter().enumerate().map(|(at, terms)| {
         let each = |run: &Run| {
@@ -166,12 +169,13 @@ fn incomes(page: &mut String, scenario: &Scenario, runs: &[Run]) {
         let kind = strategy.split_once(' ').map_or(strategy.as_str(), |(kind, _)| kind);
         Bar { name: format!("{} ({kind})", terms.name), value: mean, half, marked: kind != "Honest" }
     });
-    page.push_str("<h2>Income</h2><p>Tokens that one agent gains in a run, what executing costs it counted; the line is the 95 % interval of the mean.</p>");
-    page.push_str(&plot::bars(&bars.collect::<Vec<_>>(), ""));
+    page.heading("Income");
+    page.say("Tokens that one agent gains in a run, what executing costs it counted; the line is the 95 % interval of the mean.");
+    page.bars(&bars.collect::<Vec<_>>(), "Income");
 }
 
 /// How many wrong results were paid, against what was asked for.
-fn errors(page: &mut String, scenario: &Scenario, runs: &[Run]) {
+fn errors(page: &mut Page, scenario: &Scenario, runs: &[Run]) {
     let points = scenario.requesters.iter().enumerate().filter_map(|(at, terms)| {
         let assurance = terms.job.assurance.as_ref()?;
         let (wrong, judged) = (total(runs, at, |group| group.wrong), total(runs, at, |group| group.judged));
@@ -187,21 +191,25 @@ fn errors(page: &mut String, scenario: &Scenario, runs: &[Run]) {
     });
     let points: Vec<_> = points.collect();
     if !points.is_empty() {
-        page.push_str("<h2>Errors</h2><p>Share of paid results that are wrong, with its 95 % interval, against the doubt that the job allows (1 - target). On the line both are equal.</p>");
-        page.push_str(&plot::against(&points));
+        page.heading("Errors");
+        page.say("Share of paid results that are wrong, with its 95 % interval, against the doubt that the job allows (1 - target). On the line both are equal.");
+        page.plot(&plot::against(&points));
     }
 }
 
-fn makespans(page: &mut String, runs: &[Run]) {
+fn makespans(page: &mut Page, runs: &[Run]) {
     let mut times: Vec<_> = runs.iter().flat_map(|run| run.figures.makespans.iter().copied()).collect();
     times.sort_by(f64::total_cmp);
     if !times.is_empty() {
-        page.push_str("<h2>Makespan</h2><p>Share of the jobs that were paid as a whole within so many seconds of their arrival, windows included.</p>");
-        page.push_str(&plot::distribution(&times));
+        page.heading("Makespan");
+        page.say(
+            "Share of the jobs that were paid as a whole within so many seconds of their arrival, windows included.",
+        );
+        page.plot(&plot::distribution(&times));
     }
 }
 
-fn gas(page: &mut String, runs: &[Run]) {
+fn gas(page: &mut Page, runs: &[Run]) {
     let mut kinds = std::collections::BTreeMap::<_, (u64, u64)>::new();
     for (kind, (count, gas)) in runs.iter().flat_map(|run| &run.figures.gas) {
         let entry = kinds.entry(*kind).or_default();
@@ -213,18 +221,10 @@ fn gas(page: &mut String, runs: &[Run]) {
         half: 0.0,
         marked: false,
     });
-    page.push_str("<h2>Gas</h2><p>Mean gas of a transaction of each kind, and how many there were.</p>");
-    page.push_str(&plot::bars(&bars.collect::<Vec<_>>(), ""));
+    page.heading("Gas");
+    page.say("Mean gas of a transaction of each kind, and how many there were.");
+    page.bars(&bars.collect::<Vec<_>>(), "Gas");
 }
-
-const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
-<title>conun sim</title><style>\
-body{font:15px/1.5 system-ui,sans-serif;color:#222;background:#fff;margin:0}main{max-width:60rem;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2rem .6rem;text-align:right}\
-pre{background:#f5f5f5;padding:.7rem;overflow-x:auto;font-size:12px}.good{color:#12702f}.bad{color:#a11}\
-svg{display:block;max-width:100%;height:auto;margin:.6rem 0}svg text{font:12px system-ui,sans-serif;fill:#333}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#242424}svg text{fill:#ccc}td,th{border-color:#555}}\
-</style><main>";
 
 #[cfg(test)]
 mod tests {
@@ -241,10 +241,5 @@ mod tests {
         assert!(low == 0.0 && (high - 0.2775).abs() < 1e-3, "{high}");
         let (low, high) = share_interval(5, 10);
         assert!((low - 0.2366).abs() < 1e-3 && (high - 0.7634).abs() < 1e-3, "{low} {high}");
-    }
-
-    #[test]
-    fn what_a_scenario_says_is_no_markup() {
-        assert_eq!(escape("<b title=\"x\">&"), "&lt;b title=&quot;x&quot;&gt;&amp;");
     }
 }

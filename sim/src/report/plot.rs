@@ -2,19 +2,23 @@
 
 use std::fmt::Write as _;
 
-use super::escape;
+use super::page::escape;
 
 const WIDTH: f64 = 720.0;
 const LEFT: f64 = 190.0;
 const COLOURS: [&str; 2] = ["#3b78c2", "#c25b3b"];
 
 /// A bar with an interval.
-pub(super) struct Bar {
-    pub(super) name: String,
-    pub(super) value: f64,
-    pub(super) half: f64,
+#[derive(Clone, Debug)]
+pub struct Bar {
+    /// What stands before it.
+    pub name: String,
+    /// Where it ends.
+    pub value: f64,
+    /// Half of the interval around that.
+    pub half: f64,
     /// In another colour.
-    pub(super) marked: bool,
+    pub marked: bool,
 }
 
 /// A point with an interval upwards and downwards.

@@ -157,7 +157,7 @@ async fn play(context: &Context, args: &DemoArgs, folder: &std::path::Path) -> e
     } else {
         output::note("starting an embedded chain and deploying the contracts");
         let config = ChainConfig { block_time: Some(BLOCK_TIME), ..ChainConfig::default() };
-        let devnet = devnet::start(config, ([127, 0, 0, 1], 0).into(), Some(&record)).await?;
+        let devnet = devnet::start(config, ([127, 0, 0, 1], 0).into(), Some(&record), Address::ZERO).await?;
         (devnet.market, Some(devnet.server))
     };
     clock.lap("chain and contracts");
@@ -269,7 +269,7 @@ async fn external(context: &Context, record: &std::path::Path) -> eyre::Result<M
             "{account} has no ether on chain {chain_id}: --external-chain is for nodes with the devnet's accounts, such as `conun devnet` or anvil; nothing was sent"
         );
     }
-    Market::open(url, provider, Some(record)).await
+    Market::open(url, provider, Some(record), Address::ZERO).await
 }
 
 /// The job: the path tracer, and a tile for each task.

@@ -1,5 +1,6 @@
 //! `conun job`: have work done.
 
+mod amend;
 mod dispute;
 mod logs;
 mod status;
@@ -50,6 +51,8 @@ pub(crate) enum JobCommand {
         /// The first digits of its id.
         job: String,
     },
+    /// Give what nobody holds another price, other times, or another assurance: it goes on as another job.
+    Amend(amend::AmendArgs),
     /// Accept results in their window without looking at them: of batches that are voted about, those on which all votes agree.
     Accept {
         /// The first digits of its id.
@@ -107,6 +110,7 @@ pub(crate) async fn run(context: &Context, command: JobCommand) -> eyre::Result<
             follow(context, requester, id, &serve).await
         }
         JobCommand::Cancel { job } => cancel(context, &job).await,
+        JobCommand::Amend(args) => amend::amend(context, args).await,
         JobCommand::Accept { job, batches } => accept(context, &job, batches).await,
         JobCommand::Demand(args) => dispute::demand(context, args).await,
         JobCommand::Challenge(args) => dispute::challenge(context, args).await,
@@ -114,7 +118,7 @@ pub(crate) async fn run(context: &Context, command: JobCommand) -> eyre::Result<
     }
 }
 
-fn find(follower: &Follower, job: &str) -> eyre::Result<B256> {
+pub(super) fn find(follower: &Follower, job: &str) -> eyre::Result<B256> {
     follower.index().find_job(job).map_err(|text| eyre!(text))
 }
 
@@ -269,7 +273,7 @@ pub(crate) fn show(board: &mut Board, progress: &Progress, entry: &JobEntry) {
 }
 
 /// A requester that serves nothing: in a folder of its own that goes with it.
-async fn visitor(context: &Context) -> eyre::Result<(Requester, tempfile::TempDir)> {
+pub(super) async fn visitor(context: &Context) -> eyre::Result<(Requester, tempfile::TempDir)> {
     let folder = tempfile::tempdir()?;
     let serve = ServeArgs {
         out: None,

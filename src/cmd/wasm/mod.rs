@@ -16,6 +16,8 @@ use conun_vm::{Limits, Prepared, prepare};
 use eyre::Context as _;
 use serde::Serialize;
 
+pub(crate) use run::Engine;
+
 use crate::{context::Context, output};
 
 #[derive(Debug, Subcommand)]

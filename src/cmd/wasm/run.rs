@@ -58,7 +58,7 @@ pub(crate) struct RunArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Engine {
+pub(crate) enum Engine {
     /// Native code.
     Wasmer,
     /// The step machine that disputes are decided with.

@@ -1,11 +1,13 @@
 //! `conun replay`: a deployment's blocks once more, here.
 
+mod page;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use alloy::primitives::{Address, U256};
 use clap::{Args, ValueEnum};
 use conun_replay::{Changes, Flow, Ledger, Outcome, Recording, Report, SpecId, replay, what_if};
-use eyre::bail;
+use eyre::WrapErr as _;
 use serde_json::json;
 
 use crate::{
@@ -30,6 +32,9 @@ pub(crate) struct ReplayArgs {
     /// Replay once more with the changes in this file: transactions left out, calls added.
     #[arg(long, value_name = "FILE")]
     what_if: Option<PathBuf>,
+    /// Write what was found to this file, as one HTML page that needs no network.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Hard fork whose rules the blocks follow.
     #[arg(long, value_name = "FORK", value_enum, default_value_t = Fork::Osaka)]
     rules: Fork,
@@ -71,15 +76,21 @@ pub(crate) async fn run(context: &Context, args: ReplayArgs) -> eyre::Result<Exi
         recording.save(path)?;
         output::note(format_args!("replay it without an endpoint: conun replay --recording {}", path.display()));
     }
+    if let Some(path) = &args.report {
+        std::fs::write(path, page::html(&report, outcome.as_ref()))
+            .wrap_err_with(|| format!("cannot write {}", path.display()))?;
+        output::note(format_args!("the report is in {}", path.display()));
+    }
     let document = json!({ "replay": report, "whatIf": outcome });
     output::result(context.json(), &document, |_| text(&report, outcome.as_ref()))?;
     if report.differences.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    bail!(
-        "{} differences: the chain is not what its blocks lead to, or an invariant is broken",
+    output::note(format_args!(
+        "error: {} differences: the chain is not what its blocks lead to, or an invariant is broken",
         report.differences.len()
-    )
+    ));
+    Ok(ExitCode::FAILURE)
 }
 
 fn text(report: &Report, outcome: Option<&Outcome>) -> String {
