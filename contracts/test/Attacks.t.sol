@@ -356,6 +356,15 @@ contract AttacksTest is DisputeFixture {
         uint256 lease = vm.lastCallGas().gasTotalUsed;
         assertGt(lease, 100 * 2100, "the chain is walked");
         assertLt(lease, 100 * 4600 + 200_000);
+        // So is it to give up what is open: 3,000 times and more fit into the 16.7 million gas that a transaction may take (EIP-7825).
+        uint256 before = vm.snapshotState();
+        vm.prank(bob);
+        jobs.release(job, _list(2));
+        vm.prank(requester);
+        jobs.cancel(job);
+        assertGt(vm.lastCallGas().gasTotalUsed, 100 * 2100, "the chain is walked");
+        assertLt(vm.lastCallGas().gasTotalUsed, 100 * 4600 + 200_000);
+        vm.revertToState(before);
         Submission memory given = _submission(alice, job, 0, RIGHT);
         _submit(alice, job, 0, RIGHT);
         vm.warp(block.timestamp + WINDOW);

@@ -165,6 +165,21 @@ contract JobRegistryResultTest is Fixture {
         _submit(bob, job, 0, 5);
     }
 
+    /// Rule 2: whenever it is, of former holder and successor one alone could submit, so that neither can copy the other's plain result.
+    function testFuzz_anyBlock_hasOneAccountThatMayDeliver(uint256 blocks, uint256 time) public {
+        _lease(alice, job, _list(0));
+        _passLease();
+        _lease(bob, job, _list(0));
+        blocks = bound(blocks, 0, 2 * uint256(SUCCESSOR_DELAY));
+        vm.roll(block.number + blocks);
+        vm.warp(block.timestamp + bound(time, 0, 2 * LEASE));
+        address[2] memory order = blocks < SUCCESSOR_DELAY ? [alice, bob] : [bob, alice];
+        vm.expectRevert();
+        _submit(order[1], job, 0, 5);
+        _submit(order[0], job, 0, 5);
+        assertEq(uint8(_state(job, 0)), uint8(BatchState.Submitted));
+    }
+
     /// Rule 2: the copier takes the expired lease when it sees the straggler's result, and sends it with a higher tip.
     function test_copiedStragglerResult_doesNotPayTheCopier() public {
         _lease(alice, job, _list(0));

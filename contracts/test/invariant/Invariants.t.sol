@@ -131,61 +131,93 @@ abstract contract Invariants is Fixture {
         }
     }
 
-    /// After any history everybody can get out: time passes, anyone finalises and expires, and no token stays behind.
+    /// After any history each account can get out alone, whatever the others do not do; and when all have, no token stays behind.
     function afterInvariant() public {
-        vm.warp(block.timestamp + 4000);
-        vm.roll(block.number + 400);
-        for (uint256 i = 0; i < handler.jobCount(); ++i) {
-            _endJob(handler.jobAt(i));
-        }
-        for (uint256 i = 0; i < handler.caseCount(); ++i) {
-            (bytes32 id, GhostCase memory c) = handler.caseAt(i);
-            if (c.state == CaseState.Open || c.state == CaseState.Won) disputes.claim(id);
+        for (uint256 a = 0; a < accounts.length; ++a) {
+            uint256 before = vm.snapshotState();
+            _getOut(a);
+            vm.revertToState(before);
         }
         for (uint256 a = 0; a < accounts.length; ++a) {
-            address account = accounts[a];
-            Provider memory p = providers.providerOf(account);
-            if (p.payout == address(0)) continue;
-            vm.startPrank(account);
-            // Earnings leave alone, or with the stake.
-            if (a % 2 == 0) providers.withdraw(account);
-            if (p.exitAt == 0) providers.requestExit();
-            vm.warp(block.timestamp + 2001);
-            providers.exit();
-            vm.stopPrank();
+            _getOut(a);
+        }
+        for (uint256 i = 0; i < handler.jobCount(); ++i) {
+            _isOver(handler.jobAt(i));
+        }
+        // What came to a payout address that was out already.
+        for (uint256 a = 0; a < accounts.length; ++a) {
+            _withdrawAll(accounts[a]);
         }
         escrow.burn();
-        for (uint256 a = 0; a < accounts.length; ++a) {
-            address account = accounts[a];
-            Balance memory entry = escrow.balanceOf(account);
-            assertEq(uint256(entry.locked) + entry.earned + entry.stake + entry.held, 0);
-            vm.prank(account);
-            escrow.withdraw(entry.available);
-        }
         // What the division of awards left, less than a wei for each winner.
         uint256 dust = escrow.balanceOf(address(disputes)).available;
         assertLe(dust, handler.caseCount());
         assertEq(token.balanceOf(address(escrow)), handler.donated() + dust);
     }
 
-    function _endJob(Job memory job) private {
+    /// One account alone, by waiting and by calls that are its own or anybody's.
+    function _getOut(uint256 a) private {
+        address who = accounts[a];
+        vm.startPrank(who);
+        for (uint256 i = 0; i < handler.jobCount(); ++i) {
+            Job memory job = handler.jobAt(i);
+            if (job.requester == who && !jobs.jobState(jobs.jobIdOf(job)).cancelled) jobs.cancel(job);
+        }
+        vm.warp(block.timestamp + 4000);
+        vm.roll(block.number + 400);
+        for (uint256 i = 0; i < handler.jobCount(); ++i) {
+            _endOwn(who, handler.jobAt(i));
+        }
+        for (uint256 i = 0; i < handler.caseCount(); ++i) {
+            (bytes32 id, GhostCase memory c) = handler.caseAt(i);
+            CaseState state = disputes.caseOf(id).state;
+            if (c.claimant == who && (state == CaseState.Open || state == CaseState.Won)) disputes.claim(id);
+        }
+        Provider memory p = providers.providerOf(who);
+        if (p.payout != address(0)) {
+            // Earnings leave alone, or with the stake.
+            if (a % 2 == 0) providers.withdraw(who);
+            if (p.exitAt == 0) providers.requestExit();
+            vm.warp(block.timestamp + 2001);
+            providers.exit();
+        }
+        vm.stopPrank();
+        _withdrawAll(who);
+        Balance memory left = escrow.balanceOf(who);
+        assertEq(uint256(left.locked) + left.earned + left.stake + left.held, 0, "all that is due to it");
+    }
+
+    /// What anybody may do, once its deadlines are over, for the batches of which `who` is requester or provider, and for those that a case
+    /// is about.
+    function _endOwn(address who, Job memory job) private {
         for (uint32 b = 0; b < _batches(job); ++b) {
             BatchState state = _state(job, b);
+            Ghost memory g = handler.ghostOf(job, b);
+            address provider = state == BatchState.Leased ? g.holder : g.submission.provider;
+            if (job.requester != who && provider != who && state != BatchState.Frozen) continue;
             if (state == BatchState.Leased) jobs.expire(job, _list(b));
-            Submission[] memory given = new Submission[](1);
-            given[0] = handler.ghostOf(job, b).submission;
-            if (state == BatchState.Frozen) jobs.resolve(job, given[0]);
-            if (_state(job, b) == BatchState.Submitted) jobs.finalise(job, given);
+            if (state == BatchState.Frozen) jobs.resolve(job, g.submission);
+            if (_state(job, b) == BatchState.Submitted) jobs.finalise(job, _one(g.submission));
         }
-        if (!jobs.jobState(jobs.jobIdOf(job)).cancelled) {
-            vm.prank(job.requester);
-            jobs.cancel(job);
-        }
+    }
+
+    function _isOver(Job memory job) private view {
         assertEq(jobs.jobState(jobs.jobIdOf(job)).open, 0);
         for (uint32 b = 0; b < _batches(job); ++b) {
             BatchState state = _state(job, b);
             assertTrue(state == BatchState.Settled || state == BatchState.Cancelled);
         }
+    }
+
+    function _withdrawAll(address who) private {
+        uint256 available = escrow.balanceOf(who).available;
+        vm.prank(who);
+        escrow.withdraw(available);
+    }
+
+    function _one(Submission memory given) private pure returns (Submission[] memory list) {
+        list = new Submission[](1);
+        list[0] = given;
     }
 
     /// The campaign is worth what it reaches: in a few dozen runs every call succeeds. How often is seen with -vv.

@@ -23,13 +23,13 @@ import {Symbolic} from "./Symbolic.sol";
 /// @notice I2, paid at most once, by induction, as {JobRegistrySymbolicTest} for jobs of several executions: whatever is stored, a batch that is
 /// final stays as it is through every call, and a call that pays anybody makes the batch final that it was about. A final batch has
 /// commits and no leases: what is assumed of that before a call holds after it.
-/// @dev Of a job of two batches and three executions, the first batch of which keeps the job's state, too; a call names one of them, a tally two
-/// votes. Accounts, times, states, roots and fuels are any.
-contract ReplicaRegistrySymbolicTest is Symbolic {
+/// @dev Of a job of two batches and three executions, the first batch of which keeps the job's state, too; a call names one of them, a tally one
+/// vote. Accounts, times, states, roots and fuels are any.
+abstract contract ReplicaSymbolic is Symbolic {
     address private constant REQUESTER = address(0xa1);
 
-    IReplicaRegistry private registry;
-    Parts private parts;
+    IReplicaRegistry internal registry;
+    Parts internal parts;
 
     function setUp() public {
         parts = new Parts();
@@ -60,28 +60,51 @@ contract ReplicaRegistrySymbolicTest is Symbolic {
         if (_isFinal(before[_pick(given)])) assert(parts.paid() == 0);
     }
 
-    function check_lease_paysOnce(uint8 given, address caller, uint32 time, uint32 number, Voter calldata voter)
-        public
-        paysOnce(given, time, number)
-    {
-        parts.answer(Verdict.Stands, voter);
-        vm.prank(caller);
-        registry.lease(_job(), _list(given));
+    function _state(bytes32 jobId, uint32 batch) internal view returns (BallotState) {
+        return registry.ballotOf(jobId, batch).state();
     }
 
-    function check_backUp_paysOnce(
-        uint8 given,
-        address straggler,
-        address caller,
-        uint32 time,
-        uint32 number,
-        Voter calldata voter
-    ) public paysOnce(given, time, number) {
-        parts.answer(Verdict.Stands, voter);
-        vm.prank(caller);
-        registry.backUp(_job(), _pick(given), straggler);
+    function _isFinal(BallotState state) internal pure returns (bool) {
+        return state == BallotState.Settled || state == BallotState.Undecided || state == BallotState.Overturned;
     }
 
+    /// What is final was committed to, and nobody holds a lease of it.
+    function _isWhole(Ballot ballot) internal pure returns (bool) {
+        return !_isFinal(ballot.state()) || (ballot.leased() == 0 && ballot.committed() != 0);
+    }
+
+    function _job() internal pure returns (ReplicatedJob memory) {
+        Job memory job = Job(REQUESTER, 1, keccak256("spec"), 8, 4, 1e9, 1e15, 1e18, 1000, 1000, 100, 60);
+        return ReplicatedJob(job, Assurance(3, 5, 980_000_000, 0, 0, _widenSeconds(), 60));
+    }
+
+    /// By numbers, of which Halmos has paths of their own.
+    function _pick(uint8 batch) internal pure returns (uint32) {
+        return batch == 0 ? 0 : 1;
+    }
+
+    function _list(uint8 given) internal pure returns (uint32[] memory list) {
+        list = new uint32[](1);
+        list[0] = _pick(given);
+    }
+
+    function _reveals(uint8 given, Reveal calldata like) internal pure returns (Reveal[] memory list) {
+        list = new Reveal[](1);
+        list[0] = Reveal(_pick(given), like.provider, like.root, like.fuel, like.outputs, like.bound, like.salt);
+    }
+
+    function _tally(uint8 given, Vote calldata vote) internal pure returns (Tally memory tally) {
+        tally = Tally(_pick(given), new Vote[](1));
+        tally.votes[0] = vote;
+    }
+
+    function _widenSeconds() internal pure virtual returns (uint32) {
+        return 50;
+    }
+}
+
+/// @notice Calls about what was leased.
+contract ReplicaRegistrySymbolicTest is ReplicaSymbolic {
     function check_release_paysOnce(uint8 given, address caller, uint32 time, uint32 number)
         public
         paysOnce(given, time, number)
@@ -108,18 +131,11 @@ contract ReplicaRegistrySymbolicTest is Symbolic {
         registry.commit(_job(), list);
     }
 
-    function check_draw_paysOnce(uint8 given, address provider, address caller, uint32 time, uint32 number)
-        public
-        paysOnce(given, time, number)
-    {
-        vm.prank(caller);
-        registry.draw(_job(), _pick(given), provider);
-    }
-
     function check_reveal_paysOnce(uint8 given, Reveal calldata like, address caller, uint32 time, uint32 number)
         public
         paysOnce(given, time, number)
     {
+        _assumeNoDraw(given);
         vm.prank(caller);
         registry.reveal(_job(), _reveals(given, like));
     }
@@ -131,41 +147,42 @@ contract ReplicaRegistrySymbolicTest is Symbolic {
         uint32 time,
         uint32 number
     ) public paysOnce(given, time, number) {
+        _assumeNoDraw(given);
         vm.prank(caller);
         registry.revealAndAccept(_job(), _reveals(given, like));
     }
 
-    function check_accept_paysOnce(uint8 given, Vote[2] calldata votes, address caller, uint32 time, uint32 number)
+    function check_accept_paysOnce(uint8 given, Vote calldata vote, address caller, uint32 time, uint32 number)
         public
         paysOnce(given, time, number)
     {
         Tally[] memory tallies = new Tally[](1);
-        tallies[0] = _tally(given, votes);
+        tallies[0] = _tally(given, vote);
         vm.prank(caller);
         registry.accept(_job(), tallies);
     }
 
-    function check_finalise_paysOnce(uint8 given, Vote[2] calldata votes, address caller, uint32 time, uint32 number)
+    function check_finalise_paysOnce(uint8 given, Vote calldata vote, address caller, uint32 time, uint32 number)
         public
         paysOnce(given, time, number)
     {
         Tally[] memory tallies = new Tally[](1);
-        tallies[0] = _tally(given, votes);
+        tallies[0] = _tally(given, vote);
         vm.prank(caller);
         registry.finalise(_job(), tallies);
     }
 
-    function check_freeze_paysOnce(uint8 given, Vote[2] calldata votes, address caller, uint32 time, uint32 number)
+    function check_freeze_paysOnce(uint8 given, Vote calldata vote, address caller, uint32 time, uint32 number)
         public
         paysOnce(given, time, number)
     {
         vm.prank(caller);
-        registry.freeze(_job(), _tally(given, votes));
+        registry.freeze(_job(), _tally(given, vote));
     }
 
     function check_resolve_paysOnce(
         uint8 given,
-        Vote[2] calldata votes,
+        Vote calldata vote,
         Verdict verdict,
         address caller,
         uint32 time,
@@ -173,7 +190,7 @@ contract ReplicaRegistrySymbolicTest is Symbolic {
     ) public paysOnce(given, time, number) {
         parts.answer(verdict, Voter(0, 0, 0));
         vm.prank(caller);
-        registry.resolve(_job(), _tally(given, votes));
+        registry.resolve(_job(), _tally(given, vote));
     }
 
     function check_cancel_paysOnce(uint8 given, address caller, uint32 time, uint32 number)
@@ -193,42 +210,49 @@ contract ReplicaRegistrySymbolicTest is Symbolic {
         registry.setContact(_job(), contact);
     }
 
-    function _state(bytes32 jobId, uint32 batch) private view returns (BallotState) {
-        return registry.ballotOf(jobId, batch).state();
+    /// What continues the job is another one: of this one's batches none is paid.
+    function check_amend_paysOnce(uint8 given, uint64 nonce, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        ReplicatedJob memory terms = _job();
+        terms.job.nonce = nonce;
+        Permit memory permit;
+        vm.prank(caller);
+        registry.amend(_job(), terms, permit);
     }
 
-    function _isFinal(BallotState state) private pure returns (bool) {
-        return state == BallotState.Settled || state == BallotState.Undecided || state == BallotState.Overturned;
-    }
-
-    /// What is final was committed to, and nobody holds a lease of it.
-    function _isWhole(Ballot ballot) private pure returns (bool) {
-        return !_isFinal(ballot.state()) || (ballot.leased() == 0 && ballot.committed() != 0);
-    }
-
-    function _job() private pure returns (ReplicatedJob memory) {
-        Job memory job = Job(REQUESTER, 1, keccak256("spec"), 8, 4, 1e9, 1e15, 1e18, 1000, 1000, 100, 60);
-        return ReplicatedJob(job, Assurance(3, 5, 980_000_000, 0, 0, 50, 60));
-    }
-
-    /// By numbers, of which Halmos has paths of their own.
-    function _pick(uint8 batch) private pure returns (uint32) {
-        return batch == 0 ? 0 : 1;
-    }
-
-    function _list(uint8 given) private pure returns (uint32[] memory list) {
-        list = new uint32[](1);
-        list[0] = _pick(given);
-    }
-
-    function _reveals(uint8 given, Reveal calldata like) private pure returns (Reveal[] memory list) {
-        list = new Reveal[](1);
-        list[0] = Reveal(_pick(given), like.provider, like.root, like.fuel, like.outputs, like.bound, like.salt);
-    }
-
-    function _tally(uint8 given, Vote[2] calldata votes) private pure returns (Tally memory tally) {
-        tally = Tally(_pick(given), new Vote[](2));
-        (tally.votes[0], tally.votes[1]) = (votes[0], votes[1]);
+    /// Of a draw Halmos would have to know a block's hash.
+    function _assumeNoDraw(uint8 given) private view {
+        vm.assume(_state(registry.jobIdOf(_job()), _pick(given)) != BallotState.Drawing);
     }
 }
 
+/// @notice The same of leases, where no lot decides whose turn it is: of a lot Halmos would have to know a block's hash.
+contract ReplicaLeasesSymbolicTest is ReplicaSymbolic {
+    function check_lease_paysOnce(uint8 given, address caller, uint32 time, uint32 number, Voter calldata voter)
+        public
+        paysOnce(given, time, number)
+    {
+        parts.answer(Verdict.Stands, voter);
+        vm.prank(caller);
+        registry.lease(_job(), _list(given));
+    }
+
+    function check_backUp_paysOnce(
+        uint8 given,
+        address straggler,
+        address caller,
+        uint32 time,
+        uint32 number,
+        Voter calldata voter
+    ) public paysOnce(given, time, number) {
+        parts.answer(Verdict.Stands, voter);
+        vm.prank(caller);
+        registry.backUp(_job(), _pick(given), straggler);
+    }
+
+    function _widenSeconds() internal pure override returns (uint32) {
+        return 0;
+    }
+}
