@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// Seeds of a scenario that are played together: what it expects is judged over so many.
-const BLOCK: u64 = 4;
+/// Seeds of a scenario that are played together: what it expects is judged over so many, as in the test of the library.
+const BLOCK: u64 = 2;
 
 /// Blocks of each scenario that comes first, before the others have their turn.
-const FIRST_BLOCKS: u64 = 3;
+const FIRST_BLOCKS: u64 = 6;
 
 /// Something wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +108,26 @@ fn faults(scenario: &Scenario, seeds: &[u64]) -> Vec<(u64, Vec<u64>, Violation)>
 /// Whether this very program, with its own contracts, has nothing to show for it there.
 pub(crate) fn is_new(finding: &Finding) -> Result<bool> {
     Ok(faults(&scenario(&finding.scenario, None)?, &finding.seeds).is_empty())
+}
+
+/// The scenario of a finding made smaller in up to `runs` runs, as a file. Panics if that is not smaller, or if it breaks without the bug, too.
+pub(crate) fn shrunk(finding: &Finding, artifacts: &Path, runs: u32) -> Result<String> {
+    let whole = scenario(&finding.scenario, Some(artifacts))?;
+    let violation = conun_sim::run(&whole, finding.seeds[0]).err().ok_or("it broke under this seed a moment ago")?;
+    let mut shrunk = conun_sim::shrink(&whole, &violation, runs).ok_or("it broke under this seed a moment ago")?;
+    let count = |scenario: &Scenario| {
+        let providers: u32 = scenario.providers.iter().map(|group| group.count).sum();
+        providers + scenario.requesters.iter().map(|group| group.count).sum::<u32>()
+    };
+    assert!(count(&shrunk.scenario) < count(&whole), "{:#?}", shrunk.scenario);
+    assert_eq!(shrunk.violation.invariant, violation.invariant);
+    // What is kept is to hold from now on.
+    shrunk.scenario.chain.artifacts = None;
+    let text = shrunk.file(&finding.scenario);
+    let kept = Scenario::parse(&text, "kept", "kept").map_err(|error| error.to_string())?;
+    assert_eq!(kept.seed, Some(finding.seeds[0]));
+    conun_sim::run(&kept, finding.seeds[0]).map_err(|violation| format!("without the bug: {violation}"))?;
+    Ok(text)
 }
 
 /// What a hunt's program writes and reads, a line each.

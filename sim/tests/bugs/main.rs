@@ -8,6 +8,7 @@
 //! - `--minutes N`: all of them, each in a copy of the tree that is built, until the time is over
 //! - `--done FILE`: what that file says is not done again, and what is done is added to it
 //! - `--table FILE`: writes what was found there
+//! - `--keep FOLDER`: there the scenario of the first bug is written, made smaller
 //! - `--hunt SCENARIO,...` (and `--from RUNS`): only tells what is wrong with this very program; a patched copy of it is called so
 //! - words: only bugs with one of them in their names
 
@@ -41,6 +42,7 @@ struct Arguments {
     minutes: Option<u64>,
     done: Option<PathBuf>,
     table: Option<PathBuf>,
+    keep: Option<PathBuf>,
     hunt: Option<Vec<String>>,
     from: u64,
     words: Vec<String>,
@@ -56,6 +58,7 @@ impl Arguments {
                 "--minutes" => parsed.minutes = Some(number(value()?)?),
                 "--done" => parsed.done = Some(value()?.into()),
                 "--table" => parsed.table = Some(value()?.into()),
+                "--keep" => parsed.keep = Some(value()?.into()),
                 "--from" => parsed.from = number(value()?)?,
                 "--hunt" => parsed.hunt = Some(value()?.split(',').map(str::to_owned).collect()),
                 // What `cargo test -- ...` gives to all tests.
@@ -76,8 +79,11 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("sim/ is in the repository")
 }
 
-/// Looks for a bug from run `from` on.
-fn look(bug: &Bug, from: u64, most: u64, end: Option<Instant>) -> Result<Outcome> {
+/// Runs in which a scenario is made smaller.
+const SHRINK_RUNS: u32 = 30;
+
+/// Looks for a bug from run `from` on. `shrink`: if it is found, a smaller scenario must show it, too, which is written where that says.
+fn look(bug: &Bug, from: u64, most: u64, end: Option<Instant>, shrink: Option<Option<&Path>>) -> Result<Outcome> {
     let (mut outcome, mut trouble) = (Outcome::NotIn(from), None);
     let mut tell = |event: Event| {
         match event {
@@ -100,6 +106,12 @@ fn look(bug: &Bug, from: u64, most: u64, end: Option<Instant>) -> Result<Outcome
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         tree::compile(root(), bug, folder.path())?;
         hunt::hunt(&bug.scenarios, Some(folder.path()), from, most, &mut tell)?;
+        if let (Some(keep), Outcome::Found(finding)) = (shrink, &outcome) {
+            let text = hunt::shrunk(finding, folder.path(), SHRINK_RUNS)?;
+            if let Some(path) = keep.map(|keep| keep.join(&bug.name).with_extension("toml")) {
+                std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+            }
+        }
     } else {
         listen(&tree::build(root(), bug)?, bug, from, &mut tell)?;
     }
@@ -127,6 +139,7 @@ fn search(arguments: &Arguments) -> Result<bool> {
     let end = arguments.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let most = if end.is_some() { MOST_RUNS } else { ALWAYS_RUNS };
     let mut all_found = true;
+    let mut to_shrink = end.is_none() || arguments.keep.is_some();
     for bug in bugs.iter().filter(|bug| arguments.wants(bug)) {
         let from = match record.of(bug) {
             Some(Outcome::NotIn(runs)) if *runs < most => *runs,
@@ -136,7 +149,8 @@ fn search(arguments: &Arguments) -> Result<bool> {
         if end.is_some_and(|end| Instant::now() >= end) {
             break;
         }
-        let outcome = look(bug, from, most, end).map_err(|error| format!("{}: {error}", bug.name))?;
+        let shrink = std::mem::take(&mut to_shrink).then_some(arguments.keep.as_deref());
+        let outcome = look(bug, from, most, end, shrink).map_err(|error| format!("{}: {error}", bug.name))?;
         let text = match &outcome {
             Outcome::Found(finding) => format!("run {}, {:?}: {}", finding.runs, finding.seeds, finding.what),
             Outcome::NotIn(runs) => format!("not found in {runs} runs; {} should have noticed", bug.noticed_by),
