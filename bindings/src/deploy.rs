@@ -29,6 +29,42 @@ pub const CREATE2_FACTORY: Address = address!("4e59b44847b379578588920cA78FbF26c
 /// One token: 10^18 wei of it.
 pub const TOKEN: u128 = 1_000_000_000_000_000_000;
 
+/// Init code that is deployed instead of what is built in, by contract name: a change of a contract, tried before it is adopted. Its ABI
+/// must be the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherCode(BTreeMap<&'static str, Bytes>);
+
+impl OtherCode {
+    /// Reads `NAME.json` of each contract from a folder, as forge writes them; what is not there stays as it is built in.
+    ///
+    /// # Errors
+    /// A sentence for the user: if there is none at all, or one that is no artifact.
+    pub fn read(folder: &Path) -> Result<Self, String> {
+        let mut code = BTreeMap::new();
+        for name in parts().map(|(name, _)| name).into_iter().chain(["Deployment"]) {
+            let path = folder.join(name).with_extension("json");
+            let text = match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+            };
+            let artifact: serde_json::Value =
+                serde_json::from_str(&text).map_err(|error| format!("{} is no JSON: {error}", path.display()))?;
+            let object = artifact["bytecode"]["object"].as_str().and_then(|object| object.parse::<Bytes>().ok());
+            let object = object.filter(|object| !object.is_empty());
+            code.insert(name, object.ok_or_else(|| format!("{} has no bytecode.object in hex", path.display()))?);
+        }
+        if code.is_empty() {
+            return Err(format!("{} holds no contract's artifact, such as Escrow.json", folder.display()));
+        }
+        Ok(Self(code))
+    }
+
+    fn of<'a>(&'a self, name: &str, built_in: &'a Bytes) -> &'a Bytes {
+        self.0.get(name).unwrap_or(built_in)
+    }
+}
+
 /// The parts in the order of the contract's enum `Part`, with their init code.
 fn parts() -> [(&'static str, &'static Bytes); 8] {
     [
@@ -113,8 +149,16 @@ pub struct Plan {
 impl Plan {
     /// The plan for `settings` and a `salt` of choice (equal settings and salt give equal addresses on every chain).
     pub fn new(settings: Settings, salt: B256) -> Self {
-        let hashes = parts().map(|(_, code)| keccak256(code));
-        let init_code = [&Deployment::BYTECODE[..], &(settings.clone(), hashes).abi_encode_params()].concat();
+        Self::with_code(settings, salt, &OtherCode::default())
+    }
+
+    /// The same, with `other` code where there is some.
+    pub fn with_code(settings: Settings, salt: B256, other: &OtherCode) -> Self {
+        let parts = parts().map(|(name, code)| (name, other.of(name, code)));
+        let hashes = parts.map(|(_, code)| keccak256(code));
+        let init_code =
+            [&other.of("Deployment", &Deployment::BYTECODE)[..], &(settings.clone(), hashes).abi_encode_params()]
+                .concat();
         let deployment = CREATE2_FACTORY.create2_from_code(salt, &init_code);
         let mut steps = vec![Step {
             name: "Deployment",
@@ -124,7 +168,7 @@ impl Plan {
             to: CREATE2_FACTORY,
             calldata: [salt.as_slice(), &init_code].concat().into(),
         }];
-        steps.extend(parts().into_iter().zip(hashes).zip(0u8..).map(|(((name, code), hash), part)| Step {
+        steps.extend(parts.into_iter().zip(hashes).zip(0u8..).map(|(((name, code), hash), part)| Step {
             name,
             address: deployment.create2(B256::ZERO, hash),
             salt: B256::ZERO,

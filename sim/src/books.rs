@@ -32,6 +32,8 @@ pub struct GroupBooks {
     pub executions: u64,
     /// Seconds that workers were busy.
     pub busy_seconds: f64,
+    /// Stake lost, tokens: leases that ran out, and wrong or withheld results.
+    pub stake_lost: f64,
     /// Gain of each agent, tokens.
     pub each: Vec<f64>,
     /// Of requesters: batches posted.
@@ -82,6 +84,8 @@ pub struct Figures {
     pub refused: u64,
     /// Those of them that lost a race.
     pub lost_races: u64,
+    /// Calls that anybody may make and that nobody had made when everything was to be over.
+    pub left_over: u64,
     /// Re-orgs.
     pub reorgs: u64,
     /// Blocks.
@@ -221,6 +225,8 @@ impl World {
             if agent.group >= self.books.requesters
                 && let crate::agent::Part::Provider(provider) = &agent.part
             {
+                let stake = index.providers.get(&agent.address).map_or(provider.stake, |entry| entry.stake);
+                books.stake_lost += tokens(provider.stake.saturating_sub(stake));
                 there += f64::from(provider.policy.workers) * self.scenario.seconds as f64;
             }
         }

@@ -36,6 +36,7 @@ impl World {
         self.play(until, |world| world.is_over())?;
         self.end_jobs()?;
         let index = self.chain_index()?;
+        self.check_ledger(&index)?;
         let figures = self.close_books(&index);
         self.check_index()?;
         self.take_out(&index)?;
@@ -84,6 +85,7 @@ impl World {
                 {
                     self.trace.note(self.now, "anybody", format_args!("calls {kind}"));
                     self.node.stage(sender, to, input.clone());
+                    self.books.figures.left_over += u64::from(kind != "cancel");
                     any = true;
                 }
             }

@@ -19,6 +19,12 @@ pub enum Invariant {
     I6,
     /// The index is what a replay gives, and what the contracts hold.
     I8,
+    /// What must be refused is refused.
+    I9,
+    /// A vote ends as its count says.
+    I10,
+    /// Nothing panics.
+    Panics,
     /// What the scenario expects of all runs together.
     Expected,
 }
@@ -33,6 +39,9 @@ impl fmt::Display for Invariant {
             Self::I5 => "I5 (a record costs what it is worth)",
             Self::I6 => "I6 (one transaction a nonce, one result a batch)",
             Self::I8 => "I8 (the index is what a replay gives and the contracts hold)",
+            Self::I9 => "I9 (what must be refused is refused)",
+            Self::I10 => "I10 (a vote ends as its count says)",
+            Self::Panics => "the code itself (nothing panics)",
             Self::Expected => "what the scenario expects",
         };
         f.write_str(text)

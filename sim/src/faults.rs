@@ -46,6 +46,7 @@ impl World {
                 self.plan_spell(&partitions, Fault::CutOff(who, true), true);
             }
             self.plan_machine(who);
+            self.plan_theft(who);
         }
     }
 
@@ -207,6 +208,7 @@ impl World {
         let pause = millis(&self.scenario.chain.block_seconds.clone(), &mut self.chance.chain);
         self.queue.plan(self.now + pause, Happening::Block);
         let base_fee = (self.scenario.chain.base_fee_gwei * 1e9 * self.fee_factor) as u64;
+        self.check_waiting()?;
         let censored = std::mem::take(&mut self.censored);
         let mined = self.node.chain.mine_at(self.unix(), Some(base_fee), |sender, _| censored.contains(&sender));
         self.censored = censored;
@@ -225,7 +227,8 @@ impl World {
         self.trace.note(self.now, "chain", text);
         self.books.mined(mined);
         self.tell_receipts(mined.receipts.iter().map(|receipt| (receipt.from, receipt.transaction_hash)));
-        self.check_block(mined)
+        self.check_block(mined)?;
+        self.check_refused(mined)
     }
 
     /// The latest blocks are taken back; what was in them comes again in another order, or not at all.

@@ -43,6 +43,7 @@ mod invariants;
 mod keeper;
 mod library;
 mod node;
+mod orders;
 mod providing;
 mod queue;
 mod random;
@@ -50,13 +51,16 @@ pub mod report;
 mod requesting;
 pub mod scenario;
 mod sending;
+mod shrink;
 pub mod sweep;
+mod theft;
 mod trace;
 mod truth;
 mod world;
 
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -69,8 +73,10 @@ use serde::Serialize;
 pub use books::{Figures, GroupBooks};
 pub use error::{Invariant, Violation};
 pub use library::{LIBRARY, named};
+pub use orders::{Orders, permute};
 pub use random::Distribution;
 pub use scenario::{Scenario, ScenarioError};
+pub use shrink::{Shrunk, shrink};
 
 /// What one run came to.
 #[derive(Clone, Debug, Serialize)]
@@ -91,23 +97,42 @@ pub struct Run {
 /// Plays a scenario under a seed.
 ///
 /// # Errors
-/// The first invariant that breaks.
+/// The first invariant that breaks. A panic, of the agent's core for example, is one, too.
 pub fn run(scenario: &Scenario, seed: u64) -> Result<Run, Violation> {
-    finish(world::World::new(scenario, seed)).0
+    play(scenario, seed, false).0
 }
 
 /// The same, with every step in words besides.
 pub fn run_traced(scenario: &Scenario, seed: u64) -> (Result<Run, Violation>, String) {
-    let mut world = world::World::new(scenario, seed);
-    world.trace.keep();
-    finish(world)
+    play(scenario, seed, true)
 }
 
-fn finish(mut world: world::World) -> (Result<Run, Violation>, String) {
-    let figures = world.run();
-    let (seed, trace, steps) = (world.seed, world.trace.hash(), world.trace.steps());
-    let seconds = world.now / 1_000;
+fn play(scenario: &Scenario, seed: u64, traced: bool) -> (Result<Run, Violation>, String) {
+    let mut world = match caught(seed, || Ok(world::World::new(scenario, seed))) {
+        Ok(world) => world,
+        Err(violation) => return (Err(violation), String::new()),
+    };
+    if traced {
+        world.trace.keep();
+    }
+    let figures = caught(seed, || world.run()).map_err(|mut violation| {
+        if violation.invariant == Invariant::Panics {
+            (violation.step, violation.trace) = (world.trace.steps(), world.trace.about(&[]));
+        }
+        violation
+    });
+    let (trace, steps, seconds) = (world.trace.hash(), world.trace.steps(), world.now / 1_000);
     (figures.map(|figures| Run { seed, trace, steps, seconds, figures }), world.trace.take())
+}
+
+/// A panic, as the violation that it is.
+fn caught<T>(seed: u64, code: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation> {
+    // What it leaves behind is looked at for its trace, and thrown away.
+    std::panic::catch_unwind(AssertUnwindSafe(code)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let what = format!("it panicked: {}", text.unwrap_or("without a word"));
+        Err(Violation { invariant: Invariant::Panics, seed, step: 0, what, trace: Vec::new() })
+    })
 }
 
 /// Plays a scenario under `seeds`, several at once on as many threads as there are processors, each run on one. `done` hears of each
@@ -171,6 +196,26 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Result<(), Violation> {
             ));
         }
     }
+    for names in &expect.losing_together {
+        let gained: f64 = names.iter().map(&gain).sum();
+        if gained >= 0.0 {
+            return missed(format!("{names:?} together gain {gained:.3} tokens a run instead of losing"));
+        }
+    }
+    for (name, most) in &expect.loss_at_most {
+        let groups = runs.iter().flat_map(|run| &run.figures.groups).filter(|group| group.name == *name);
+        let worst = groups.flat_map(|group| &group.each).copied().fold(0.0, f64::min);
+        if -worst > *most {
+            return missed(format!("one of \"{name}\" loses {:.3} tokens, more than {most}", -worst));
+        }
+    }
+    for name in &expect.unharmed {
+        let groups = runs.iter().flat_map(|run| &run.figures.groups).filter(|group| group.name == *name);
+        let lost: f64 = groups.map(|group| group.stake_lost).sum();
+        if lost > 0.0 {
+            return missed(format!("the group \"{name}\" loses {lost:.3} tokens of stake, and nobody is to harm it"));
+        }
+    }
     let wrong = share(sum(|figures| figures.wrong), sum(|figures| figures.judged));
     if let Some(most) = expect.wrong_share.filter(|most| wrong > *most) {
         return missed(format!("{wrong:.5} of the results that were paid are wrong, more than {most}"));
@@ -181,6 +226,15 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Result<(), Violation> {
     }
     if let Some(most) = expect.settled_share_most.filter(|most| settled > *most) {
         return missed(format!("{settled:.3} of the batches were paid, more than {most}"));
+    }
+    let vain = sum(|figures| figures.refused);
+    let vain = share(vain, vain + sum(|figures| figures.transactions));
+    if let Some(most) = expect.vain_share.filter(|most| vain > *most) {
+        return missed(format!("{vain:.3} of the calls were in vain, more than {most}"));
+    }
+    let left = share(sum(|figures| figures.left_over), sum(|figures| figures.batches));
+    if let Some(most) = expect.left_share.filter(|most| left > *most) {
+        return missed(format!("{left:.3} calls for each batch were left to others, more than {most}"));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use conun_agent::chain::{Follower, Head, Index};
 use conun_bindings::{
     Contracts, Rules,
     abi::{ConunToken, Deployment::Settings},
-    deploy::{Plan, TOKEN, devnet_settings, standard_settings},
+    deploy::{OtherCode, Plan, TOKEN, devnet_settings, standard_settings},
 };
 use conun_chain::{ChainConfig, Clock, SharedChain, dev_accounts};
 
@@ -112,7 +112,9 @@ impl Node {
         let chain_id = config.chain_id;
         let chain = SharedChain::new(config);
         chain.by_hand();
-        let plan = Plan::new(settings.clone(), keccak256("conun"));
+        let code = terms.artifacts.as_deref().map(OtherCode::read).transpose();
+        let code = code.expect("the artifacts are as they were when the scenario was read").unwrap_or_default();
+        let plan = Plan::with_code(settings.clone(), keccak256("conun"), &code);
         let contracts = plan.contracts(chain_id, 1);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

@@ -34,6 +34,8 @@ pub(crate) enum Happening {
     Of(Who, u32, Doing),
     /// A fault begins or ends.
     Fault(Fault),
+    /// A provider's key is stolen.
+    Theft(Who),
 }
 
 /// What an agent does or hears.
@@ -232,7 +234,7 @@ impl World {
         let mut drawn = Random::new(self.seed, "machine", self.agents.len() as u64);
         let stake = token_wei(terms.stake.draw(&mut drawn).max(self.scenario.chain.min_stake));
         let who = self.agents.len();
-        self.add(group, feed, stake, |random| {
+        self.add(group, feed, stake + token_wei(terms.hot), |random| {
             let policy = Policy {
                 min_price: token_wei(terms.min_price.draw(&mut drawn)).to::<u128>().max(1),
                 max_memory_bytes: u64::MAX,
@@ -346,6 +348,7 @@ impl World {
             Happening::Block => return self.block(),
             Happening::Join(who) => self.join(who),
             Happening::Fault(fault) => self.fault(fault),
+            Happening::Theft(who) => return self.theft(who),
             Happening::Of(who, life, doing) => {
                 let agent = &self.agents[who];
                 let lives = matches!(doing, Doing::Arrival) || (agent.life == life && agent.up);

@@ -51,9 +51,9 @@ pub(crate) enum SimCommand {
 pub(crate) struct RunArgs {
     /// A scenario's file, or the name of one that comes along (see `conun sim list`).
     scenario: String,
-    /// Play it under this seed.
-    #[arg(long, value_name = "SEED", default_value_t = 1, conflicts_with = "seeds")]
-    seed: u64,
+    /// Play it under this seed; by default under the one that the scenario says, or 1.
+    #[arg(long, value_name = "SEED", conflicts_with = "seeds")]
+    seed: Option<u64>,
     /// Play it under as many seeds, from 1 on.
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
@@ -66,6 +66,12 @@ pub(crate) struct RunArgs {
     /// Write a row for each group of each run to this file.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Runs in which a scenario that breaks an invariant is made smaller; 0: it is left as it is.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    shrink_runs: u32,
+    /// Folder into which the smaller scenario is written; sim/seeds of the repository is where tests play it again.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    keep: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -146,7 +152,7 @@ fn read(scenario: &str) -> eyre::Result<Scenario> {
 fn play(context: &Context, args: &RunArgs) -> eyre::Result<ExitCode> {
     let scenario = read(&args.scenario)?;
     let seeds: Vec<_> = match args.seeds {
-        None => vec![args.seed],
+        None => vec![args.seed.or(scenario.seed).unwrap_or(1)],
         Some(count) => (1..=count).collect(),
     };
     ensure!(!seeds.is_empty(), Ending::Usage("--seeds is at least 1".to_owned()));
@@ -159,7 +165,7 @@ fn play(context: &Context, args: &RunArgs) -> eyre::Result<ExitCode> {
     let results = match &args.trace {
         None => run_all(&scenario, &seeds, told)?,
         Some(path) => {
-            let (scenario, seed) = (&scenario, args.seed);
+            let (scenario, seed) = (&scenario, seeds[0]);
             let played = std::thread::scope(|scope| scope.spawn(|| conun_sim::run_traced(scenario, seed)).join());
             let (result, trace) = played.map_err(|_| eyre::eyre!("a bug: the run panicked"))?;
             std::fs::write(path, trace).wrap_err_with(|| format!("cannot write {}", path.display()))?;
@@ -176,7 +182,12 @@ fn play(context: &Context, args: &RunArgs) -> eyre::Result<ExitCode> {
         conun_sim::Invariant::Expected => format!("conun sim run {} --seeds {}", args.scenario, seeds.len()),
         _ => format!("conun sim run {} --seed {}", args.scenario, violation.seed),
     };
-    let replay = violations.iter().map(again).collect();
+    let mut replay: Vec<_> = violations.iter().map(again).collect();
+    if let Some(violation) = violations.first().filter(|_| args.shrink_runs > 0)
+        && let Some(path) = shrink(&scenario, violation, args)?
+    {
+        replay[0] += &format!("\nor a smaller one: conun sim run {}", path.display());
+    }
     if let Some(path) = &args.report {
         let page = conun_sim::report::html(&scenario, &finished, &violations);
         std::fs::write(path, page).wrap_err_with(|| format!("cannot write {}", path.display()))?;
@@ -191,6 +202,25 @@ fn play(context: &Context, args: &RunArgs) -> eyre::Result<ExitCode> {
     let report = Report { scenario: &scenario, runs, violations, replay };
     output::result(context.json(), &report, |report| text(report, took))?;
     Ok(code)
+}
+
+/// Makes a scenario that broke an invariant smaller. Returns where that is written.
+fn shrink(scenario: &Scenario, violation: &Violation, args: &RunArgs) -> eyre::Result<Option<PathBuf>> {
+    let path = args.keep.join(format!("{}-{:?}-{}.toml", scenario.name, violation.invariant, violation.seed));
+    if path.exists() {
+        output::note(format_args!(
+            "not made smaller: {} is there already; move it away, or give another --keep",
+            path.display()
+        ));
+        return Ok(None);
+    }
+    output::note(format_args!("looking for a smaller scenario in up to {} runs", args.shrink_runs));
+    let runs = args.shrink_runs;
+    let shrunk = std::thread::scope(|scope| scope.spawn(|| conun_sim::shrink(scenario, violation, runs)).join());
+    let Some(shrunk) = shrunk.map_err(|_| eyre::eyre!("a bug: shrinking panicked"))? else { return Ok(None) };
+    std::fs::write(&path, shrunk.file(&args.scenario)).wrap_err_with(|| format!("cannot write {}", path.display()))?;
+    output::note(format_args!("after {} runs: {}", shrunk.runs, path.display()));
+    Ok(Some(path))
 }
 
 /// Plays each scenario, and prints a row for it.

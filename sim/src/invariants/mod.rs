@@ -1,5 +1,9 @@
 //! What must hold after every block, and of every promise that an agent makes.
 
+mod counts;
+mod ledger;
+mod refused;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::{
@@ -16,9 +20,11 @@ use crate::{
     agent::{Part, Who},
     error::{Invariant, Violation},
     keeper,
-    node::Node,
+    node::{Node, View},
     world::World,
 };
+
+pub(crate) use refused::is_personal;
 
 /// Blocks between two comparisons of the index with a replay.
 const REPLAY_EVERY: u64 = 500;
@@ -58,6 +64,10 @@ pub(crate) struct Invariants {
     promises: BTreeMap<(B256, u32, Address, &'static str), B256>,
     /// Jobs that blocks were about since the last look.
     touched: BTreeSet<B256>,
+    /// What waited for the block that is mined now.
+    waiting: Vec<refused::Waiting>,
+    /// Token wei that thieves took, by whose key it was.
+    pub(crate) stolen: BTreeMap<Address, U256>,
 }
 
 /// Bits `from..from + width` of a word.
@@ -75,6 +85,8 @@ impl Invariants {
             checks: None,
             promises: BTreeMap::new(),
             touched: BTreeSet::new(),
+            waiting: Vec::new(),
+            stolen: BTreeMap::new(),
         };
         invariants.watch(node.contracts.disputes);
         invariants
@@ -208,6 +220,16 @@ impl World {
             let what = format!("the Escrow holds {held} token wei and owes {owed}");
             return Err(self.violation(Invariant::I1, what, &[]));
         }
+        self.check_supply()
+    }
+
+    /// I1 of a block that is about to be taken back.
+    pub(crate) fn check_held(&mut self, block: u64) -> Result<(), Violation> {
+        self.check_tokens(block, U256::ZERO)
+    }
+
+    fn check_supply(&self) -> Result<(), Violation> {
+        let node = &self.node;
         let supply = node.read(node.contracts.token, ConunToken::totalSupplyCall {});
         let gone: U256 = self.invariants.burned.values().sum();
         if supply + gone != node.supply {
@@ -243,6 +265,7 @@ impl World {
         let Ok(view) = self.node.look(self.honest_feed) else { return Ok(()) };
         for id in std::mem::take(&mut self.invariants.touched) {
             let Some(entry) = view.index.job(&id) else { continue };
+            self.check_counts(&view.index, id)?;
             let (cost, over) = (keeper::cost(entry), entry.is_over());
             if cost > entry.deposit || over && cost != entry.deposit {
                 let end = if over { "is over" } else { "goes on" };
@@ -267,6 +290,9 @@ impl World {
                 &[],
             ));
         }
+        if self.scenario.chain.lies.as_ref().is_some_and(|lies| lies.compared) {
+            self.check_compared(&view, &replayed)?;
+        }
         for (provider, entry) in &view.index.providers {
             let balance = self.node.balance(*provider);
             let locked = view.index.locked_stake(*provider);
@@ -277,6 +303,18 @@ impl World {
                 let what = format!(
                     "of provider {provider} the contracts hold stake, locked, checks {have:?}, the index says {told:?}"
                 );
+                return Err(self.violation(Invariant::I8, what, &[format!("#{who} ")]));
+            }
+        }
+        Ok(())
+    }
+
+    /// I8: nor is an agent misled whose endpoint lies and who compares it with an honest one.
+    fn check_compared(&self, honest: &View, replayed: &Index) -> Result<(), Violation> {
+        for (who, agent) in self.agents.iter().enumerate() {
+            let Some(view) = agent.view.as_ref().filter(|view| view.head == honest.head) else { continue };
+            if let Some(what) = difference(&view.index, replayed) {
+                let what = format!("#{who} believes what one of its two endpoints made up: {what}");
                 return Err(self.violation(Invariant::I8, what, &[format!("#{who} ")]));
             }
         }

@@ -4,6 +4,7 @@ mod parts;
 
 use std::{collections::BTreeSet, path::Path};
 
+use conun_bindings::deploy::OtherCode;
 use serde::{Deserialize, Serialize};
 
 pub use parts::{
@@ -21,6 +22,9 @@ pub struct Scenario {
     /// What it shows, in a sentence.
     #[serde(default)]
     pub about: String,
+    /// Seed under which it is played where nobody says another; default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Faults and attacks that it stages, by the numbers of `docs/simulator.md`.
     #[serde(default)]
     pub stages: Vec<String>,
@@ -128,10 +132,15 @@ impl Scenario {
             }
         }
         let pairs = self.expect.worse_off.iter().flat_map(|(worse, better)| [worse, better]);
-        for group in self.expect.losing.iter().chain(&self.expect.earning).chain(pairs) {
+        let alone = [&self.expect.losing, &self.expect.earning, &self.expect.unharmed];
+        let together = self.expect.losing_together.iter().flatten().chain(self.expect.loss_at_most.keys());
+        for group in alone.into_iter().flatten().chain(pairs).chain(together) {
             if !names.contains(group) {
                 return Err(format!("expect: there is no group \"{group}\""));
             }
+        }
+        if let Some(folder) = &self.chain.artifacts {
+            OtherCode::read(folder).map_err(|reason| format!("chain.artifacts: {reason}"))?;
         }
         if self.requesters.iter().any(|group| group.job.assurance.is_none() && group.job.window_seconds == 0) {
             return Err("window-seconds is at least 1".to_owned());

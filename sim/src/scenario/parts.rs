@@ -1,6 +1,6 @@
 //! The parts of a scenario. Times are seconds of the virtual clock, amounts whole tokens, fuel 10^9 instructions ("gigafuel").
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub struct ChainTerms {
     pub successor_delay_blocks: u64,
     /// Least fee, tokens, that makes an agreeing vote a passed check; default 0.01.
     pub check_fee: f64,
+    /// Folder of artifacts (`Escrow.json` and so on) that are deployed instead of the contracts that are built in; relative to where
+    /// the command runs.
+    pub artifacts: Option<PathBuf>,
     /// Re-orgs.
     pub reorgs: Option<Reorgs>,
     /// Times at which gas is dear.
@@ -44,6 +47,7 @@ impl Default for ChainTerms {
             min_stake: 100.0,
             successor_delay_blocks: 3,
             check_fee: 0.01,
+            artifacts: None,
             reorgs: None,
             fee_spikes: None,
             censorship: None,
@@ -268,6 +272,12 @@ pub struct ProviderTerms {
     /// Most gwei for a gas; default no limit.
     #[serde(default)]
     pub max_fee_gwei: Option<f64>,
+    /// Tokens that the account holds besides; default 0.
+    #[serde(default)]
+    pub hot: f64,
+    /// Second at which somebody else has its key, takes what the account holds and wastes the stake; default never.
+    #[serde(default)]
+    pub stolen: Option<Distribution>,
     /// Their machines' faults.
     #[serde(default)]
     pub machine: MachineTerms,
@@ -447,12 +457,22 @@ pub struct Expectations {
     pub losing: Vec<String>,
     /// Groups that gain.
     pub earning: Vec<String>,
+    /// Groups, requesters among them, that lose tokens when what they have is taken together.
+    pub losing_together: Vec<Vec<String>>,
+    /// Most tokens that any agent of a group loses.
+    pub loss_at_most: BTreeMap<String, f64>,
     /// Groups each of whose agents ends with less than one of another group: what executing costs them counted.
     pub worse_off: BTreeMap<String, String>,
+    /// Groups of providers that lose no stake.
+    pub unharmed: Vec<String>,
     /// Most wrong results among those that were paid, as a share.
     pub wrong_share: Option<f64>,
     /// Least share of posted batches that are paid for.
     pub settled_share: Option<f64>,
     /// Most share of posted batches that are paid for.
     pub settled_share_most: Option<f64>,
+    /// Most calls that would have failed, and were not sent, among all that agents wanted to send.
+    pub vain_share: Option<f64>,
+    /// Most calls left to whoever may make them when everything was to be over, for each batch.
+    pub left_share: Option<f64>,
 }

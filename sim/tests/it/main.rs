@@ -1,4 +1,5 @@
 //! Whole markets.
 
 mod library;
+mod orders;
 mod replay;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use conun_sim::{named, run};
+use conun_sim::{Scenario, named, run};
 
 #[test]
 fn a_seed_is_one_run_and_another_seed_another() {
@@ -25,6 +25,22 @@ fn what_once_broke_holds() {
         let scenario = named(name).unwrap().unwrap();
         if let Err(violation) = run(&scenario, seed) {
             panic!("{line}: {violation}\n{}", violation.trace.join("\n"));
+        }
+    }
+}
+
+/// What was shrunk and kept: `conun sim run --keep sim/seeds`.
+#[test]
+fn what_was_shrunk_holds() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    assert!(!files.is_empty());
+    for path in files {
+        let scenario = Scenario::read(&path).unwrap_or_else(|error| panic!("{error}"));
+        let seed = scenario.seed.unwrap_or_else(|| panic!("{} says no seed", path.display()));
+        if let Err(violation) = run(&scenario, seed) {
+            panic!("{}: {violation}\n{}", path.display(), violation.trace.join("\n"));
         }
     }
 }
