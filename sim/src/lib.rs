@@ -12,7 +12,7 @@
 //!
 //! # What is not
 //!
-//! Tasks: their results are functions of their numbers. The sender waits on a wall clock, so that there is a model of it here; the
+//! Tasks, unless a scenario says `real-vm`: their results are functions of their numbers. The sender waits on a wall clock, so that there is a model of it here; the
 //! requester has no pure core, so that there is another one that makes the same calls. Journals are maps.
 //!
 //! # Example
@@ -42,6 +42,7 @@ mod faults;
 mod invariants;
 mod keeper;
 mod library;
+mod machine;
 mod node;
 mod providing;
 mod queue;
@@ -104,7 +105,9 @@ pub fn run_traced(scenario: &Scenario, seed: u64) -> (Result<Run, Violation>, St
 }
 
 fn finish(mut world: world::World) -> (Result<Run, Violation>, String) {
-    let figures = world.run();
+    // What goes wrong here is meant to: nobody is to be warned of each re-org.
+    let quiet = tracing::subscriber::NoSubscriber::new();
+    let figures = tracing::subscriber::with_default(quiet, || world.run());
     let (seed, trace, steps) = (world.seed, world.trace.hash(), world.trace.steps());
     let seconds = world.now / 1_000;
     (figures.map(|figures| Run { seed, trace, steps, seconds, figures }), world.trace.take())

@@ -46,7 +46,8 @@ impl Balance {
 /// What is remembered to tell whether something broke.
 #[derive(Debug)]
 pub(crate) struct Invariants {
-    accounts: Vec<(Address, U256)>,
+    /// Slots of the accounts' balances.
+    accounts: Vec<U256>,
     first_block: u64,
     /// Batches that ended, and in which block.
     ended: BTreeMap<(B256, u32), u64>,
@@ -94,7 +95,7 @@ impl Invariants {
     pub(crate) fn watch(&mut self, account: Address) {
         // `mapping(address => Balance) _balances` is in slot 0.
         let slot = keccak256((account, U256::ZERO).abi_encode());
-        self.accounts.push((account, slot.into()));
+        self.accounts.push(slot.into());
     }
 
     /// Everything above this block was taken back.
@@ -107,8 +108,7 @@ impl Invariants {
 
 impl Node {
     fn balance_in(&self, slot: U256) -> Balance {
-        let word = |offset: u64| self.chain.slot(self.contracts.escrow, slot + U256::from(offset));
-        let (requester, provider, record) = (word(0), word(1), word(2));
+        let [requester, provider, record] = self.chain.words(self.contracts.escrow, slot);
         Balance {
             available: bits(requester, 0, 96),
             locked: bits(requester, 96, 96),
@@ -144,8 +144,9 @@ impl World {
     /// I1, I2 and I5 after a block; I8 from time to time.
     pub(crate) fn check_block(&mut self, mined: &Mined) -> Result<(), Violation> {
         let (ended, fees, burned) = self.read_logs(mined)?;
-        self.check_tokens(mined.number, burned)?;
-        self.check_records(ended, fees)?;
+        let (owed, checks) = self.sums();
+        self.check_tokens(mined.number, owed, burned)?;
+        self.check_records(checks, ended, fees)?;
         if mined.number.is_multiple_of(REPLAY_EVERY) {
             self.check_index()?;
         }
@@ -196,13 +197,18 @@ impl World {
         Ok((ended, fees, burned))
     }
 
+    /// What the Escrow owes to all accounts, and their checks.
+    fn sums(&self) -> (U256, u64) {
+        let balances = self.invariants.accounts.iter().map(|slot| self.node.balance_in(*slot));
+        balances.fold((U256::ZERO, 0), |(owed, checks), balance| (owed + balance.total(), checks + balance.checks))
+    }
+
     /// I1: what the Escrow holds is what it owes, and no token comes or goes.
-    fn check_tokens(&mut self, block: u64, burned: U256) -> Result<(), Violation> {
+    fn check_tokens(&mut self, block: u64, owed: U256, burned: U256) -> Result<(), Violation> {
         if !burned.is_zero() {
             self.invariants.burned.insert(block, burned);
         }
         let node = &self.node;
-        let owed: U256 = self.invariants.accounts.iter().map(|(_, slot)| node.balance_in(*slot).total()).sum();
         let (owed, held) = (owed + node.burnable(), node.tokens(node.contracts.escrow));
         if owed != held {
             let what = format!("the Escrow holds {held} token wei and owes {owed}");
@@ -219,9 +225,8 @@ impl World {
     }
 
     /// I5: checks are passed only where fees were burned.
-    fn check_records(&mut self, ended: u64, fees: U256) -> Result<(), Violation> {
+    fn check_records(&mut self, checks: u64, ended: u64, fees: U256) -> Result<(), Violation> {
         let node = &self.node;
-        let checks = self.invariants.accounts.iter().map(|(_, slot)| node.balance_in(*slot).checks).sum::<u64>();
         if let Some(before) = self.invariants.checks.replace(checks)
             && checks > before
         {
@@ -326,16 +331,15 @@ fn difference(have: &Index, want: &Index) -> Option<String> {
         return Some(format!("{} jobs instead of {}", have.order.len(), want.order.len()));
     }
     for id in &want.order {
-        let (a, b) = (format!("{:?}", have.job(id)), format!("{:?}", want.job(id)));
-        if a != b {
-            return Some(format!("job {id}: {a} instead of {b}"));
+        let (have, want) = (have.job(id), want.job(id));
+        if have != want {
+            return Some(format!("job {id}: {have:?} instead of {want:?}"));
         }
     }
-    let same = format!("{:?}", have.providers) == format!("{:?}", want.providers);
-    if !same {
+    if have.providers != want.providers {
         return Some("its providers".to_owned());
     }
-    (format!("{:?}", have.cases) != format!("{:?}", want.cases)).then(|| "its disputes".to_owned())
+    (have.cases != want.cases).then(|| "its disputes".to_owned())
 }
 
 #[cfg(test)]
