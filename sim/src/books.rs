@@ -88,6 +88,8 @@ pub struct Figures {
     pub left_over: u64,
     /// Re-orgs.
     pub reorgs: u64,
+    /// What went wrong with chain, network and machines, by kind: how often.
+    pub faults: BTreeMap<&'static str, u64>,
     /// Blocks.
     pub blocks: u64,
     /// Events that cores took in.
@@ -132,6 +134,13 @@ impl Books {
         books.cost = books.gigafuel * self.costs[group];
     }
 
+    /// Something goes wrong, so many times.
+    pub(crate) fn fault(&mut self, kind: &'static str, times: u64) {
+        if times > 0 {
+            *self.figures.faults.entry(kind).or_default() += times;
+        }
+    }
+
     pub(crate) fn refused(&mut self, lost: bool) {
         self.figures.refused += 1;
         self.figures.lost_races += u64::from(lost);
@@ -163,6 +172,7 @@ impl Books {
 impl World {
     /// The books at the end: `index` is the chain's.
     pub(crate) fn close_books(&mut self, index: &Index) -> Figures {
+        self.books.fault("lie", self.node.lies());
         let mut figures = std::mem::take(&mut self.books.figures);
         let (mut paid, mut fuel) = (0.0, 0.0);
         for id in &index.order {

@@ -5,7 +5,7 @@ use conun_agent::core::Core;
 use crate::{
     agent::{Part, Who, millis},
     error::Violation,
-    node::EPOCH,
+    node::{DEEPEST, EPOCH},
     scenario::Spells,
     world::{Doing, Happening, World},
 };
@@ -86,6 +86,17 @@ impl World {
         );
         if begins && self.is_ending {
             return;
+        }
+        let kind = match fault {
+            F::FullDisk(_, true) => Some("full disk"),
+            F::Sleep(_) => Some("sleep"),
+            F::CutOff(_, true) => Some("partition"),
+            F::Spike(true) => Some("fee spike"),
+            F::Censor(true) => Some("censorship"),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            self.books.fault(kind, 1);
         }
         match fault {
             F::Crash(_) | F::Restart(_) | F::FullDisk(..) | F::Sleep(_) => self.machine_fault(fault),
@@ -197,8 +208,12 @@ impl World {
                 gone = Some(batch);
             }
         }
+        self.books.fault("crash", 1);
         match gone {
-            Some((job, batch)) => self.note(who, format_args!("crashes, and loses batch {batch} of {job}")),
+            Some((job, batch)) => {
+                self.books.fault("lost write", 1);
+                self.note(who, format_args!("crashes, and loses batch {batch} of {job}"));
+            }
             None => self.note(who, "crashes"),
         }
     }
@@ -236,7 +251,7 @@ impl World {
         let Some(reorgs) = self.scenario.chain.reorgs.clone() else { return Ok(()) };
         self.reorg_in = (reorgs.every_blocks.draw(&mut self.chance.chain) as u64).max(1);
         let most = self.node.chain.height().saturating_sub(self.invariants.first_block());
-        let depth = (reorgs.depth.draw(&mut self.chance.chain) as u64).clamp(1, 64).min(most);
+        let depth = (reorgs.depth.draw(&mut self.chance.chain) as u64).clamp(1, DEEPEST).min(most);
         if depth == 0 {
             return Ok(());
         }
@@ -254,6 +269,8 @@ impl World {
         }
         self.trace.note(self.now, "chain", format_args!("re-org of {depth} blocks, {lost} transactions lost"));
         self.books.reorgs += 1;
+        self.books.fault("re-org", 1);
+        self.books.fault("lost transaction", lost);
         let base_fee = (self.scenario.chain.base_fee_gwei * 1e9 * self.fee_factor) as u64;
         // The new branch is the longer one.
         for time in times.into_iter().chain([self.unix()]) {

@@ -12,7 +12,7 @@
 //!
 //! # What is not
 //!
-//! Tasks: their results are functions of their numbers. The sender waits on a wall clock, so that there is a model of it here; the
+//! Tasks, unless a scenario says `real-vm`: their results are functions of their numbers. The sender waits on a wall clock, so that there is a model of it here; the
 //! requester has no pure core, so that there is another one that makes the same calls. Journals are maps.
 //!
 //! # Example
@@ -42,6 +42,7 @@ mod faults;
 mod invariants;
 mod keeper;
 mod library;
+mod machine;
 mod node;
 mod orders;
 mod providing;
@@ -115,7 +116,9 @@ fn play(scenario: &Scenario, seed: u64, traced: bool) -> (Result<Run, Violation>
     if traced {
         world.trace.keep();
     }
-    let figures = caught(seed, || world.run()).map_err(|mut violation| {
+    // What goes wrong here is meant to: nobody is to be warned of each re-org.
+    let quiet = tracing::subscriber::NoSubscriber::new();
+    let figures = tracing::subscriber::with_default(quiet, || caught(seed, || world.run())).map_err(|mut violation| {
         if violation.invariant == Invariant::Panics {
             (violation.step, violation.trace) = (world.trace.steps(), world.trace.about(&[]));
         }

@@ -10,6 +10,7 @@ macro_rules! library {
 }
 
 library![
+    "brief",
     "censorship",
     "chance",
     "colluding",
@@ -22,6 +23,7 @@ library![
     "everything",
     "fee-spikes",
     "full-disks",
+    "large",
     "lazy-arbiter",
     "lazy-audits",
     "lazy-votes",
@@ -41,6 +43,7 @@ library![
     "rpc-refusing",
     "rpc-stale",
     "rpc-twice",
+    "seeds",
     "silent-arbiter",
     "sleep",
     "sleepers",

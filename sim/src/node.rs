@@ -4,7 +4,10 @@
 
 use std::{
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use alloy::{
@@ -20,7 +23,7 @@ use conun_bindings::{
     abi::{ConunToken, Deployment::Settings},
     deploy::{OtherCode, Plan, TOKEN, devnet_settings, standard_settings},
 };
-use conun_chain::{ChainConfig, Clock, SharedChain, dev_accounts};
+use conun_chain::{ChainConfig, Clock, InProcess, SharedChain, dev_accounts};
 
 use crate::{
     bent::Bent,
@@ -36,6 +39,9 @@ const STAGE_GAS: u64 = 16_000_000;
 
 /// Ether of each account, wei.
 const ETHER: u128 = 1_000_000_000_000_000_000_000;
+
+/// Most blocks that a re-org takes back.
+pub(crate) const DEEPEST: u64 = 64;
 
 /// Wei for a gas that goes to whoever builds the block.
 pub(crate) const TIP: u128 = 1_000_000_000;
@@ -70,6 +76,7 @@ pub(crate) struct Node {
     feeds: Vec<Feed>,
     /// How often blocks were taken back.
     pub(crate) branch: u64,
+    lies: Arc<AtomicU64>,
 }
 
 /// Which endpoint.
@@ -106,6 +113,7 @@ impl Node {
         let mut config = ChainConfig {
             clock: Clock::Manual(EPOCH - 600),
             base_fee: (terms.base_fee_gwei * 1e9) as u64,
+            kept_states: DEEPEST + 1,
             ..ChainConfig::default()
         };
         config.balances.extend(accounts.iter().map(|account| (*account, U256::from(ETHER))));
@@ -128,8 +136,18 @@ impl Node {
         }
         let supply = settings.tokenSupply;
         let rules = Rules::from(&settings);
-        let mut node =
-            Self { chain, contracts, rules, settings, supply, holder, runtime, feeds: Vec::new(), branch: 0 };
+        let mut node = Self {
+            chain,
+            contracts,
+            rules,
+            settings,
+            supply,
+            holder,
+            runtime,
+            feeds: Vec::new(),
+            branch: 0,
+            lies: Arc::default(),
+        };
         for step in &plan.steps {
             node.stage(holder, step.to, step.calldata.clone());
             node.settle_stage();
@@ -140,8 +158,7 @@ impl Node {
     /// Lets a transaction that sets the stage, or clears it, wait for a block.
     pub(crate) fn stage(&self, sender: Address, to: Address, input: Bytes) -> B256 {
         // The first that is free: a re-org may have left a gap.
-        let waiting = self.chain.waiting_nonces(sender);
-        let nonce = (self.chain.nonce(sender)..).find(|nonce| !waiting.contains(nonce)).expect("nonces do not run out");
+        let nonce = self.chain.next_nonce(sender);
         let fee = u128::from(self.chain.next_base_fee()) * 4 + TIP;
         self.queue(sender, nonce, &TransactionRequest::default().to(to).input(input.into()), STAGE_GAS, (fee, TIP))
             .expect("whoever sets the stage has ether, and sends one after the other")
@@ -204,9 +221,11 @@ impl Node {
         let (provider, witness): (DynProvider, _) = match lies {
             None => (honest, None),
             Some((lies, random)) => {
-                let random = Arc::new(Mutex::new(random));
-                let bent = Bent { chain: self.chain.clone(), lies: lies.clone(), random };
-                let provider = ProviderBuilder::new().connect_client(RpcClient::new(bent, true));
+                let random = Mutex::new(random);
+                let bent = Bent { chain: self.chain.clone(), lies: lies.clone(), random, told: self.lies.clone() };
+                let bent = Arc::new(bent);
+                let transport = InProcess(move |method: &str, params| bent.answer(method, params));
+                let provider = ProviderBuilder::new().connect_client(RpcClient::new(transport, true));
                 (alloy::providers::Provider::erased(provider), lies.compared.then_some(honest))
             }
         };
@@ -221,6 +240,11 @@ impl Node {
         let follower = follower.expect("contracts are there, and no lie begins before the first look");
         self.feeds.push(Feed { follower, current: None, asked: None });
         self.feeds.len() - 1
+    }
+
+    /// Answers that were bent.
+    pub(crate) fn lies(&self) -> u64 {
+        self.lies.load(Ordering::Relaxed)
     }
 
     /// Looks at the chain through an endpoint.
@@ -247,11 +271,11 @@ impl Node {
         }
     }
 
-    /// The index of an endpoint that starts now, from the deployment's first block.
-    pub(crate) fn replayed(&mut self) -> Index {
-        let feed = self.open_feed(0, None);
-        let view = self.look(feed).expect("an honest endpoint answers");
-        self.feeds.pop();
-        view.index.clone()
+    /// The index that all logs give, from the deployment's first block on.
+    pub(crate) fn replayed(&self) -> Index {
+        let mut index = Index::new(self.rules);
+        let contracts = &self.contracts;
+        self.chain.each_log(contracts.block, |log| index.apply(contracts, log));
+        index
     }
 }

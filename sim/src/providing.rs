@@ -18,7 +18,7 @@ use crate::{
     error::Violation,
     random::Random,
     scenario::{ProviderStrategy, RequesterStrategy},
-    truth::{Variant, batch_fuel},
+    truth::Variant,
     world::{Doing, World},
 };
 
@@ -233,7 +233,8 @@ impl World {
             return self.step(who, Event::NotExecuted(batch, text));
         }
         let Some(entry) = view.index.job(&batch.0) else { return Ok(()) };
-        let took = (batch_fuel(batch.0, &entry.job, batch.1) as f64 / provider.fuel_per_ms) as u64;
+        let fuel = self.truth.result(batch, &entry.job, 0).fuel;
+        let took = (fuel as f64 / provider.fuel_per_ms) as u64;
         let variant = if is_chance { own } else { 0 };
         self.plan_for(who, took.max(1), Doing::Executed(batch, run, variant, took.max(1)));
         Ok(())
@@ -359,7 +360,7 @@ impl World {
                     (Some(entry), Action::Answer(case)) => {
                         let result = self.truth.result(id, &entry.job, of(id));
                         let task = view.index.cases.get(case).map_or(0, |case| case.task);
-                        let output = crate::truth::output(id.0, task, of(id));
+                        let output = self.truth.output(id.0, &entry.job, task, of(id));
                         answer.complete(&contracts, &result.manifest, &output)
                     }
                     _ => Err("a re-org has taken away what it was about".to_owned()),

@@ -15,6 +15,7 @@ use conun_bindings::{
 use crate::{
     agent::{OwnJob, Part, Purpose, Who},
     keeper::{self, Errand, request},
+    machine::Machine,
     node::token_wei,
     scenario::{Arbiter, Arrivals, JobTerms, ProviderStrategy, RequesterStrategy},
     truth::Variant,
@@ -155,7 +156,7 @@ impl World {
         requester.nonce += 1;
         let nonce = requester.nonce;
         let is_chance = requester.strategy == RequesterStrategy::NonDeterministic;
-        let (job, spec) = make_job(&terms, me, nonce, unix, &mut agent.random);
+        let (job, spec) = make_job(&terms, me, nonce, unix, self.truth.machine, &mut agent.random);
         let contact = JobRegistry::Contact { endpoint: keccak256(me), hint: String::new() };
         let (id, errand) = match &terms.assurance {
             None => {
@@ -253,7 +254,10 @@ impl World {
             Err(_) => *own.tries.entry(number).or_default() += 1,
             Ok(variant) => {
                 let mut tasks = job::tasks_in(&entry.job, number);
-                let wrong = tasks.find(|_| agent.random.chance(share) && variant != 0 && !is_chance);
+                let truth = &mut self.truth;
+                let wrong = tasks.find(|task| {
+                    agent.random.chance(share) && !is_chance && truth.is_wrong((id, number), &entry.job, *task, variant)
+                });
                 match wrong {
                     Some(task) => drop(own.wrong.insert(number, (root, task))),
                     None => drop(own.verified.insert(number, root)),
@@ -310,6 +314,7 @@ fn make_job(
     requester: Address,
     nonce: u64,
     now: u64,
+    machine: Option<&Machine>,
     random: &mut crate::random::Random,
 ) -> (Job, Spec) {
     let tasks = (terms.tasks.draw(random) as u32).max(1);
@@ -321,13 +326,16 @@ fn make_job(
         ((max_price as f64 * terms.start_share) as u128).clamp(1, max_price)
     };
     let name = |what: &str| keccak256([what.as_bytes(), requester.as_slice(), &nonce.to_be_bytes()].concat());
-    let spec = Spec {
-        program: name("program"),
-        programRoot: name("program root"),
-        inputs: name("inputs"),
-        inputRoot: name("input root"),
-        memoryLimit: 64 << 20,
-        category: 0,
+    let spec = match machine {
+        Some(machine) => machine.spec(requester, nonce, tasks),
+        None => Spec {
+            program: name("program"),
+            programRoot: name("program root"),
+            inputs: name("inputs"),
+            inputRoot: name("input root"),
+            memoryLimit: 64 << 20,
+            category: 0,
+        },
     };
     let widen =
         terms.assurance.as_ref().filter(|assurance| assurance.limit > 1).map(|assurance| assurance.widen_seconds);

@@ -72,22 +72,15 @@ impl World {
             }
             (fee, tip) = (fee.min(most), tip.min(most));
         }
-        let nonce = used + self.waiting_of(who, used);
+        let nonce = self.node.chain.next_nonce(account);
         let live = Live { kind, purpose, nonce, request, gas, fee, tip, hashes: Vec::new(), attempts: 0 };
         self.agents[who].wallet.live = Some(live);
         self.attempt(who)
     }
 
-    /// Transactions of the account that wait without a gap.
-    fn waiting_of(&self, who: Who, used: u64) -> u64 {
-        let account = self.agents[who].address;
-        let nonces = self.node.chain.waiting_nonces(account);
-        (used..).zip(nonces).take_while(|(expected, nonce)| expected == nonce).count() as u64
-    }
-
     /// Carries on what was sent earlier and is not mined. Whether it is under way now.
     fn resume(&mut self, who: Who, kept: Live, used: u64) -> Result<bool, Violation> {
-        let waits = used + self.waiting_of(who, used) > kept.nonce;
+        let waits = self.node.chain.next_nonce(self.agents[who].address) > kept.nonce;
         let refused = self.node.chain.try_call(kept.request.clone()).is_err();
         if !waits && (kept.nonce != used || refused) {
             self.note(who, format_args!("forgets nonce {}: {}", kept.nonce, kept.kind));

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 use crate::{
     Figures, Run, Scenario, ScenarioError,
     report::{interval, share_interval},
-    scenario::ProviderStrategy,
+    scenario::{ProviderStrategy, ProviderTerms},
 };
 
 /// One parameter and its values.
@@ -109,8 +109,50 @@ pub struct Row {
     pub cost: f64,
     /// Median of the jobs' makespans, seconds.
     pub makespan: f64,
-    /// Group of providers, what it is up to in a word, and what one of its agents gains a run, with half of the 95 % interval; costs of execution counted.
-    pub gains: Vec<(String, bool, f64, f64)>,
+    /// What each group of providers gains.
+    pub gains: Vec<Gain>,
+}
+
+/// What a group of providers gains.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gain {
+    /// The group.
+    pub group: String,
+    /// Whether it follows the rules.
+    pub honest: bool,
+    /// Tokens that one of its agents gains a run, costs of execution counted.
+    pub gain: f64,
+    /// Half of the 95 % interval of that.
+    pub half: f64,
+    /// Of cheats: whether that is more than the best honest group gains, and than nothing.
+    pub pays: Option<Pays>,
+}
+
+/// Whether cheating pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Pays {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// So few runs do not tell.
+    Unclear,
+}
+
+/// From where on cheating does not pay.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stop {
+    /// The group of cheats.
+    pub group: String,
+    /// The other keys and their values.
+    pub others: Vec<(String, Value)>,
+    /// The key that goes through its values, the last one given.
+    pub key: String,
+    /// The first value from which on cheating does not pay with any that follows; `None` if it does with the last one, or may.
+    pub from: Option<Value>,
 }
 
 /// The row of a scenario's runs.
@@ -121,15 +163,28 @@ pub fn row(what: String, scenario: &Scenario, runs: &[Run]) -> Row {
     let mut makespans: Vec<_> = runs.iter().flat_map(|run| run.figures.makespans.iter().copied()).collect();
     makespans.sort_by(f64::total_cmp);
     let (wrong, judged) = (sum(|figures| figures.wrong), sum(|figures| figures.judged));
-    let gains = scenario.providers.iter().enumerate().map(|(at, terms)| {
+    let gain = |(at, terms): (usize, &ProviderTerms)| {
         let group = scenario.requesters.len() + at;
         let each = |run: &Run| {
             let group = &run.figures.groups[group];
             (group.gain - group.cost) / f64::from(group.count.max(1))
         };
         let (gain, half) = interval(&runs.iter().map(each).collect::<Vec<_>>());
-        (terms.name.clone(), terms.strategy == ProviderStrategy::Honest, gain, half)
-    });
+        let honest = terms.strategy == ProviderStrategy::Honest;
+        Gain { group: terms.name.clone(), honest, gain, half, pays: None }
+    };
+    let mut gains: Vec<_> = scenario.providers.iter().enumerate().map(gain).collect();
+    let honest = gains.iter().filter(|gain| gain.honest).map(|gain| (gain.gain, gain.half));
+    let (best, best_half) = honest.fold((0.0, 0.0), |best, gain| if gain.0 > best.0 { gain } else { best });
+    for cheat in gains.iter_mut().filter(|gain| !gain.honest) {
+        let both = libm::sqrt(cheat.half * cheat.half + best_half * best_half);
+        let unsure = if runs.len() < 2 { f64::INFINITY } else { both };
+        cheat.pays = Some(match cheat.gain - best {
+            more if more > unsure => Pays::Yes,
+            more if more < -unsure => Pays::No,
+            _ => Pays::Unclear,
+        });
+    }
     Row {
         what,
         runs: runs.len(),
@@ -139,21 +194,28 @@ pub fn row(what: String, scenario: &Scenario, runs: &[Run]) -> Row {
         redundancy: mean(|figures| figures.redundancy),
         cost: mean(|figures| figures.cost_per_gigafuel),
         makespan: makespans.get(makespans.len() / 2).copied().unwrap_or_default(),
-        gains: gains.collect(),
+        gains,
     }
 }
 
-impl Row {
-    /// Groups of cheats whose agents gain less than honest ones do, those who lose among them.
-    pub fn does_not_pay(&self) -> Vec<&str> {
-        let honest = self.gains.iter().filter(|(_, honest, ..)| *honest).map(|(_, _, gain, _)| *gain);
-        let honest = honest.fold(0.0, f64::max);
-        self.gains
-            .iter()
-            .filter(|(_, is_honest, gain, _)| !is_honest && *gain < honest)
-            .map(|(name, ..)| name.as_str())
-            .collect()
+/// From where on cheating does not pay, for each group of cheats and each combination of all keys but the last: `points` are a grid's, `rows`
+/// theirs.
+pub fn stops(points: &[Variation], rows: &[Row]) -> Vec<Stop> {
+    let mut stops: Vec<Stop> = Vec::new();
+    for (point, row) in points.iter().zip(rows) {
+        let Some(((key, value), others)) = point.set.split_last() else { continue };
+        for cheat in row.gains.iter().filter(|gain| !gain.honest) {
+            let known = stops.iter().position(|stop| stop.group == cheat.group && stop.others == others);
+            let at = known.unwrap_or_else(|| {
+                let (group, others, key) = (cheat.group.clone(), others.to_vec(), key.clone());
+                stops.push(Stop { group, others, key, from: None });
+                stops.len() - 1
+            });
+            let from = stops[at].from.take();
+            stops[at].from = (cheat.pays == Some(Pays::No)).then(|| from.unwrap_or_else(|| value.clone()));
+        }
     }
+    stops
 }
 
 #[cfg(test)]
@@ -175,6 +237,24 @@ mod tests {
         let strategy = Axis::parse("providers.lazy.strategy=\"squatting\",{ lazy = { share = 0.1 } }").unwrap();
         let points = grid(&scenario, &[strategy]).unwrap();
         assert_eq!(points[1].scenario.providers[1].strategy, ProviderStrategy::Lazy { share: 0.1 });
+    }
+
+    #[test]
+    fn it_stops_where_it_does_not_pay_for_the_rest_of_the_values() {
+        let scenario = crate::named("lazy-audits").unwrap().unwrap();
+        let axes = ["chain.min-stake=1.0,2.0", "requesters.audited.job.assurance.audit-share=0.1,0.3,0.5,0.7"];
+        let points = grid(&scenario, &axes.map(|axis| Axis::parse(axis).unwrap())).unwrap();
+        let row = |pays| {
+            let mut row = row(String::new(), &scenario, &[]);
+            row.gains.iter_mut().filter(|gain| !gain.honest).for_each(|gain| gain.pays = Some(pays));
+            row
+        };
+        use Pays::{No, Unclear, Yes};
+        let rows = [No, Unclear, No, No, Yes, Yes, No, Unclear].map(row);
+        let stops = stops(&points, &rows);
+        let told: Vec<_> = stops.iter().map(|stop| (stop.others[0].1.as_float(), stop.from.clone())).collect();
+        assert_eq!(told, [(Some(1.0), Some(Value::Float(0.5))), (Some(2.0), None)]);
+        assert!(stops.iter().all(|stop| stop.group == "lazy" && stop.key.ends_with("audit-share")));
     }
 
     #[test]

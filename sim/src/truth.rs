@@ -1,4 +1,4 @@
-//! Results without execution: what a task comes to is a function of its job and number, so that all honest providers agree, and a
+//! Results, most often without execution: what a task comes to is a function of its job and number, so that all honest providers agree, and a
 //! variant of it for each way to be wrong. Roots, sums and manifests are the real ones.
 
 use std::{collections::HashMap, rc::Rc};
@@ -10,6 +10,8 @@ use conun_agent::{
 };
 use conun_bindings::{abi::JobRegistry::Job, commit::ResultLeaf, job};
 use conun_vm::Outcome;
+
+use crate::machine::Machine;
 
 /// Which result: 0 is the right one.
 pub(crate) type Variant = u64;
@@ -29,8 +31,10 @@ pub(crate) struct BatchResult {
 }
 
 /// All results that were asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Truth {
+    /// What executes tasks, if anything does.
+    pub(crate) machine: Option<&'static Machine>,
     known: HashMap<(BatchId, Variant), Rc<BatchResult>>,
     /// Variants that were made, by what the chain tells of them.
     by_outputs: HashMap<B256, Variant>,
@@ -43,29 +47,27 @@ fn fuel(job: &Job, seed: B256) -> u64 {
     job.fuelLimit / 4 + half as u64
 }
 
-/// The output of a task.
-pub(crate) fn output(id: B256, task: u32, variant: Variant) -> [u8; OUTPUT_BYTES] {
+/// The output that is made up for a task.
+fn output(id: B256, task: u32, variant: Variant) -> [u8; OUTPUT_BYTES] {
     let mut bytes = [0; OUTPUT_BYTES];
     let seed = keccak256([id.as_slice(), &task.to_be_bytes(), &variant.to_be_bytes()].concat());
     blake3::Hasher::new_keyed(&seed.0).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-/// Fuel that all tasks of a batch burn together.
-pub(crate) fn batch_fuel(id: B256, job: &Job, batch: u32) -> u64 {
-    job::tasks_in(job, batch).map(|task| fuel(job, keccak256([id.as_slice(), &task.to_be_bytes()].concat()))).sum()
-}
-
 impl Truth {
+    pub(crate) fn new(machine: Option<&'static Machine>) -> Self {
+        Self { machine, known: HashMap::new(), by_outputs: HashMap::new() }
+    }
+
     /// A batch's result.
     pub(crate) fn result(&mut self, id: BatchId, job: &Job, variant: Variant) -> Rc<BatchResult> {
         if let Some(known) = self.known.get(&(id, variant)) {
             return known.clone();
         }
         let result = |task: u32| {
-            let fuel = fuel(job, keccak256([id.0.as_slice(), &task.to_be_bytes()].concat()));
-            let output = Content::of(&output(id.0, task, variant));
-            TaskResult { outcome: Outcome::Ok { exit_code: 0 }, fuel, output }
+            let (outcome, fuel, output) = self.execute(id.0, job, task, variant);
+            TaskResult { outcome, fuel, output: Content::of(&output) }
         };
         let tasks = job::tasks_in(job, id.1);
         let first = tasks.start;
@@ -77,6 +79,30 @@ impl Truth {
         self.by_outputs.insert(outputs, variant);
         self.known.insert((id, variant), made.clone());
         made
+    }
+
+    fn execute(&self, id: B256, job: &Job, task: u32, variant: Variant) -> (Outcome, u64, Vec<u8>) {
+        match self.machine {
+            Some(machine) if variant == 0 => {
+                let done = machine.execute(job, task);
+                (done.outcome, done.fuel, done.output)
+            }
+            _ => {
+                let fuel = fuel(job, keccak256([id.as_slice(), &task.to_be_bytes()].concat()));
+                (Outcome::Ok { exit_code: 0 }, fuel, output(id, task, variant).to_vec())
+            }
+        }
+    }
+
+    /// The output of a task.
+    pub(crate) fn output(&self, id: B256, job: &Job, task: u32, variant: Variant) -> Vec<u8> {
+        self.execute(id, job, task, variant).2
+    }
+
+    /// Whether a variant is wrong about a task.
+    pub(crate) fn is_wrong(&mut self, id: BatchId, job: &Job, task: u32, variant: Variant) -> bool {
+        let at = (task - job::tasks_in(job, id.1).start) as usize;
+        self.result(id, job, variant).manifest.results[at] != self.result(id, job, 0).manifest.results[at]
     }
 
     /// Which result a manifest is, if anybody ever made it.

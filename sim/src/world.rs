@@ -15,6 +15,7 @@ use crate::{
     error::Violation,
     faults::Fault,
     invariants::Invariants,
+    machine::Machine,
     node::{EPOCH, Node, token_wei},
     queue::Queue,
     random::Random,
@@ -127,7 +128,7 @@ impl World {
             trace: Trace::default(),
             invariants: Invariants::new(&node),
             node,
-            truth: Truth::default(),
+            truth: Truth::new(scenario.real_vm.then(Machine::get)),
             agents: Vec::new(),
             by_address: HashMap::new(),
             books: Books::new(scenario),
@@ -156,7 +157,11 @@ impl World {
 
     fn populate(&mut self) {
         let scenario = self.scenario.clone();
-        self.agents_feed = self.node.open_feed(scenario.chain.confirmations, None);
+        // Who sees the same shares an endpoint.
+        self.agents_feed = match scenario.chain.confirmations {
+            0 => self.honest_feed,
+            confirmations => self.node.open_feed(confirmations, None),
+        };
         let feeds = [self.agents_feed];
         for (group, terms) in scenario.requesters.iter().enumerate() {
             for _ in 0..terms.count {

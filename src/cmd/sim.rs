@@ -10,7 +10,7 @@ use alloy::primitives::B256;
 use clap::{Args, Subcommand};
 use conun_sim::{
     LIBRARY, Run, Scenario, Violation,
-    sweep::{self, Axis},
+    sweep::{self, Axis, Pays, Row, Stop},
 };
 use eyre::{WrapErr as _, ensure};
 use serde::Serialize;
@@ -52,11 +52,14 @@ pub(crate) struct RunArgs {
     /// A scenario's file, or the name of one that comes along (see `conun sim list`).
     scenario: String,
     /// Play it under this seed; by default under the one that the scenario says, or 1.
-    #[arg(long, value_name = "SEED", conflicts_with = "seeds")]
+    #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
-    /// Play it under as many seeds, from 1 on.
+    /// Play it under as many seeds, from that one on.
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
+    /// Execute tasks: those of a real program (examples/hello), in the real engine. Without it results are made up.
+    #[arg(long)]
+    real_vm: bool,
     /// Write every step in words to this file.
     #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
     trace: Option<PathBuf>,
@@ -112,15 +115,12 @@ pub(crate) async fn run(context: &Context, command: SimCommand) -> eyre::Result<
         SimCommand::Run(args) => play(context, &args),
         SimCommand::Sweep(args) => {
             let points = sweep::grid(&read(&args.scenario)?, &args.axes)?;
-            let named = |(key, value): &(String, toml::Value)| format!("{key}={value}");
-            let points = points
-                .into_iter()
-                .map(|point| (point.set.iter().map(named).collect::<Vec<_>>().join(" "), point.scenario));
-            side_by_side(context, points.collect(), args.seeds)
+            let scenarios = points.iter().map(|point| (setting(&point.set), point.scenario.clone())).collect();
+            side_by_side(context, scenarios, args.seeds, |rows| sweep::stops(&points, rows))
         }
         SimCommand::Compare(args) => {
             let scenarios = args.scenarios.iter().map(|name| Ok((name.clone(), read(name)?)));
-            side_by_side(context, scenarios.collect::<eyre::Result<_>>()?, args.seeds)
+            side_by_side(context, scenarios.collect::<eyre::Result<_>>()?, args.seeds, |_| Vec::new())
         }
         SimCommand::Trace { transaction, rules } => {
             let (provider, chain_id) = context.reader().await?;
@@ -150,11 +150,10 @@ fn read(scenario: &str) -> eyre::Result<Scenario> {
 }
 
 fn play(context: &Context, args: &RunArgs) -> eyre::Result<ExitCode> {
-    let scenario = read(&args.scenario)?;
-    let seeds: Vec<_> = match args.seeds {
-        None => vec![args.seed.or(scenario.seed).unwrap_or(1)],
-        Some(count) => (1..=count).collect(),
-    };
+    let mut scenario = read(&args.scenario)?;
+    scenario.real_vm |= args.real_vm;
+    let first = args.seed.or(scenario.seed).unwrap_or(1);
+    let seeds: Vec<_> = (first..).take(args.seeds.unwrap_or(1) as usize).collect();
     ensure!(!seeds.is_empty(), Ending::Usage("--seeds is at least 1".to_owned()));
     let start = Instant::now();
     let told = |result: &Result<Run, Violation>| match result {
@@ -178,9 +177,12 @@ fn play(context: &Context, args: &RunArgs) -> eyre::Result<ExitCode> {
     let finished: Vec<_> = runs.iter().copied().cloned().collect();
     let expected = conun_sim::judge(&scenario, &finished).err();
     let violations: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).chain(&expected).collect();
+    let real = if args.real_vm { " --real-vm" } else { "" };
     let again = |violation: &&Violation| match violation.invariant {
-        conun_sim::Invariant::Expected => format!("conun sim run {} --seeds {}", args.scenario, seeds.len()),
-        _ => format!("conun sim run {} --seed {}", args.scenario, violation.seed),
+        conun_sim::Invariant::Expected => {
+            format!("conun sim run {} --seed {first} --seeds {}{real}", args.scenario, seeds.len())
+        }
+        _ => format!("conun sim run {} --seed {}{real}", args.scenario, violation.seed),
     };
     let mut replay: Vec<_> = violations.iter().map(again).collect();
     if let Some(violation) = violations.first().filter(|_| args.shrink_runs > 0)
@@ -223,8 +225,27 @@ fn shrink(scenario: &Scenario, violation: &Violation, args: &RunArgs) -> eyre::R
     Ok(Some(path))
 }
 
+/// What comes of several scenarios.
+#[derive(Serialize)]
+struct SideBySide {
+    rows: Vec<Row>,
+    /// From where on cheating does not pay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stops: Vec<Stop>,
+}
+
+/// Keys with their values.
+fn setting(set: &[(String, toml::Value)]) -> String {
+    set.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+}
+
 /// Plays each scenario, and prints a row for it.
-fn side_by_side(context: &Context, scenarios: Vec<(String, Scenario)>, seeds: u64) -> eyre::Result<ExitCode> {
+fn side_by_side(
+    context: &Context,
+    scenarios: Vec<(String, Scenario)>,
+    seeds: u64,
+    stops: impl FnOnce(&[Row]) -> Vec<Stop>,
+) -> eyre::Result<ExitCode> {
     let seeds: Vec<_> = (1..=seeds).collect();
     let (mut rows, mut in_order) = (Vec::new(), true);
     for (what, scenario) in scenarios {
@@ -241,7 +262,8 @@ fn side_by_side(context: &Context, scenarios: Vec<(String, Scenario)>, seeds: u6
         output::note(format_args!("{what}: {} runs", runs.len()));
         rows.push(sweep::row(what, &scenario, &runs));
     }
-    output::result(context.json(), &rows, |rows| {
+    let stops = stops(&rows);
+    output::result(context.json(), &SideBySide { rows, stops }, |found| {
         let mut table = Table::new([
             "what",
             "runs",
@@ -251,11 +273,9 @@ fn side_by_side(context: &Context, scenarios: Vec<(String, Scenario)>, seeds: u6
             "results a paid batch",
             "CON a gigafuel",
             "median makespan, s",
-            "gain of one agent a run, CON",
-            "does not pay for",
         ]);
-        for row in rows {
-            let gain = |(name, _, gain, half): &(String, bool, f64, f64)| format!("{name} {gain:.2} ± {half:.2}");
+        let mut gains = Table::new(["what", "group", "gain of one agent a run, CON", "cheating pays"]);
+        for row in &found.rows {
             table.row([
                 row.what.clone(),
                 row.runs.to_string(),
@@ -265,11 +285,32 @@ fn side_by_side(context: &Context, scenarios: Vec<(String, Scenario)>, seeds: u6
                 format!("{:.3}", row.redundancy),
                 format!("{:.4}", row.cost),
                 format!("{:.0}", row.makespan),
-                row.gains.iter().map(gain).collect::<Vec<_>>().join(", "),
-                row.does_not_pay().join(", "),
             ]);
+            for gain in &row.gains {
+                let pays = match gain.pays {
+                    None => "",
+                    Some(Pays::Yes) => "yes",
+                    Some(Pays::No) => "no",
+                    Some(Pays::Unclear) => "unclear: more seeds would tell",
+                };
+                let amount = format!("{:.3} ± {:.3}", gain.gain, gain.half);
+                gains.row([row.what.clone(), gain.group.clone(), amount, pays.to_owned()]);
+            }
         }
-        table.to_string()
+        let stop = |stop: &Stop| {
+            let where_ =
+                if stop.others.is_empty() { String::new() } else { format!(" with {}", setting(&stop.others)) };
+            match &stop.from {
+                Some(value) => format!("{}{where_}: cheating stops paying at {}={value}\n", stop.group, stop.key),
+                None => format!("{}{where_}: cheating may still pay with the last value of {}\n", stop.group, stop.key),
+            }
+        };
+        let stops: String = found.stops.iter().map(stop).collect();
+        [table.to_string(), gains.to_string(), stops]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("\n")
     })?;
     Ok(if in_order { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

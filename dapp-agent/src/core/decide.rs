@@ -54,7 +54,7 @@ fn entry(index: &Index, (job, batch): BatchId) -> Option<(&JobEntry, &BatchEntry
 impl Core {
     pub(super) fn decide(&mut self, index: &Index) -> Vec<Action> {
         self.look_around(index);
-        if self.view.is_small() {
+        if self.view.is_small() && !self.ranked {
             self.rank(index);
         }
         let mut actions = self.publish(index);
@@ -118,6 +118,7 @@ impl Core {
             self.lost += 1;
             let text = "its lease was lost before it was executed".to_owned();
             self.breaker.failed(id.0, requester(index, &id.0), self.now, text);
+            self.ranked = false;
         }
         // Not those of a job that a re-org has taken away: it may come back.
         let is_final = |(job, number): &BatchId| {

@@ -202,6 +202,8 @@ pub struct Core {
     lost: u64,
     /// The best jobs, best first.
     short: Vec<B256>,
+    /// Whether nothing has happened since that could change which they are.
+    ranked: bool,
     /// Looks at the chain so far.
     looks: u64,
     /// Nothing is sent before this look.
@@ -241,6 +243,7 @@ impl Core {
             done: 0,
             lost: 0,
             short: Vec::new(),
+            ranked: false,
             looks: 0,
             not_before: 0,
             fruitless: 0,
@@ -249,6 +252,10 @@ impl Core {
 
     /// Takes in an event and says what to do.
     pub fn step(&mut self, index: &Index, event: Event) -> Vec<Action> {
+        self.ranked &= matches!(
+            event,
+            Event::Prepared(_) | Event::Sent | Event::Restored(_) | Event::Remembered(..) | Event::BlockHash(_, None)
+        );
         match event {
             Event::Head { number, now, free_stake } => {
                 (self.number, self.now, self.free_stake) = (number, now, free_stake);
@@ -288,8 +295,16 @@ impl Core {
             }
             Event::LostRace => self.fruitless(BACKOFF),
             Event::NotSent(_) => self.fruitless(MAX_BACKOFF),
-            Event::BlockHash(number, Some(hash)) => drop(self.hashes.insert(number, Some(hash))),
-            Event::BlockHash(number, None) => drop(self.hashes.remove(&number)),
+            Event::BlockHash(number, hash) => {
+                match hash {
+                    Some(_) => drop(self.hashes.insert(number, hash)),
+                    None => drop(self.hashes.remove(&number)),
+                }
+                // Most often several are asked for at once: one decision for all of them.
+                if self.hashes.values().any(Option::is_none) {
+                    return Vec::new();
+                }
+            }
             // Told twice a second, and mostly nothing new.
             Event::Paused(paused) if self.paused == paused => return Vec::new(),
             Event::Paused(paused) => self.paused = paused,

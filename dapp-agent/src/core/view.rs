@@ -108,6 +108,7 @@ impl Core {
         let checks = index.providers.get(&self.me).map_or(0, |me| me.checks);
         let mut view = std::mem::take(&mut self.view);
         if let Some(stale) = view.stale(index, self.now, checks) {
+            self.ranked &= stale.is_empty();
             for id in stale {
                 view.mine.remove(&id);
                 view.open.remove(&id);
@@ -118,6 +119,7 @@ impl Core {
                 }
             }
         } else {
+            self.ranked = false;
             view = view.anew();
             index.jobs.iter().for_each(|(id, entry)| self.place(&mut view, *id, entry, checks));
             self.passed.retain(|id, _| index.jobs.contains_key(id));

@@ -122,12 +122,13 @@ impl Core {
         }
         found.sort_unstable();
         self.short = found.into_iter().map(|(.., id)| id).collect();
+        self.ranked = true;
     }
 
     /// The best jobs that are welcome, best first.
     pub(super) fn best<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = (B256, &'a JobEntry)> {
         let jobs = self.short.iter().filter_map(|id| Some((*id, index.job(id)?)));
-        jobs.filter(|(id, entry)| self.objection(index, id, entry).is_none())
+        jobs.filter(|(id, entry)| self.ranked || self.objection(index, id, entry).is_none())
     }
 
     /// Of the best jobs those to be fetched and checked now: as many as the workers can be busy with, and one more.

@@ -1,7 +1,7 @@
 //! The chain itself: blocks, waiting transactions, time, snapshots. Pure: it reads the system's clock if told to, nothing else.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -25,13 +25,10 @@ use revm::context::{BlockEnv, result::ExecutionResult};
 use crate::{
     ChainConfig, Clock, Error,
     dump::{Dump, DumpedBlock},
-    execute::{Check, SPEC, TX_GAS_CAP, block_env, call_env, execute, output, tx_env},
+    execute::{Check, Executor, SPEC, TX_GAS_CAP, block_env, call_env, execute, output, tx_env},
     pool::Pool,
     state::State,
 };
-
-/// States kept: those of the last this many blocks.
-pub(crate) const KEPT_STATES: u64 = 1024;
 
 /// Gas of the cheapest transaction.
 const MIN_TX_GAS: u64 = 21_000;
@@ -77,6 +74,7 @@ struct Snapshot {
 pub(crate) struct Chain {
     pub(crate) chain_id: u64,
     gas_limit: u64,
+    kept_states: u64,
     clock: Clock,
     time_offset: i64,
     next_timestamp: Option<u64>,
@@ -99,6 +97,7 @@ impl Chain {
         let mut chain = Self {
             chain_id: config.chain_id,
             gas_limit: config.gas_limit,
+            kept_states: config.kept_states.max(1),
             clock: config.clock,
             time_offset: 0,
             next_timestamp: None,
@@ -176,7 +175,7 @@ impl Chain {
     }
 
     pub(crate) fn state_at(&self, number: u64) -> Result<&State, Error> {
-        self.states.get(&number).ok_or(Error::Pruned { block: number, kept: KEPT_STATES })
+        self.states.get(&number).ok_or(Error::Pruned { block: number, kept: self.kept_states })
     }
 
     /// Changes the latest state outside any block, for the `anvil_set...` calls.
@@ -327,11 +326,11 @@ impl Chain {
 
     /// Mines a block of what is waiting.
     pub(crate) fn mine(&mut self) -> Arc<Block> {
-        self.mine_with(None, Vec::new())
+        self.mine_with(None, &HashSet::new())
     }
 
-    /// The same at a base fee of choice, and without the `skipped` ones.
-    pub(crate) fn mine_with(&mut self, base_fee: Option<u64>, mut skipped: Vec<B256>) -> Arc<Block> {
+    /// The same at a base fee of choice, and without those `left_out`.
+    pub(crate) fn mine_with(&mut self, base_fee: Option<u64>, left_out: &HashSet<B256>) -> Arc<Block> {
         let parent = self.latest().header.hash;
         let number = self.height() + 1;
         let base_fee = base_fee.unwrap_or_else(|| self.next_base_fee());
@@ -339,24 +338,32 @@ impl Chain {
         self.next_timestamp = None;
         let mut state = self.state().clone();
         state.store_parent_hash(number, parent);
+        let mut queue = self.pool.queue(&state, base_fee, left_out);
+        let mut executor = Executor::new(state, self.chain_id, block_env(&header));
         let mut mined = Vec::new();
-        while let Some(tx) = self.pool.best(&state, base_fee, &skipped) {
+        while let Some(tx) = queue.pop(&self.pool) {
+            // What does not fit waits, and with it what its sender sends after it.
             if header.gas_used + tx.gas_limit() > header.gas_limit {
-                skipped.push(*tx.tx_hash());
                 continue;
             }
-            match execute(&state, self.chain_id, block_env(&header), tx_env(tx.signer(), &*tx), self.check(tx.signer()))
-            {
-                Ok((result, changes)) => {
+            let sender = tx.signer();
+            match executor.execute(tx_env(sender, &*tx), self.check(sender)) {
+                Ok(result) => {
                     header.gas_used += result.tx_gas_used();
-                    state.commit(changes);
+                    if tx.is_eip7702() {
+                        // It uses up nonces of others than its sender, too.
+                        queue = self.pool.queue(executor.state(), base_fee, left_out);
+                    } else {
+                        queue.push(&self.pool, executor.state(), sender);
+                    }
                     mined.push((tx, result, header.gas_used));
                 }
                 // What no block can ever take is dropped; what lacks funds or pays too little waits.
-                Err(Error::Invalid(_)) => self.pool.remove(*tx.tx_hash()),
-                Err(_) => skipped.push(*tx.tx_hash()),
+                Err(Error::Invalid(_)) => self.pool.remove(sender, tx.nonce()),
+                Err(_) => {}
             }
         }
+        let state = executor.into_state();
         self.pool.prune(&state);
         let envelopes: Vec<_> = mined.iter().map(|(tx, ..)| tx.inner().clone()).collect();
         header.transactions_root = calculate_transaction_root(&envelopes);
@@ -388,7 +395,7 @@ impl Chain {
         let header = RpcHeader::new(header);
         state.push_hash(header.hash);
         self.states.insert(header.number(), state);
-        while self.states.len() as u64 > KEPT_STATES {
+        while self.states.len() as u64 > self.kept_states {
             self.states.pop_first();
         }
         self.index(Block { header, transactions, receipts })
@@ -444,9 +451,14 @@ impl Chain {
         self.state_at(height - depth)?;
         let dropped = self.blocks.split_off((height - depth + 1) as usize);
         self.states.split_off(&(height - depth + 1));
+        for block in &dropped {
+            self.by_hash.remove(&block.header.hash);
+            for receipt in &block.receipts {
+                self.transactions.remove(&receipt.transaction_hash);
+            }
+        }
         self.rewound = Some(height - depth);
         self.branch += 1;
-        self.reindex();
         Ok(dropped)
     }
 
@@ -495,7 +507,7 @@ impl Chain {
         change(&mut state);
         affordable(&state, &call)?;
         let gas = call.gas.unwrap_or(TX_GAS_CAP).min(TX_GAS_CAP);
-        output(execute(&state, self.chain_id, env, call_env(call, self.chain_id, gas), Check::Call)?.0)
+        output(execute(&state, self.chain_id, env, call_env(call, self.chain_id, gas), Check::Call)?)
     }
 
     /// Executes a call on the pending state once. Returns what it gives and the gas that it uses.
@@ -503,7 +515,7 @@ impl Chain {
         let (state, env) = self.env_at(None)?;
         affordable(state, &call)?;
         let gas = call.gas.unwrap_or(TX_GAS_CAP).min(TX_GAS_CAP);
-        let (result, _) = execute(state, self.chain_id, env, call_env(call, self.chain_id, gas), Check::Call)?;
+        let result = execute(state, self.chain_id, env, call_env(call, self.chain_id, gas), Check::Call)?;
         let used = result.tx_gas_used();
         Ok((output(result)?, used))
     }
@@ -526,10 +538,10 @@ impl Chain {
         if let Some(gas) = affordable(&state, &call)? {
             enough = enough.min(gas.saturating_to());
         }
-        let (first, _) = run(enough)?;
+        let first = run(enough)?;
         let used = first.tx_gas_used();
         output(first)?;
-        let suffices = |gas: u64| run(gas).is_ok_and(|(result, _)| result.is_success());
+        let suffices = |gas: u64| run(gas).is_ok_and(|result| result.is_success());
         if suffices(used) {
             return Ok(used);
         }

@@ -43,6 +43,8 @@ pub struct ChainConfig {
     pub block_time: Option<Duration>,
     /// Accounts with ether at genesis.
     pub balances: Vec<(Address, U256)>,
+    /// Blocks of which the state after them is kept; default 1,024. No re-org goes deeper, and no call looks further back.
+    pub kept_states: u64,
     /// Blocks and state to start from instead of a genesis; see [`ChainConfig::load`].
     pub dump: Option<Box<Dump>>,
 }
@@ -57,6 +59,7 @@ impl Default for ChainConfig {
             clock: Clock::System,
             block_time: None,
             balances: dev_accounts().iter().map(|signer| (signer.address(), ether)).collect(),
+            kept_states: 1_024,
             dump: None,
         }
     }

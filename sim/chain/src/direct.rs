@@ -6,7 +6,7 @@
 use alloy::{
     consensus::{SignableTransaction as _, Transaction as _, TxEip1559, TxEnvelope, transaction::Recovered},
     primitives::{Address, B256, Bytes, Signature, U256},
-    rpc::types::{TransactionReceipt, TransactionRequest},
+    rpc::types::{Log, TransactionReceipt, TransactionRequest},
 };
 
 use crate::{Error, SharedChain};
@@ -71,9 +71,9 @@ impl SharedChain {
     ) -> Mined {
         let mut inner = self.lock();
         let chain = &mut inner.chain;
-        let skipped = chain.pool.iter().filter(|tx| left_out(tx.signer(), tx)).map(|tx| *tx.tx_hash()).collect();
+        let left_out = chain.pool.iter().filter(|tx| left_out(tx.signer(), tx)).map(|tx| *tx.tx_hash()).collect();
         chain.set_clock(timestamp);
-        let block = chain.mine_with(base_fee, skipped);
+        let block = chain.mine_with(base_fee, &left_out);
         Mined {
             number: block.number(),
             hash: block.header.hash,
@@ -109,6 +109,13 @@ impl SharedChain {
         self.lock().chain.state().slot(address, slot)
     }
 
+    /// `N` storage slots from `slot` on, after the latest block.
+    pub fn words<const N: usize>(&self, address: Address, slot: U256) -> [U256; N] {
+        let inner = self.lock();
+        let state = inner.chain.state();
+        std::array::from_fn(|offset| state.slot(address, slot + U256::from(offset)))
+    }
+
     /// Nonces that an account has used, after the latest block.
     pub fn nonce(&self, address: Address) -> u64 {
         self.lock().chain.state().nonce(address)
@@ -124,21 +131,27 @@ impl SharedChain {
         self.lock().chain.pool.iter().map(|tx| (tx.signer(), tx.inner().clone())).collect()
     }
 
-    /// Nonces of an account's transactions that wait.
-    pub fn waiting_nonces(&self, account: Address) -> Vec<u64> {
-        self.lock().chain.pool.nonces(account)
+    /// The account's first nonce that is neither used nor waits.
+    pub fn next_nonce(&self, account: Address) -> u64 {
+        let inner = self.lock();
+        inner.chain.pool.next_nonce(account, inner.chain.state())
     }
 
     /// Input of the account's transaction that waits under `nonce`.
     pub fn waiting_input(&self, account: Address, nonce: u64) -> Option<Bytes> {
-        let inner = self.lock();
-        let mut waiting = inner.chain.pool.iter();
-        waiting.find(|tx| tx.signer() == account && tx.nonce() == nonce).map(|tx| tx.input().clone())
+        self.lock().chain.pool.get(account, nonce).map(|tx| tx.input().clone())
     }
 
     /// Hash of a block.
     pub fn hash_of(&self, number: u64) -> Option<B256> {
         self.lock().chain.block(number).map(|block| block.header.hash)
+    }
+
+    /// Shows `see` every log from block `first` on, in the order of the chain.
+    pub fn each_log(&self, first: u64, mut see: impl FnMut(&Log)) {
+        let inner = self.lock();
+        let blocks = (first..=inner.chain.height()).filter_map(|number| inner.chain.block(number));
+        blocks.flat_map(|block| block.logs()).for_each(&mut see);
     }
 
     /// Receipts of a block.

@@ -1,4 +1,6 @@
-//! One transaction in the EVM.
+//! Transactions in the EVM.
+
+use std::convert::Infallible;
 
 use alloy::{
     consensus::{Header, Transaction},
@@ -6,15 +8,16 @@ use alloy::{
     rpc::types::TransactionRequest,
 };
 use revm::{
-    Context, ExecuteEvm, MainBuilder, MainContext,
+    Context, DatabaseRef, ExecuteEvm, MainBuilder, MainContext, MainnetEvm,
     context::{
         BlockEnv, TxEnv,
         either::Either,
-        result::{EVMError, ExecutionResult, InvalidTransaction},
+        result::{EVMError, ExecutionResult, InvalidTransaction, ResultAndState},
     },
     context_interface::block::BlobExcessGasAndPrice,
-    primitives::{AddressMap, hardfork::SpecId},
-    state::Account,
+    database_interface::WrapDatabaseRef,
+    handler::MainnetContext,
+    primitives::hardfork::SpecId,
 };
 
 use crate::{Error, state::State};
@@ -36,36 +39,28 @@ pub(crate) enum Check {
     Call,
 }
 
-/// Result and changes of a transaction.
-pub(crate) type Executed = (ExecutionResult, AddressMap<Account>);
+/// An EVM at a block.
+type Evm<DB> = MainnetEvm<MainnetContext<WrapDatabaseRef<DB>>>;
 
-/// Executes `tx` on `state` without changing it.
-pub(crate) fn execute(
-    state: &State,
-    chain_id: u64,
-    block: BlockEnv,
-    tx: TxEnv,
-    check: Check,
-) -> Result<Executed, Error> {
-    let (caller, nonce) = (tx.caller, tx.nonce);
-    let cap = tx.gas_price;
-    let base_fee = block.basefee;
-    let mut evm = Context::mainnet()
-        .with_ref_db(state)
-        .with_block(block)
-        .modify_cfg_chained(|cfg| {
-            cfg.chain_id = chain_id;
-            cfg.set_spec_and_mainnet_gas_params(SPEC);
-            if check == Check::Call {
-                cfg.disable_nonce_check = true;
-                cfg.disable_balance_check = true;
-                cfg.disable_base_fee = true;
-                cfg.disable_block_gas_limit = true;
-            }
-            cfg.disable_eip3607 = check != Check::All;
-        })
-        .build_mainnet();
-    let done = evm.transact(tx).map_err(|error| match error {
+fn evm<DB: DatabaseRef>(state: DB, chain_id: u64, block: BlockEnv, check: Check) -> Evm<DB> {
+    let context = Context::mainnet().with_ref_db(state).with_block(block).modify_cfg_chained(|cfg| {
+        cfg.chain_id = chain_id;
+        cfg.set_spec_and_mainnet_gas_params(SPEC);
+        if check == Check::Call {
+            cfg.disable_nonce_check = true;
+            cfg.disable_balance_check = true;
+            cfg.disable_base_fee = true;
+            cfg.disable_block_gas_limit = true;
+        }
+        cfg.disable_eip3607 = check != Check::All;
+    });
+    context.build_mainnet()
+}
+
+fn transact<DB: DatabaseRef<Error = Infallible>>(evm: &mut Evm<DB>, tx: TxEnv) -> Result<ResultAndState, Error> {
+    let (caller, nonce, cap) = (tx.caller, tx.nonce, tx.gas_price);
+    let base_fee = evm.ctx.block.basefee;
+    evm.transact(tx).map_err(|error| match error {
         EVMError::Transaction(InvalidTransaction::NonceTooLow { state, .. }) => {
             Error::NonceTooLow { address: caller, tx: nonce, state }
         }
@@ -86,8 +81,44 @@ pub(crate) fn execute(
         ) => Error::Invalid(format!("intrinsic gas too high: {error}")),
         EVMError::Transaction(error) => Error::Invalid(error.to_string()),
         error => Error::Invalid(error.to_string()),
-    })?;
-    Ok((done.result, done.state))
+    })
+}
+
+/// Executes `tx` on `state` without changing it.
+pub(crate) fn execute(
+    state: &State,
+    chain_id: u64,
+    block: BlockEnv,
+    tx: TxEnv,
+    check: Check,
+) -> Result<ExecutionResult, Error> {
+    Ok(transact(&mut evm(state, chain_id, block, check), tx)?.result)
+}
+
+/// Executes a block's transactions, each on what the ones before it left.
+pub(crate) struct Executor(Evm<State>);
+
+impl Executor {
+    pub(crate) fn new(state: State, chain_id: u64, block: BlockEnv) -> Self {
+        Self(evm(state, chain_id, block, Check::All))
+    }
+
+    /// The state after what was executed so far.
+    pub(crate) fn state(&self) -> &State {
+        &self.0.ctx.journaled_state.database.0
+    }
+
+    pub(crate) fn into_state(self) -> State {
+        self.0.ctx.journaled_state.database.0
+    }
+
+    /// Executes a transaction and keeps what it changes; one that is refused changes nothing.
+    pub(crate) fn execute(&mut self, tx: TxEnv, check: Check) -> Result<ExecutionResult, Error> {
+        self.0.ctx.cfg.disable_eip3607 = check != Check::All;
+        let done = transact(&mut self.0, tx).inspect_err(|_| drop(self.0.finalize()))?;
+        self.0.ctx.journaled_state.database.0.commit(done.state);
+        Ok(done.result)
+    }
 }
 
 /// The output of a call, or why there is none.

@@ -44,3 +44,4 @@ pub use error::{Error, RpcError};
 pub use execute::{block_env, tx_env};
 pub use server::ServerHandle;
 pub use shared::SharedChain;
+pub use transport::{Answer, InProcess};

@@ -1,6 +1,9 @@
 //! Transactions that wait for a block.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashSet},
+};
 
 use alloy::{
     consensus::{Transaction as _, TxEnvelope, transaction::Recovered},
@@ -45,15 +48,11 @@ impl Pool {
         Ok(())
     }
 
-    /// The transaction that a block would take next on `state`: executable, best paying, first come; none of `skipped`.
-    pub(crate) fn best(&self, state: &State, base_fee: u64, skipped: &[B256]) -> Option<Recovered<TxEnvelope>> {
-        self.senders
-            .iter()
-            .filter_map(|(sender, slots)| slots.get(&state.nonce(*sender)))
-            .filter(|waiting| !skipped.contains(waiting.tx.tx_hash()))
-            .filter_map(|waiting| Some((waiting.tx.effective_tip_per_gas(base_fee)?, waiting)))
-            .max_by_key(|(tip, waiting)| (*tip, u64::MAX - waiting.arrival))
-            .map(|(_, waiting)| waiting.tx.clone())
+    /// What a block on `state` at `base_fee` takes its transactions from; none of `left_out`.
+    pub(crate) fn queue<'a>(&self, state: &State, base_fee: u64, left_out: &'a HashSet<B256>) -> Queue<'a> {
+        let mut queue = Queue { heap: BinaryHeap::new(), base_fee, left_out };
+        self.senders.keys().for_each(|sender| queue.push(self, state, *sender));
+        queue
     }
 
     /// Forgets what `state` has used up.
@@ -64,10 +63,15 @@ impl Pool {
         });
     }
 
-    pub(crate) fn remove(&mut self, hash: B256) {
-        for slots in self.senders.values_mut() {
-            slots.retain(|_, waiting| *waiting.tx.tx_hash() != hash);
+    pub(crate) fn remove(&mut self, sender: Address, nonce: u64) {
+        if let Some(slots) = self.senders.get_mut(&sender) {
+            slots.remove(&nonce);
         }
+    }
+
+    /// The sender's transaction that waits under `nonce`.
+    pub(crate) fn get(&self, sender: Address, nonce: u64) -> Option<&Recovered<TxEnvelope>> {
+        self.senders.get(&sender)?.get(&nonce).map(|waiting| &waiting.tx)
     }
 
     pub(crate) fn find(&self, hash: B256) -> Option<&Recovered<TxEnvelope>> {
@@ -78,11 +82,6 @@ impl Pool {
         self.senders.values().flat_map(BTreeMap::values).map(|waiting| &waiting.tx)
     }
 
-    /// Nonces of the sender's waiting transactions, in ascending order.
-    pub(crate) fn nonces(&self, sender: Address) -> Vec<u64> {
-        self.senders.get(&sender).map(|slots| slots.keys().copied().collect()).unwrap_or_default()
-    }
-
     /// The nonce after the sender's waiting transactions without a gap.
     pub(crate) fn next_nonce(&self, sender: Address, state: &State) -> u64 {
         let mut nonce = state.nonce(sender);
@@ -90,5 +89,31 @@ impl Pool {
             nonce += 1;
         }
         nonce
+    }
+}
+
+/// Transactions in the order in which a block takes them: of each sender its next, the best paying first, then who came first.
+pub(crate) struct Queue<'a> {
+    heap: BinaryHeap<(u128, Reverse<u64>, Address, u64)>,
+    base_fee: u64,
+    left_out: &'a HashSet<B256>,
+}
+
+impl Queue<'_> {
+    /// Takes in the transaction that `sender` can send next on `state`, if it is there, pays the base fee and is not left out.
+    pub(crate) fn push(&mut self, pool: &Pool, state: &State, sender: Address) {
+        let nonce = state.nonce(sender);
+        let Some(waiting) = pool.senders.get(&sender).and_then(|slots| slots.get(&nonce)) else { return };
+        if let Some(tip) = waiting.tx.effective_tip_per_gas(self.base_fee)
+            && !self.left_out.contains(waiting.tx.tx_hash())
+        {
+            self.heap.push((tip, Reverse(waiting.arrival), sender, nonce));
+        }
+    }
+
+    /// The transaction that comes next.
+    pub(crate) fn pop(&mut self, pool: &Pool) -> Option<Recovered<TxEnvelope>> {
+        let (.., sender, nonce) = self.heap.pop()?;
+        pool.get(sender, nonce).cloned()
     }
 }

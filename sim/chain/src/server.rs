@@ -7,7 +7,7 @@ use alloy::{
     rpc::types::Filter,
 };
 use axum::{
-    Json, Router,
+    Router,
     body::Bytes,
     extract::{
         DefaultBodyLimit, FromRequestParts, Request, State,
@@ -19,11 +19,11 @@ use axum::{
     routing::any,
 };
 use futures_util::{SinkExt, StreamExt};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::{Error, RpcError, SharedChain, shared::Notice};
+use crate::{Answer, Error, RpcError, SharedChain, rpc, shared::Notice};
 
 /// Largest request, bytes.
 const MAX_BODY: usize = 16 << 20;
@@ -148,9 +148,9 @@ async fn serve(State((chain, stopped)): State<(SharedChain, watch::Receiver<bool
     };
     // The EVM may take a while: other connections go on meanwhile.
     let answered =
-        tokio::task::spawn_blocking(move || answer(&body, |method, params| chain.handle(method, params))).await;
+        tokio::task::spawn_blocking(move || answer(&body, |method, params| chain.answer(method, params))).await;
     match answered {
-        Ok(Some(answer)) => Json(answer).into_response(),
+        Ok(Some(answer)) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         Ok(None) => StatusCode::NO_CONTENT.into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -168,14 +168,34 @@ struct Call {
     params: Value,
 }
 
+/// An answer, successful or not.
+#[derive(Serialize)]
+struct Reply {
+    jsonrpc: &'static str,
+    id: Value,
+    #[serde(flatten)]
+    what: Outcome,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Outcome {
+    Result(Box<RawValue>),
+    Error(RpcError),
+}
+
+fn reply(id: Value, answer: Answer) -> String {
+    let what = answer.map_or_else(Outcome::Error, Outcome::Result);
+    serde_json::to_string(&Reply { jsonrpc: "2.0", id, what }).expect("a reply is serialisable")
+}
+
 /// Answers a request or a batch; `None` if it holds notifications only.
-fn answer(body: &[u8], mut handle: impl FnMut(&str, Value) -> Result<Value, RpcError>) -> Option<Value> {
-    let failure = |id: Value, error: RpcError| json!({ "jsonrpc": "2.0", "id": id, "error": error });
+fn answer(body: &[u8], mut handle: impl FnMut(&str, Value) -> Answer) -> Option<String> {
     let request: Value = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(error) => {
             let error = RpcError { code: -32700, message: format!("parse error: {error}"), data: None };
-            return Some(failure(Value::Null, error));
+            return Some(reply(Value::Null, Err(error)));
         }
     };
     let mut one = |request: Value| {
@@ -184,22 +204,19 @@ fn answer(body: &[u8], mut handle: impl FnMut(&str, Value) -> Result<Value, RpcE
         match serde_json::from_value::<Call>(request) {
             Ok(call) if call.jsonrpc.as_deref() == Some("2.0") => {
                 let result = handle(&call.method, call.params);
-                (!is_notification).then(|| match result {
-                    Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-                    Err(error) => failure(id, error),
-                })
+                (!is_notification).then(|| reply(id, result))
             }
-            Ok(_) => Some(failure(id, RpcError::request("`jsonrpc` must be \"2.0\""))),
-            Err(error) => Some(failure(id, RpcError::request(format!("not a JSON-RPC request: {error}")))),
+            Ok(_) => Some(reply(id, Err(RpcError::request("`jsonrpc` must be \"2.0\"")))),
+            Err(error) => Some(reply(id, Err(RpcError::request(format!("not a JSON-RPC request: {error}"))))),
         }
     };
     match request {
         Value::Array(requests) if requests.is_empty() || requests.len() > MAX_BATCH => {
-            Some(failure(Value::Null, RpcError::request(format!("a batch holds 1 to {MAX_BATCH} requests"))))
+            Some(reply(Value::Null, Err(RpcError::request(format!("a batch holds 1 to {MAX_BATCH} requests")))))
         }
         Value::Array(requests) => {
             let answers: Vec<_> = requests.into_iter().filter_map(one).collect();
-            (!answers.is_empty()).then_some(Value::Array(answers))
+            (!answers.is_empty()).then(|| format!("[{}]", answers.join(",")))
         }
         request => one(request),
     }
@@ -219,7 +236,7 @@ struct Subscriptions {
 }
 
 impl Subscriptions {
-    fn add(&mut self, params: Value) -> Result<Value, RpcError> {
+    fn add(&mut self, params: Value) -> Answer {
         let kind = params.get(0).and_then(Value::as_str).unwrap_or_default();
         let subscription = match kind {
             "newHeads" => Subscription::Heads,
@@ -234,20 +251,20 @@ impl Subscriptions {
         };
         let id = U256::from(1 + self.live.len() as u64) | (U256::from(rand_bits()) << 64);
         self.live.insert(id, subscription);
-        Ok(json!(id))
+        rpc::answer(&id)
     }
 
-    fn remove(&mut self, params: &Value) -> Result<Value, RpcError> {
+    fn remove(&mut self, params: &Value) -> Answer {
         let id = params.get(0).cloned().unwrap_or_default();
         let id: U256 = serde_json::from_value(id).map_err(|_| RpcError::params("expected a subscription's id"))?;
-        Ok(json!(self.live.remove(&id).is_some()))
+        rpc::answer(&self.live.remove(&id).is_some())
     }
 
     /// What each subscription has to hear of `notice`.
-    fn messages(&self, chain: &SharedChain, notice: &Notice) -> Vec<Value> {
+    fn messages(&self, chain: &SharedChain, notice: &Notice) -> Vec<String> {
         let mut messages = Vec::new();
         let mut tell = |id: &U256, result: Value| {
-            messages.push(json!({ "jsonrpc": "2.0", "method": "eth_subscription", "params": { "subscription": id, "result": result } }));
+            messages.push(json!({ "jsonrpc": "2.0", "method": "eth_subscription", "params": { "subscription": id, "result": result } }).to_string());
         };
         let inner = chain.lock();
         for (id, subscription) in &self.live {
@@ -293,7 +310,7 @@ async fn session(chain: SharedChain, mut stopped: watch::Receiver<bool>, socket:
                     let answer = answer(&message.into_data(), |method, params| match method {
                         "eth_subscribe" => subscriptions.add(params),
                         "eth_unsubscribe" => subscriptions.remove(&params),
-                        _ => chain.handle(method, params),
+                        _ => chain.answer(method, params),
                     });
                     answer.into_iter().collect()
                 }
@@ -309,7 +326,7 @@ async fn session(chain: SharedChain, mut stopped: watch::Receiver<bool>, socket:
             _ = stopped.wait_for(|stop| *stop) => return,
         };
         for message in outgoing {
-            if sink.send(Message::text(message.to_string())).await.is_err() {
+            if sink.send(Message::text(message)).await.is_err() {
                 return;
             }
         }

@@ -20,7 +20,7 @@ use crate::{
     config::dev_accounts,
     rpc::{self, Filters},
     server,
-    transport::InProcess,
+    transport::{Answer, InProcess},
 };
 
 /// Heads that a subscriber may lag behind before it misses some.
@@ -85,6 +85,14 @@ impl SharedChain {
     /// # Errors
     /// As a node would answer: unknown methods, wrong parameters, refused transactions, reverted calls.
     pub fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        self.answer(method, params).map(|raw| serde_json::from_str(raw.get()).expect("an answer is JSON"))
+    }
+
+    /// The same, as text.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    pub fn answer(&self, method: &str, params: Value) -> Answer {
         let mut inner = self.lock();
         let before = inner.chain.height();
         let result = rpc::handle(&mut inner, method, params);
@@ -95,7 +103,7 @@ impl SharedChain {
         drop(inner);
         if method.starts_with("eth_send")
             && let Ok(hash) = &result
-            && let Ok(hash) = serde_json::from_value(hash.clone())
+            && let Ok(hash) = serde_json::from_str(hash.get())
         {
             self.tell(Notice::Pending(hash));
         }
@@ -128,7 +136,8 @@ impl SharedChain {
 
     /// A client of this chain without a socket.
     pub fn rpc_client(&self) -> RpcClient {
-        RpcClient::new(InProcess(self.clone()), true)
+        let chain = self.clone();
+        RpcClient::new(InProcess(move |method: &str, params| Ok(chain.answer(method, params))), true)
     }
 
     /// An alloy provider without a socket; it only reads.

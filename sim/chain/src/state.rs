@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use alloy::{
     consensus::constants::KECCAK_EMPTY,
     eips::eip2935::{HISTORY_SERVE_WINDOW, HISTORY_STORAGE_ADDRESS},
-    primitives::{Address, B256, Bytes, U256, keccak256},
+    primitives::{Address, B256, Bytes, U256, keccak256, map::FbBuildHasher},
 };
-use imbl::{HashMap, Vector};
+use imbl::{GenericHashMap, Vector, shared_ptr::DefaultSharedPtr};
 use revm::{
     DatabaseRef,
     bytecode::Bytecode,
@@ -16,20 +16,23 @@ use revm::{
 };
 use serde::{Deserialize, Serialize};
 
+/// By addresses, slots or hashes of `N` bytes.
+type Map<const N: usize, K, V> = GenericHashMap<K, V, FbBuildHasher<N>, DefaultSharedPtr>;
+
 /// One account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Entry {
     balance: U256,
     nonce: u64,
     code_hash: B256,
-    storage: HashMap<U256, U256>,
+    storage: Map<32, U256, U256>,
 }
 
 /// All accounts after a block. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
-    accounts: HashMap<Address, Entry>,
-    code: HashMap<B256, Bytecode>,
+    accounts: Map<20, Address, Entry>,
+    code: Map<32, B256, Bytecode>,
     /// Hashes of the blocks so far, by number.
     hashes: Vector<B256>,
 }

@@ -1,33 +1,46 @@
 //! alloy's transport without a socket.
 
-use std::task::{Context, Poll};
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
 
 use alloy::{
     rpc::json_rpc::{RequestPacket, Response, ResponsePacket, ResponsePayload, SerializedRequest},
     transports::{TransportError, TransportFut},
 };
-use serde_json::{Value, value::to_raw_value};
+use serde_json::{Value, value::RawValue};
 
-use crate::SharedChain;
+use crate::RpcError;
 
-/// Answers requests in the calling task.
+/// What a method answers.
+pub type Answer = Result<Box<RawValue>, RpcError>;
+
+/// A transport that answers in the calling task, as a function of method and parameters says: the chain itself
+/// ([`SharedChain::answer`](crate::SharedChain::answer)), or something that stands before it.
 #[derive(Clone)]
-pub(crate) struct InProcess(pub(crate) SharedChain);
+pub struct InProcess<F>(pub F);
 
-impl InProcess {
-    fn answer(&self, request: &SerializedRequest) -> Response {
-        let params = request.params().map_or(Value::Null, |params| {
-            serde_json::from_str(params.get()).expect("a serialised request holds valid JSON")
-        });
-        let payload = match self.0.handle(request.method(), params) {
-            Ok(result) => ResponsePayload::Success(to_raw_value(&result).expect("a JSON value is serialisable")),
-            Err(error) => ResponsePayload::Failure(error.into()),
-        };
-        Response { id: request.id().clone(), payload }
+impl<F> fmt::Debug for InProcess<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InProcess")
     }
 }
 
-impl tower::Service<RequestPacket> for InProcess {
+impl<F: Fn(&str, Value) -> Result<Answer, TransportError>> InProcess<F> {
+    fn respond(&self, request: &SerializedRequest) -> Result<Response, TransportError> {
+        let params = request.params().map_or(Value::Null, |params| {
+            serde_json::from_str(params.get()).expect("a serialised request holds valid JSON")
+        });
+        let payload = match (self.0)(request.method(), params)? {
+            Ok(result) => ResponsePayload::Success(result),
+            Err(error) => ResponsePayload::Failure(error.into()),
+        };
+        Ok(Response { id: request.id().clone(), payload })
+    }
+}
+
+impl<F: Fn(&str, Value) -> Result<Answer, TransportError>> tower::Service<RequestPacket> for InProcess<F> {
     type Response = ResponsePacket;
     type Error = TransportError;
     type Future = TransportFut<'static>;
@@ -38,11 +51,13 @@ impl tower::Service<RequestPacket> for InProcess {
 
     fn call(&mut self, packet: RequestPacket) -> Self::Future {
         let answer = match packet {
-            RequestPacket::Single(request) => ResponsePacket::Single(self.answer(&request)),
-            RequestPacket::Batch(requests) => {
-                ResponsePacket::Batch(requests.iter().map(|request| self.answer(request)).collect())
-            }
+            RequestPacket::Single(request) => self.respond(&request).map(ResponsePacket::Single),
+            RequestPacket::Batch(requests) => requests
+                .iter()
+                .map(|request| self.respond(request))
+                .collect::<Result<_, _>>()
+                .map(ResponsePacket::Batch),
         };
-        Box::pin(std::future::ready(Ok(answer)))
+        Box::pin(std::future::ready(answer))
     }
 }

@@ -52,7 +52,8 @@ impl Balance {
 /// What is remembered to tell whether something broke.
 #[derive(Debug)]
 pub(crate) struct Invariants {
-    accounts: Vec<(Address, U256)>,
+    /// Slots of the accounts' balances.
+    accounts: Vec<U256>,
     first_block: u64,
     /// Batches that ended, and in which block.
     ended: BTreeMap<(B256, u32), u64>,
@@ -106,7 +107,7 @@ impl Invariants {
     pub(crate) fn watch(&mut self, account: Address) {
         // `mapping(address => Balance) _balances` is in slot 0.
         let slot = keccak256((account, U256::ZERO).abi_encode());
-        self.accounts.push((account, slot.into()));
+        self.accounts.push(slot.into());
     }
 
     /// Everything above this block was taken back.
@@ -119,8 +120,7 @@ impl Invariants {
 
 impl Node {
     fn balance_in(&self, slot: U256) -> Balance {
-        let word = |offset: u64| self.chain.slot(self.contracts.escrow, slot + U256::from(offset));
-        let (requester, provider, record) = (word(0), word(1), word(2));
+        let [requester, provider, record] = self.chain.words(self.contracts.escrow, slot);
         Balance {
             available: bits(requester, 0, 96),
             locked: bits(requester, 96, 96),
@@ -156,8 +156,9 @@ impl World {
     /// I1, I2 and I5 after a block; I8 from time to time.
     pub(crate) fn check_block(&mut self, mined: &Mined) -> Result<(), Violation> {
         let (ended, fees, burned) = self.read_logs(mined)?;
-        self.check_tokens(mined.number, burned)?;
-        self.check_records(ended, fees)?;
+        let (owed, checks) = self.sums();
+        self.check_tokens(mined.number, owed, burned)?;
+        self.check_records(checks, ended, fees)?;
         if mined.number.is_multiple_of(REPLAY_EVERY) {
             self.check_index()?;
         }
@@ -208,13 +209,18 @@ impl World {
         Ok((ended, fees, burned))
     }
 
+    /// What the Escrow owes to all accounts, and their checks.
+    fn sums(&self) -> (U256, u64) {
+        let balances = self.invariants.accounts.iter().map(|slot| self.node.balance_in(*slot));
+        balances.fold((U256::ZERO, 0), |(owed, checks), balance| (owed + balance.total(), checks + balance.checks))
+    }
+
     /// I1: what the Escrow holds is what it owes, and no token comes or goes.
-    fn check_tokens(&mut self, block: u64, burned: U256) -> Result<(), Violation> {
+    fn check_tokens(&mut self, block: u64, owed: U256, burned: U256) -> Result<(), Violation> {
         if !burned.is_zero() {
             self.invariants.burned.insert(block, burned);
         }
         let node = &self.node;
-        let owed: U256 = self.invariants.accounts.iter().map(|(_, slot)| node.balance_in(*slot).total()).sum();
         let (owed, held) = (owed + node.burnable(), node.tokens(node.contracts.escrow));
         if owed != held {
             let what = format!("the Escrow holds {held} token wei and owes {owed}");
@@ -225,7 +231,8 @@ impl World {
 
     /// I1 of a block that is about to be taken back.
     pub(crate) fn check_held(&mut self, block: u64) -> Result<(), Violation> {
-        self.check_tokens(block, U256::ZERO)
+        let (owed, _) = self.sums();
+        self.check_tokens(block, owed, U256::ZERO)
     }
 
     fn check_supply(&self) -> Result<(), Violation> {
@@ -241,9 +248,8 @@ impl World {
     }
 
     /// I5: checks are passed only where fees were burned.
-    fn check_records(&mut self, ended: u64, fees: U256) -> Result<(), Violation> {
+    fn check_records(&mut self, checks: u64, ended: u64, fees: U256) -> Result<(), Violation> {
         let node = &self.node;
-        let checks = self.invariants.accounts.iter().map(|(_, slot)| node.balance_in(*slot).checks).sum::<u64>();
         if let Some(before) = self.invariants.checks.replace(checks)
             && checks > before
         {
@@ -364,16 +370,15 @@ fn difference(have: &Index, want: &Index) -> Option<String> {
         return Some(format!("{} jobs instead of {}", have.order.len(), want.order.len()));
     }
     for id in &want.order {
-        let (a, b) = (format!("{:?}", have.job(id)), format!("{:?}", want.job(id)));
-        if a != b {
-            return Some(format!("job {id}: {a} instead of {b}"));
+        let (have, want) = (have.job(id), want.job(id));
+        if have != want {
+            return Some(format!("job {id}: {have:?} instead of {want:?}"));
         }
     }
-    let same = format!("{:?}", have.providers) == format!("{:?}", want.providers);
-    if !same {
+    if have.providers != want.providers {
         return Some("its providers".to_owned());
     }
-    (format!("{:?}", have.cases) != format!("{:?}", want.cases)).then(|| "its disputes".to_owned())
+    (have.cases != want.cases).then(|| "its disputes".to_owned())
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub struct Scenario {
     /// Most seconds after that for everything to end by itself, before anybody calls what anybody may; default six hours.
     #[serde(default = "six_hours")]
     pub ending_seconds: u64,
+    /// Whether tasks are those of a real program, executed by the real engine; default no: their results are made up.
+    #[serde(default)]
+    pub real_vm: bool,
     /// The chain and its faults.
     #[serde(default)]
     pub chain: ChainTerms,

@@ -1,19 +1,44 @@
 //! The same seed gives the same run.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
-use conun_sim::{Scenario, named, run};
+use conun_sim::{Scenario, named, run, run_all};
+
+/// Seeds that are played twice.
+const SEEDS: u64 = 100;
+
+/// Of so many of them the traces are kept, from other times and machines.
+const KEPT: usize = 10;
 
 #[test]
-fn a_seed_is_one_run_and_another_seed_another() {
-    let scenario = named("market").unwrap().unwrap();
+fn a_seed_gives_one_trace_here_and_everywhere_and_another_seed_another() {
+    let scenario = named("brief").unwrap().unwrap();
+    let twice: Vec<_> = (1..=SEEDS).flat_map(|seed| [seed, seed]).collect();
+    let runs = run_all(&scenario, &twice, |_| {});
     let mut traces = BTreeSet::new();
-    for seed in 1..=4 {
-        let (first, second) = (run(&scenario, seed).unwrap(), run(&scenario, seed).unwrap());
-        assert_eq!((first.trace, first.steps), (second.trace, second.steps), "seed {seed}");
+    let mut text = String::from("# The traces of the scenario brief by seed; UPDATE_VECTORS=1 writes them anew.\n");
+    for pair in runs.chunks(2) {
+        let [first, second] = pair else { panic!("each is played twice") };
+        let first = first.as_ref().unwrap_or_else(|error| panic!("{error}\n{}", error.trace.join("\n")));
+        let second = second.as_ref().unwrap();
+        assert_eq!((first.trace, first.steps), (second.trace, second.steps), "seed {}", first.seed);
+        let figures = |run: &conun_sim::Run| serde_json::to_string(&run.figures).unwrap();
+        assert_eq!(figures(first), figures(second), "seed {}", first.seed);
         traces.insert(first.trace);
+        if traces.len() <= KEPT {
+            writeln!(text, "{} {}", first.seed, first.trace).unwrap();
+        }
     }
-    assert_eq!(traces.len(), 4);
+    assert_eq!(traces.len() as u64, SEEDS);
+    let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/traces.txt");
+    if std::env::var_os("UPDATE_VECTORS").is_some() {
+        std::fs::write(&kept, &text).unwrap();
+    }
+    let kept = std::fs::read_to_string(kept).unwrap();
+    assert_eq!(
+        kept, text,
+        "another machine gave other traces; if contracts, core or simulator have changed since, UPDATE_VECTORS=1 writes them anew"
+    );
 }
 
 #[test]

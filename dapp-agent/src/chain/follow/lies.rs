@@ -1,21 +1,16 @@
 //! Endpoints that lie, lag, limit or refuse: in front of a real chain, answers are bent on their way.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use alloy::{
     providers::ProviderBuilder,
-    rpc::{
-        client::RpcClient,
-        json_rpc::{ErrorPayload, RequestPacket, ResponsePacket, ResponsePayload, SerializedRequest},
-    },
-    transports::{TransportErrorKind, TransportFut, layers::RetryBackoffLayer},
+    rpc::client::RpcClient,
+    transports::{TransportError, TransportErrorKind, layers::RetryBackoffLayer},
 };
+use conun_chain::{Answer, InProcess, RpcError};
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::{
@@ -47,72 +42,53 @@ struct Bent {
     lie: Lie,
 }
 
-fn failure(message: &'static str) -> ResponsePayload {
-    ResponsePayload::Failure(ErrorPayload { code: -32005, message: message.into(), data: None })
+fn failure(message: &str) -> Answer {
+    Err(RpcError { code: -32005, message: message.to_owned(), data: None })
 }
 
 impl Bent {
-    fn answer(&self, request: &SerializedRequest) -> ResponsePayload {
-        let mut params: Value =
-            request.params().map_or(Value::Null, |params| serde_json::from_str(params.get()).unwrap());
+    fn answer(&self, method: &str, mut params: Value) -> Result<Answer, TransportError> {
         let number = |value: &Value| u64::from_str_radix(value.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
-        match (request.method(), &self.lie) {
+        match (method, &self.lie) {
+            (_, Lie::TooMany(left))
+                if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() =>
+            {
+                return Err(TransportErrorKind::http_error(429, "slow down".to_owned()));
+            }
             ("eth_getBlockByNumber", Lie::Stale(age)) if params[0] == "latest" => {
                 params[0] = format!("{:#x}", self.chain.height() - age).into();
             }
             ("eth_getLogs", Lie::Range(most))
                 if number(&params[0]["toBlock"]) - number(&params[0]["fromBlock"]) >= *most =>
             {
-                return failure("query exceeds the range limit");
+                return Ok(failure("query exceeds the range limit"));
             }
             _ => {}
         }
-        let mut answer = match self.chain.handle(request.method(), params) {
-            Ok(answer) => answer,
-            Err(error) => return ResponsePayload::Failure(error.into()),
-        };
-        if let ("eth_getLogs", Some(logs)) = (request.method(), answer.as_array_mut().filter(|logs| !logs.is_empty())) {
-            match self.lie {
-                Lie::Missing => drop(logs.remove(0)),
-                Lie::Twice => logs.insert(0, logs[0].clone()),
-                Lie::Forged => {
-                    let data = logs[0]["data"].as_str().unwrap().replacen("0x00", "0x01", 1);
-                    logs[0]["data"] = data.into();
+        let answer = self.chain.handle(method, params).map(|mut answer| {
+            if let ("eth_getLogs", Some(logs)) = (method, answer.as_array_mut().filter(|logs| !logs.is_empty())) {
+                match self.lie {
+                    Lie::Missing => drop(logs.remove(0)),
+                    Lie::Twice => logs.insert(0, logs[0].clone()),
+                    Lie::Forged => {
+                        let data = logs[0]["data"].as_str().unwrap().replacen("0x00", "0x01", 1);
+                        logs[0]["data"] = data.into();
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
-        }
-        ResponsePayload::Success(to_raw_value(&answer).unwrap())
-    }
-}
-
-impl tower::Service<RequestPacket> for Bent {
-    type Response = ResponsePacket;
-    type Error = alloy::transports::TransportError;
-    type Future = TransportFut<'static>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, packet: RequestPacket) -> Self::Future {
-        let RequestPacket::Single(request) = packet else { panic!("nothing here sends batches") };
-        if let Lie::TooMany(left) = &self.lie
-            && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
-        {
-            return Box::pin(std::future::ready(Err(TransportErrorKind::http_error(429, "slow down".to_owned()))));
-        }
-        let payload = self.answer(&request);
-        let answer = alloy::rpc::json_rpc::Response { id: request.id().clone(), payload };
-        Box::pin(std::future::ready(Ok(ResponsePacket::Single(answer))))
+            to_raw_value(&answer).unwrap()
+        });
+        Ok(answer)
     }
 }
 
 impl Net {
     fn bent(&self, lie: Lie) -> DynProvider {
+        let bent = Bent { chain: self.chain.clone(), lie };
         let transport = tower::ServiceBuilder::new()
             .layer(RetryBackoffLayer::new_with_policy(5, 1, 1_000_000, TooManyRequests))
-            .service(Bent { chain: self.chain.clone(), lie });
+            .service(InProcess(move |method: &str, params| bent.answer(method, params)));
         ProviderBuilder::new().connect_client(RpcClient::new(transport, true)).erased()
     }
 }

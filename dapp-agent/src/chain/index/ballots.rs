@@ -220,7 +220,7 @@ impl Ballot {
 }
 
 /// What a job of several executions has instead of batches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assured {
     /// How its results are assured.
     pub assurance: Assurance,

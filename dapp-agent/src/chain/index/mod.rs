@@ -38,7 +38,7 @@ use self::changes::Changes;
 use crate::net::PeerContact;
 
 /// A job as the logs tell it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobEntry {
     /// The job's fields.
     pub job: Job,

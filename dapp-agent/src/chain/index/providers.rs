@@ -38,7 +38,7 @@ pub struct Loss {
 }
 
 /// A provider as the logs tell it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderEntry {
     /// Where its earnings go.
     pub payout: Address,

@@ -3,8 +3,8 @@
 use alloy::primitives::{Address, Bytes, U64, U256};
 use serde_json::{Value, json};
 
-use super::{Answer, params::Params};
-use crate::{RpcError, chain::hardfork, shared::Inner};
+use super::{answer, params::Params};
+use crate::{Answer, RpcError, chain::hardfork, shared::Inner};
 
 /// Most blocks mined by one call.
 const MAX_MINED: u64 = 100_000;
@@ -18,7 +18,7 @@ pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer
                 chain.set_time(time)?;
             }
             (0..at_most(blocks)?).for_each(|_| drop(chain.mine()));
-            Ok(json!("0x0"))
+            answer(&"0x0")
         }
         "anvil_mine" | "hardhat_mine" => {
             let blocks = params.opt_number(0, "a number of blocks")?.unwrap_or(1);
@@ -29,24 +29,24 @@ pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer
                 }
                 chain.mine();
             }
-            Ok(Value::Null)
+            answer(&())
         }
         "evm_increaseTime" => {
             let seconds = params.number(0, "seconds")?;
             let seconds = i64::try_from(seconds).map_err(|_| RpcError::params("parameter 1: too many seconds"))?;
-            Ok(json!(chain.increase_time(seconds)))
+            answer(&chain.increase_time(seconds))
         }
         "evm_setNextBlockTimestamp" | "anvil_setNextBlockTimestamp" => {
             chain.set_time(params.number(0, "a UNIX time in seconds")?)?;
-            Ok(Value::Null)
+            answer(&())
         }
         "evm_setAutomine" | "anvil_setAutoMine" => {
             chain.automine = params.get(0, "true or false")?;
-            Ok(json!(true))
+            answer(&true)
         }
-        "anvil_getAutomine" => Ok(json!(chain.automine)),
-        "evm_snapshot" | "anvil_snapshot" => Ok(json!(U64::from(chain.snapshot()))),
-        "evm_revert" | "anvil_revert" => Ok(json!(chain.revert(params.number(0, "a snapshot's number")?))),
+        "anvil_getAutomine" => answer(&chain.automine),
+        "evm_snapshot" | "anvil_snapshot" => answer(&U64::from(chain.snapshot())),
+        "evm_revert" | "anvil_revert" => answer(&chain.revert(params.number(0, "a snapshot's number")?)),
         "anvil_reorg" => {
             // The second parameter is anvil's list of transactions to put in; here: whether the dropped ones come back.
             let keep = match params.opt::<Value>(1, "whether dropped transactions are mined again")? {
@@ -57,38 +57,38 @@ pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer
                 _ => false,
             };
             chain.reorg(params.number(0, "a number of blocks")?, keep)?;
-            Ok(Value::Null)
+            answer(&())
         }
         "anvil_setBalance" | "hardhat_setBalance" => {
             let (address, balance) = (address(params)?, params.get::<U256>(1, "wei")?);
             chain.edit(|state| state.set_balance(address, balance));
-            Ok(Value::Null)
+            answer(&())
         }
         "anvil_setCode" | "hardhat_setCode" => {
             let (address, code) = (address(params)?, params.get::<Bytes>(1, "code")?);
             chain.edit(|state| state.set_code(address, code));
-            Ok(Value::Null)
+            answer(&())
         }
         "anvil_setNonce" | "hardhat_setNonce" => {
             let (address, nonce) = (address(params)?, params.number(1, "a nonce")?);
             chain.edit(|state| state.set_nonce(address, nonce));
-            Ok(Value::Null)
+            answer(&())
         }
         "anvil_setStorageAt" | "hardhat_setStorageAt" => {
             let (address, slot, value) =
                 (address(params)?, params.get::<U256>(1, "a slot")?, params.get::<U256>(2, "a value")?);
             chain.edit(|state| state.set_slot(address, slot, value));
-            Ok(json!(true))
+            answer(&true)
         }
         "anvil_impersonateAccount" | "hardhat_impersonateAccount" => {
             chain.impersonated.insert(address(params)?);
-            Ok(Value::Null)
+            answer(&())
         }
         "anvil_stopImpersonatingAccount" | "hardhat_stopImpersonatingAccount" => {
             chain.impersonated.remove(&address(params)?);
-            Ok(Value::Null)
+            answer(&())
         }
-        "anvil_nodeInfo" => Ok(json!({
+        "anvil_nodeInfo" => answer(&json!({
             "currentBlockNumber": U64::from(chain.height()),
             "currentBlockTimestamp": chain.latest().header.inner.timestamp,
             "currentBlockHash": chain.latest().header.hash,
@@ -102,7 +102,7 @@ pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer
             },
             "forkConfig": {},
         })),
-        "txpool_status" => Ok(json!({ "pending": U64::from(chain.pool.iter().count()), "queued": "0x0" })),
+        "txpool_status" => answer(&json!({ "pending": U64::from(chain.pool.iter().count()), "queued": "0x0" })),
         _ => Err(RpcError::unknown_method(method)),
     }
 }

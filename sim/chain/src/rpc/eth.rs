@@ -9,13 +9,15 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use futures_util::FutureExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    Answer, filters,
+    answer, filters,
     params::{Params, number},
 };
-use crate::{Error, RpcError, chain::Chain, config::dev_accounts, execute::TX_GAS_CAP, shared::Inner, state::State};
+use crate::{
+    Answer, Error, RpcError, chain::Chain, config::dev_accounts, execute::TX_GAS_CAP, shared::Inner, state::State,
+};
 
 /// Priority fee that the chain suggests, wei per gas.
 const SUGGESTED_TIP: u64 = 1_000_000_000;
@@ -26,15 +28,15 @@ const MAX_FEE_HISTORY: u64 = 1024;
 pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer {
     let chain = &inner.chain;
     match method {
-        "eth_chainId" => Ok(json!(U64::from(chain.chain_id))),
-        "eth_blockNumber" => Ok(json!(U64::from(chain.height()))),
-        "eth_syncing" | "eth_mining" => Ok(json!(false)),
-        "eth_accounts" => Ok(json!(dev_accounts().iter().map(PrivateKeySigner::address).collect::<Vec<_>>())),
-        "eth_getBalance" => Ok(json!(state(chain, params, 1)?.balance(address(params)?))),
-        "eth_getCode" => Ok(json!(state(chain, params, 1)?.code(address(params)?))),
+        "eth_chainId" => answer(&U64::from(chain.chain_id)),
+        "eth_blockNumber" => answer(&U64::from(chain.height())),
+        "eth_syncing" | "eth_mining" => answer(&false),
+        "eth_accounts" => answer(&dev_accounts().iter().map(PrivateKeySigner::address).collect::<Vec<_>>()),
+        "eth_getBalance" => answer(&state(chain, params, 1)?.balance(address(params)?)),
+        "eth_getCode" => answer(&state(chain, params, 1)?.code(address(params)?)),
         "eth_getStorageAt" => {
             let value = state(chain, params, 2)?.slot(address(params)?, params.get(1, "a storage slot")?);
-            Ok(json!(B256::from(value)))
+            answer(&B256::from(value))
         }
         "eth_getTransactionCount" => {
             let sender = address(params)?;
@@ -42,57 +44,53 @@ pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer
                 None => chain.pool.next_nonce(sender, chain.state()),
                 Some(number) => chain.state_at(number)?.nonce(sender),
             };
-            Ok(json!(U64::from(nonce)))
+            answer(&U64::from(nonce))
         }
         "eth_call" => {
             let (call, block, overrides) = call(chain, params)?;
-            Ok(json!(chain.call(call, block, |state| state.apply(overrides))?))
+            answer(&chain.call(call, block, |state| state.apply(overrides))?)
         }
         "eth_estimateGas" => {
             let (call, block, overrides) = call(chain, params)?;
-            Ok(json!(U64::from(chain.estimate(call, block, |state| state.apply(overrides))?)))
+            answer(&U64::from(chain.estimate(call, block, |state| state.apply(overrides))?))
         }
-        "eth_gasPrice" => Ok(json!(U64::from(chain.next_base_fee() + SUGGESTED_TIP))),
-        "eth_maxPriorityFeePerGas" => Ok(json!(U64::from(SUGGESTED_TIP))),
-        "eth_blobBaseFee" => Ok(json!("0x1")),
+        "eth_gasPrice" => answer(&U64::from(chain.next_base_fee() + SUGGESTED_TIP)),
+        "eth_maxPriorityFeePerGas" => answer(&U64::from(SUGGESTED_TIP)),
+        "eth_blobBaseFee" => answer(&"0x1"),
         "eth_feeHistory" => fee_history(chain, params),
         "eth_sendRawTransaction" => {
             let raw: Bytes = params.get(0, "a signed transaction")?;
             sent(inner, |chain| chain.send_raw(&raw))
         }
         "eth_sendTransaction" => send_unsigned(inner, params.get(0, "a transaction")?),
-        "eth_getTransactionByHash" => Ok(json!(transaction(chain, params.get(0, "a transaction's hash")?))),
+        "eth_getTransactionByHash" => answer(&transaction(chain, params.get(0, "a transaction's hash")?)),
         "eth_getTransactionReceipt" => {
             let found = chain.transaction(params.get(0, "a transaction's hash")?);
-            Ok(found.map(|(block, index)| json!(block.receipts[index])).unwrap_or_default())
+            answer(&found.map(|(block, index)| &block.receipts[index]))
         }
         "eth_getTransactionByBlockNumberAndIndex" | "eth_getTransactionByBlockHashAndIndex" => {
             let index = params.number(1, "an index")? as usize;
-            Ok(found_block(chain, method, params)?
-                .and_then(|block| block.transactions.get(index))
-                .map(|tx| json!(tx))
-                .unwrap_or_default())
+            answer(&found_block(chain, method, params)?.and_then(|block| block.transactions.get(index)))
         }
         "eth_getBlockByNumber" | "eth_getBlockByHash" => {
             let full = params.opt(1, "whether transactions are wanted whole")?.unwrap_or(false);
-            Ok(found_block(chain, method, params)?.map(|block| json!(block.to_rpc(full))).unwrap_or_default())
+            answer(&found_block(chain, method, params)?.map(|block| block.to_rpc(full)))
         }
         "eth_getBlockTransactionCountByNumber" | "eth_getBlockTransactionCountByHash" => {
-            let count = found_block(chain, method, params)?.map(|block| json!(U64::from(block.transactions.len())));
-            Ok(count.unwrap_or_default())
+            answer(&found_block(chain, method, params)?.map(|block| U64::from(block.transactions.len())))
         }
-        "eth_getBlockReceipts" => Ok(match params.block(0, chain) {
-            Ok(block) => json!(chain.block(block.unwrap_or(chain.height())).map(|block| &block.receipts)),
-            Err(_) => Value::Null,
-        }),
-        "eth_getUncleCountByBlockNumber" | "eth_getUncleCountByBlockHash" => Ok(json!("0x0")),
-        "eth_getLogs" => Ok(json!(filters::logs(chain, &params.get::<Filter>(0, "a log filter")?)?)),
-        "eth_newFilter" => Ok(json!(inner.filters.add_logs(params.get(0, "a log filter")?, inner.chain.height()))),
-        "eth_newBlockFilter" => Ok(json!(inner.filters.add_blocks(inner.chain.height()))),
-        "eth_newPendingTransactionFilter" => Ok(json!(inner.filters.add_pending(inner.chain.height()))),
+        "eth_getBlockReceipts" => {
+            let block = params.block(0, chain).ok().and_then(|block| chain.block(block.unwrap_or(chain.height())));
+            answer(&block.map(|block| &block.receipts))
+        }
+        "eth_getUncleCountByBlockNumber" | "eth_getUncleCountByBlockHash" => answer(&"0x0"),
+        "eth_getLogs" => answer(&filters::logs(chain, &params.get::<Filter>(0, "a log filter")?)?),
+        "eth_newFilter" => answer(&inner.filters.add_logs(params.get(0, "a log filter")?, inner.chain.height())),
+        "eth_newBlockFilter" => answer(&inner.filters.add_blocks(inner.chain.height())),
+        "eth_newPendingTransactionFilter" => answer(&inner.filters.add_pending(inner.chain.height())),
         "eth_getFilterChanges" => inner.filters.changes(params.get(0, "a filter's id")?, &inner.chain),
-        "eth_getFilterLogs" => Ok(json!(inner.filters.all_logs(params.get(0, "a filter's id")?, &inner.chain)?)),
-        "eth_uninstallFilter" => Ok(json!(inner.filters.remove(params.get(0, "a filter's id")?))),
+        "eth_getFilterLogs" => answer(&inner.filters.all_logs(params.get(0, "a filter's id")?, &inner.chain)?),
+        "eth_uninstallFilter" => answer(&inner.filters.remove(params.get(0, "a filter's id")?)),
         "eth_subscribe" | "eth_unsubscribe" => Err(RpcError {
             code: -32601,
             message: "subscriptions need a WebSocket: use ws:// instead of http://".to_owned(),
@@ -160,7 +158,7 @@ fn pending(tx: &alloy::consensus::transaction::Recovered<alloy::consensus::TxEnv
 fn sent(inner: &mut Inner, send: impl FnOnce(&mut Chain) -> Result<B256, Error>) -> Answer {
     let hash = send(&mut inner.chain)?;
     inner.filters.note_pending(hash);
-    Ok(json!(hash))
+    answer(&hash)
 }
 
 /// Signs with a devnet key, or takes an impersonated sender's word for it.
@@ -238,7 +236,7 @@ fn fee_history(chain: &Chain, params: &Params) -> Answer {
     history.base_fee_per_gas.push(next.into());
     history.base_fee_per_blob_gas.push(1);
     history.reward = (!percentiles.is_empty()).then_some(rewards);
-    Ok(json!(history))
+    answer(&history)
 }
 
 /// Tips of a block at percentiles of its gas.

@@ -7,8 +7,8 @@ use alloy::{
     rpc::types::{Filter, FilterBlockOption, Log},
 };
 
-use super::params::number;
-use crate::{Error, RpcError, chain::Chain, error::unknown_hash};
+use super::{answer, params::number};
+use crate::{Answer, Error, RpcError, chain::Chain, error::unknown_hash};
 
 /// Most logs in one answer.
 const MAX_LOGS: usize = 100_000;
@@ -66,19 +66,19 @@ impl Filters {
     }
 
     /// What is new since the last call.
-    pub(super) fn changes(&mut self, id: U256, chain: &Chain) -> Result<serde_json::Value, RpcError> {
+    pub(super) fn changes(&mut self, id: U256, chain: &Chain) -> Answer {
         let (polled, seen) = self.live.get_mut(&id).ok_or_else(not_found)?;
         let from = *seen + 1;
         *seen = chain.height();
         match polled {
-            Polled::Pending(hashes) => Ok(serde_json::json!(std::mem::take(hashes))),
+            Polled::Pending(hashes) => answer(&std::mem::take(hashes)),
             Polled::Blocks => {
                 let blocks = (from..=chain.height()).filter_map(|number| chain.block(number));
-                Ok(serde_json::json!(blocks.map(|block| block.header.hash).collect::<Vec<_>>()))
+                answer(&blocks.map(|block| block.header.hash).collect::<Vec<_>>())
             }
             Polled::Logs(filter) => {
                 let (first, last) = range(filter, chain)?;
-                Ok(serde_json::json!(scan(chain, filter, from.max(first), last)?))
+                answer(&scan(chain, filter, from.max(first), last)?)
             }
         }
     }
