@@ -330,7 +330,6 @@ impl World {
             self.plan_for(who, 1_000, Doing::Failed(why.to_owned()));
             return Ok(());
         }
-        self.check_promises(who, &action)?;
         let agent = &self.agents[who];
         let (Some(view), Part::Provider(provider)) = (agent.view.clone(), &agent.part) else { return Ok(()) };
         if provider.disk.full && matches!(action, Action::Lease(..) | Action::BackUp(..)) {

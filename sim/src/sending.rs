@@ -72,6 +72,10 @@ impl World {
             }
             (fee, tip) = (fee.min(most), tip.min(most));
         }
+        // What was only decided may be lost in a crash, and decided anew with another salt.
+        if let Purpose::Action(action) = &purpose {
+            self.check_promises(who, action)?;
+        }
         let nonce = self.node.chain.next_nonce(account);
         let live = Live { kind, purpose, nonce, request, gas, fee, tip, hashes: Vec::new(), attempts: 0 };
         self.agents[who].wallet.live = Some(live);
