@@ -3,3 +3,4 @@
 mod library;
 mod orders;
 mod replay;
+mod vote;
