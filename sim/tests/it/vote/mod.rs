@@ -87,8 +87,8 @@ fn the_bytecode_does_what_the_model_does() {
     let reached = at_once(&rows, |row| {
         let mut market = row.setting.market(seed, u64::MAX);
         let mut dice = Dice::new(seed, u64::MAX);
-        // Start-up rows begin anywhere in it.
-        let before = if row.setting.warm_up > 0 { row.setting.warm_up } else { seed * 7_919 % row.setting.jobs };
+        // Rows without a warm-up begin early at first, where records are short and votes are lost, and later with other seeds.
+        let before = row.setting.warm_up.max(seed * 401 % row.setting.jobs);
         (0..before).for_each(|_| market.play(&mut dice));
         market.finish(&mut dice);
         let mut bytecode = Bytecode::new(&row.setting.rules, &market.providers);
