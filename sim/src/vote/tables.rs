@@ -449,7 +449,7 @@ impl Ragged {
 /// The sort of the MapReduce paper (OSDI 2004, 5.4), which took 891 s with backup tasks and 1,283 s without, of which the last 300 s and more
 /// went by with five tasks left: 4,000 reduce tasks on 1,700 machines, five of them slow enough that the run without backups is such.
 pub fn map_reduce(seeds: u64) -> (Tail, Tail) {
-    let speeds = (0..1_700).map(|at| if at < 5 { 1.0 / 3.9 } else { 1.0 }).collect();
+    let speeds = (0..1_700).map(|at| if at < 5 { 1.0 / 3.95 } else { 1.0 }).collect();
     let backups = Some(Backups { after: 1.2, delay: 0.0 });
     let cluster = Cluster { speeds, tasks: 4_000, sigma: 0.1, backups, lease: None };
     let without = Cluster { backups: None, ..cluster.clone() };
