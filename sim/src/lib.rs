@@ -57,6 +57,7 @@ pub mod sweep;
 mod theft;
 mod trace;
 mod truth;
+pub mod vote;
 mod world;
 
 use std::{
@@ -145,15 +146,23 @@ pub fn run_all(
     seeds: &[u64],
     done: impl Fn(&Result<Run, Violation>) + Sync,
 ) -> Vec<Result<Run, Violation>> {
+    at_once(seeds, |seed| {
+        let result = run(scenario, *seed);
+        done(&result);
+        result
+    })
+}
+
+/// Does the same work for each of some things, on as many threads as there are processors. The answer is in their order.
+pub fn at_once<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(BTreeMap::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(seeds.len());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(things.len());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((at, seed)) = seeds.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = run(scenario, *seed);
-                    done(&result);
+                while let Some((at, thing)) = things.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = work(thing);
                     results.lock().unwrap_or_else(PoisonError::into_inner).insert(at, result);
                 }
             });

@@ -129,3 +129,27 @@ fn with_the_real_engine_outputs_are_a_programs() {
     let again = home.json(&["sim", "run", file, "--real-vm"]);
     assert_eq!(real["runs"][0]["trace"], again["runs"][0]["trace"]);
 }
+
+#[test]
+fn tables_about_votes_come_with_bounds_and_verdicts() {
+    let home = Home::new();
+    let rows = home.path("votes.csv");
+    let args = ["sim", "vote", "--seeds", "1", "--jobs", "2000", "--table", "rule", "--table", "stragglers"];
+    let report: serde_json::Value = home.json(&[&args[..], &["--csv", rows.to_str().unwrap()]].concat());
+    let rule = report["rule"].as_array().unwrap();
+    assert_eq!(rule.len(), 18);
+    for row in rule {
+        let (error, most) = (row["error"].as_f64().unwrap(), row["errorAtMost"].as_f64().unwrap());
+        assert!(error < most && most < 1.0 && row["redundancy"].as_f64().unwrap() > 1.0, "{row}");
+        // So few jobs show no promise of 1e-6 to be kept.
+        assert!(row["errorTarget"].as_f64().is_none_or(|target| target > 1e-5) || row["isMet"] == false, "{row}");
+    }
+    assert!(report["stragglers"].as_array().unwrap().iter().any(|row| row["isMet"] == true));
+    assert!(report["known"].is_null() && report["incomes"].is_null(), "what was not asked for");
+    let text = std::fs::read_to_string(rows).unwrap();
+    assert!(text.starts_with("table,row,figure,value\n") && text.contains("errorAtMost"), "{text}");
+    let told = home.run(&["sim", "vote", "--seeds", "1", "--table", "stragglers"]).succeeded();
+    assert!(told.stdout.contains("makespan / ideal") && told.stdout.contains("met"), "{}", told.stdout);
+    home.run(&["sim", "vote", "--seeds", "0"]).refused(2, &["0 is not in 1.."]);
+    home.run(&["sim", "vote", "--table", "weather"]).refused(2, &["known", "incomes"]);
+}

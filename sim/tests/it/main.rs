@@ -4,3 +4,4 @@ mod library;
 mod orders;
 mod replay;
 mod seeds;
+mod vote;

@@ -1,5 +1,7 @@
 //! `conun sim`: a whole market in this process, under a seed.
 
+mod vote;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -30,6 +32,8 @@ pub(crate) enum SimCommand {
     Sweep(SweepArgs),
     /// Play several scenarios, and put what comes of them side by side.
     Compare(CompareArgs),
+    /// Print how often votes believe what is wrong, what that costs, and whether cheating pays: a model of millions of jobs.
+    Vote(vote::VoteArgs),
     /// Show what a transaction of a real chain did: calls, events and storage by their names.
     Trace {
         /// Its hash.
@@ -129,6 +133,7 @@ pub(crate) async fn run(context: &Context, command: SimCommand) -> eyre::Result<
             output::result(context.json(), &trace, ToString::to_string)?;
             Ok(ExitCode::SUCCESS)
         }
+        SimCommand::Vote(args) => vote::run(context, &args),
         SimCommand::List => list(context),
         SimCommand::Show { name } => {
             let (_, text) = LIBRARY.iter().find(|(known, _)| *known == name).ok_or_else(|| unknown(&name))?;
