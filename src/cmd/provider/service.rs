@@ -186,6 +186,8 @@ impl Unit<'_> {
              RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
              # The agent gives way to everything else; its workers, within the slice, to the agent.\n\
              Slice={SLICE}\n\
+             # A worker that is killed may be raised to the agent's own priority, so that it is gone soon.\n\
+             LimitNICE=+0\n\
              \n\
              [Install]\n\
              WantedBy={target}\n"

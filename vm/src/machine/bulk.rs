@@ -7,12 +7,12 @@
 use super::{
     alu::{of_i32, u32},
     op::{self, Unit},
-    step::{Bus, Flow, PAGE, Region, Registers, TaskLimits, place},
+    step::{Bus, PAGE, Region, Registers, TaskLimits, place},
 };
 use crate::roots::LEAF;
 
-/// What a bulk instruction does next: its registers then, `progress` zero when it is done.
-type Done = (Flow, Registers);
+/// The registers after a step of a bulk instruction, `progress` zero when it is done; `None` if it trapped.
+type Done = Option<Registers>;
 
 /// Executes one step of instruction `unit`.
 #[inline(never)]
@@ -24,7 +24,7 @@ pub(super) fn execute<B: Bus>(r: Registers, unit: Unit, limits: &TaskLimits, bus
         op::MEMORY_INIT => init(r, unit, bus),
         op::INPUT_READ => input_read(r, unit, limits, bus),
         op::OUTPUT_WRITE => output_write(r, unit, limits, bus),
-        _ => Ok((Flow::Trap, r)),
+        _ => Ok(None),
     }
 }
 
@@ -90,14 +90,14 @@ fn grow<B: Bus>(mut r: Registers, unit: Unit, bus: &mut B) -> Result<Done, B::Er
     };
     bus.set_slot(r.fp.wrapping_add(u32::from(unit.d)), answer)?;
     r.progress = 0;
-    Ok((Flow::Next, r))
+    Ok(Some(r))
 }
 
 fn copy<B: Bus>(r: Registers, unit: Unit, bus: &mut B) -> Result<Done, B::Error> {
     let (to_memory, from_memory) = (unit.imm as usize & 1, unit.imm as usize >> 1 & 1);
     let [to, from, len] = operands(&r, bus, &unit)?.map(|slot| u64::from(u32(slot)));
     if !inside(&r, to_memory, to, len) || !inside(&r, from_memory, from, len) {
-        return Ok((Flow::Trap, r));
+        return Ok(None);
     }
     let left = len.saturating_sub(r.progress);
     let (to, from, n) = if to_memory == from_memory && to > from {
@@ -110,14 +110,14 @@ fn copy<B: Bus>(r: Registers, unit: Unit, bus: &mut B) -> Result<Done, B::Error>
     };
     let ((from, from_at), (to, to_at)) = (place(from_memory, from), place(to_memory, to));
     transfer(bus, (Region::Memory, from, from_at), (Region::Memory, to, to_at), n)?;
-    Ok((Flow::Next, moved(r, n, len)))
+    Ok(Some(moved(r, n, len)))
 }
 
 fn fill<B: Bus>(r: Registers, unit: Unit, bus: &mut B) -> Result<Done, B::Error> {
     let memory = unit.imm as usize & 1;
     let [to, value, len] = operands(&r, bus, &unit)?.map(|slot| u64::from(u32(slot)));
     if !inside(&r, memory, to, len) {
-        return Ok((Flow::Trap, r));
+        return Ok(None);
     }
     let to = to + r.progress;
     let n = within(len.saturating_sub(r.progress), [to, to]);
@@ -125,7 +125,7 @@ fn fill<B: Bus>(r: Registers, unit: Unit, bus: &mut B) -> Result<Done, B::Error>
         let (index, at) = place(memory, to);
         bus.update(Region::Memory, index, |leaf| leaf[at..at + n as usize].fill(value as u8))?;
     }
-    Ok((Flow::Next, moved(r, n, len)))
+    Ok(Some(moved(r, n, len)))
 }
 
 fn init<B: Bus>(r: Registers, unit: Unit, bus: &mut B) -> Result<Done, B::Error> {
@@ -134,7 +134,7 @@ fn init<B: Bus>(r: Registers, unit: Unit, bus: &mut B) -> Result<Done, B::Error>
     // What is left of the segment: zero once it is dropped.
     let segment = bus.slot((unit.imm as u32) >> 1)?;
     if !inside(&r, memory, to, len) || from + len > segment {
-        return Ok((Flow::Trap, r));
+        return Ok(None);
     }
     let (to, from) = (to + r.progress, from + r.progress);
     let n = within(len.saturating_sub(r.progress), [to, from]);
@@ -142,14 +142,14 @@ fn init<B: Bus>(r: Registers, unit: Unit, bus: &mut B) -> Result<Done, B::Error>
     let (index, at) = place(memory, to);
     let source = (Region::Code, first + from / LEAF as u64, from as usize % LEAF);
     transfer(bus, source, (Region::Memory, index, at), n)?;
-    Ok((Flow::Next, moved(r, n, len)))
+    Ok(Some(moved(r, n, len)))
 }
 
 fn input_read<B: Bus>(r: Registers, unit: Unit, limits: &TaskLimits, bus: &mut B) -> Result<Done, B::Error> {
     let [offset, to, len] = operands(&r, bus, &unit)?;
     let len = u64::from(u32(len)).min(limits.input_len.saturating_sub(offset));
     let Some((memory, to)) = address(to).filter(|(memory, to)| inside(&r, *memory, *to, len)) else {
-        return Ok((Flow::Trap, r));
+        return Ok(None);
     };
     let (to, from) = (to + r.progress, offset.wrapping_add(r.progress));
     let n = within(len.saturating_sub(r.progress), [to, from]);
@@ -160,7 +160,7 @@ fn input_read<B: Bus>(r: Registers, unit: Unit, limits: &TaskLimits, bus: &mut B
     if after.progress == 0 {
         bus.set_slot(r.fp.wrapping_add(u32::from(unit.d)), len)?;
     }
-    Ok((Flow::Next, after))
+    Ok(Some(after))
 }
 
 fn output_write<B: Bus>(mut r: Registers, unit: Unit, limits: &TaskLimits, bus: &mut B) -> Result<Done, B::Error> {
@@ -168,10 +168,10 @@ fn output_write<B: Bus>(mut r: Registers, unit: Unit, limits: &TaskLimits, bus: 
     let len = u64::from(u32(slot(&r, bus, unit.a.wrapping_add(1))?));
     let room = limits.output_limit.saturating_sub(r.output_len.saturating_sub(r.progress));
     let Some((memory, from)) = address(from).filter(|(memory, from)| inside(&r, *memory, *from, len)) else {
-        return Ok((Flow::Trap, r));
+        return Ok(None);
     };
     if len > room {
-        return Ok((Flow::Trap, r));
+        return Ok(None);
     }
     let (to, from) = (r.output_len, from + r.progress);
     let n = within(len.saturating_sub(r.progress), [to, from]);
@@ -179,5 +179,5 @@ fn output_write<B: Bus>(mut r: Registers, unit: Unit, limits: &TaskLimits, bus: 
     let target = (Region::Output, to / LEAF as u64, to as usize % LEAF);
     transfer(bus, (Region::Memory, index, at), target, n)?;
     r.output_len += n;
-    Ok((Flow::Next, moved(r, n, len)))
+    Ok(Some(moved(r, n, len)))
 }

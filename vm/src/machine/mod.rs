@@ -17,7 +17,7 @@
 //!
 //! # A step
 //!
-//! One function, in `step.rs`, says what an instruction does. It is generic over a *bus*, its view of the regions: the loop
+//! One place, `instructions.rs`, says what an instruction does. It is generic over a *bus*, its view of the regions: the loop
 //! runs it on plain memory, [`Machine::prove_step`] on a bus that writes down each leaf it touches with its siblings, and
 //! [`verify_step`] on a bus that has only these, and roots. What moves bytes by length moves those of one leaf a step.
 //!
@@ -26,8 +26,9 @@
 //!
 //! # Where to find what
 //!
-//! - `flatten`: from a module to instructions; `op`: their format; `alu`: what they compute; `step`, `bulk`: what they do
-//! - `store`, `run`: the regions in memory, and the loop
+//! - `flatten`: from a module to instructions; `op`: their format; `alu`: what they compute; `instructions`, `step`, `bulk`:
+//!   what they do
+//! - `store`: the regions in memory; `fast`, `run`: the loop
 //! - `commit`, `proof`: states, ends, step proofs
 //! - [`History`]: a run with snapshots, any of whose states can be had again
 //!
@@ -55,8 +56,10 @@
 mod alu;
 mod bulk;
 mod commit;
+mod fast;
 mod flatten;
 mod history;
+mod instructions;
 mod op;
 mod proof;
 mod run;

@@ -87,7 +87,6 @@ struct Recorder<'m> {
 
 impl Bus for Recorder<'_> {
     type Error = Error;
-    type Unit = Unit;
 
     fn leaf(&mut self, region: Region, index: u64) -> Result<[u8; LEAF], Error> {
         let index = region.wrap(index);
@@ -141,7 +140,6 @@ impl<'p> Verifier<'p> {
 
 impl Bus for Verifier<'_> {
     type Error = Error;
-    type Unit = Unit;
 
     fn leaf(&mut self, region: Region, index: u64) -> Result<[u8; LEAF], Error> {
         self.next(region, region.wrap(index)).map(|(leaf, _)| *leaf)

@@ -4,9 +4,10 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use super::{
     commit::Trees,
+    fast::Stop,
     flatten::{Code, Export},
     history::Snapshot,
-    step::{End, Flow, Registers, TaskLimits, end, execute, step},
+    step::{End, Registers, TaskLimits, end, step},
     store::Store,
 };
 use crate::{Error, Outcome};
@@ -51,25 +52,8 @@ pub fn run(prepared: &[u8], input: &[u8], fuel_limit: u64, output_limit: u64) ->
     Ok(machine.into_run().expect("a machine that has run is at its end"))
 }
 
-/// Who wants to know where each step is taken.
-trait Count {
-    fn at(&mut self, pc: u32);
-}
-
-struct Uncounted;
-
-impl Count for Uncounted {
-    #[inline(always)]
-    fn at(&mut self, _: u32) {}
-}
-
-impl Count for &mut [u64] {
-    fn at(&mut self, pc: u32) {
-        if let Some(count) = self.get_mut(pc as usize) {
-            *count += 1;
-        }
-    }
-}
+/// Nobody wants to know where each step is taken.
+const UNCOUNTED: Option<fn(u32)> = None;
 
 impl std::fmt::Debug for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -138,7 +122,7 @@ impl Machine {
             if let Some(end) = self.end {
                 return Ok(end);
             }
-            self.go(u64::MAX, Uncounted)?;
+            self.go(u64::MAX, UNCOUNTED)?;
         }
     }
 
@@ -149,60 +133,39 @@ impl Machine {
     /// As [`Machine::run`].
     pub fn run_to(&mut self, steps: u64) -> Result<(), Error> {
         if self.end.is_none() && self.steps < steps {
-            self.go(steps - self.steps, Uncounted)?;
+            self.go(steps - self.steps, UNCOUNTED)?;
         }
         Ok(())
     }
 
-    /// At most `budget` steps: the loop takes them, but for those it defers.
-    fn go(&mut self, budget: u64, mut count: impl Count) -> Result<(), Error> {
+    /// At most `budget` steps: the loop takes them, but for those it defers. With `count`, `count(pc)` is called before each
+    /// that it takes.
+    fn go(&mut self, budget: u64, mut count: Option<impl FnMut(u32)>) -> Result<(), Error> {
+        let code = Arc::clone(&self.code);
         let mut left = budget;
         while left > 0 && self.end.is_none() {
-            let (flow, taken) = self.burst(left, &mut count);
+            let mut fast = self.store.fast(code.decoded(), self.limits, self.registers);
+            let (stop, taken) = fast.run(left, count.as_mut());
+            let exit_code;
+            (self.registers, self.store.stack_end, exit_code) = fast.end();
             left -= taken;
             self.steps += taken;
-            self.end = match flow {
-                Flow::Next => None,
-                Flow::Trap => Some(end(None, &self.limits, &mut self.store)?),
-                Flow::Exit(code) => Some(end(Some(code), &self.limits, &mut self.store)?),
-                Flow::Deferred => {
+            self.end = match stop {
+                Stop::Paused => None,
+                Stop::Trap => Some(end(None, &self.limits, &mut self.store)?),
+                Stop::Exit => Some(end(Some(exit_code), &self.limits, &mut self.store)?),
+                // Of an instruction that moves bytes by length: all its steps.
+                Stop::Deferred => loop {
                     left -= 1;
                     self.steps += 1;
-                    step(&mut self.registers, &self.limits, &mut self.store)?
-                }
+                    let end = step(&mut self.registers, &self.limits, &mut self.store)?;
+                    if end.is_some() || left == 0 || self.registers.progress == 0 {
+                        break end;
+                    }
+                },
             };
         }
         Ok(())
-    }
-
-    /// The loop. Answers why it ended, and how many steps it took.
-    fn burst(&mut self, budget: u64, count: &mut impl Count) -> (Flow, u64) {
-        // Local copies, field by field, which the compiler keeps in the processor's registers: nothing here takes their
-        // address.
-        let Registers { pc, fp, pages, progress, output_len } = self.registers;
-        let mut registers = Registers { pc, fp, pages, progress, output_len };
-        let limits = self.limits;
-        let mut bus = self.store.fast();
-        let mut left = budget;
-        let flow = loop {
-            if left == 0 {
-                break Flow::Next;
-            }
-            left -= 1;
-            count.at(registers.pc);
-            let Ok(flow) = execute(&mut registers, &limits, &mut bus);
-            match flow {
-                Flow::Next => {}
-                Flow::Deferred => {
-                    left += 1;
-                    break flow;
-                }
-                _ => break flow,
-            }
-        };
-        self.store.stack_end = bus.stack_end();
-        (self.registers.pc, self.registers.fp) = (registers.pc, registers.fp);
-        (flow, budget - left)
     }
 
     /// Runs to the end and counts, for each function of the module by its index, the steps spent in its own code.
@@ -211,8 +174,13 @@ impl Machine {
     /// As [`Machine::run`].
     pub fn profile(&mut self) -> Result<Vec<u64>, Error> {
         let mut at = vec![0; self.code.units.len()];
+        let mut count = |pc: u32| {
+            if let Some(count) = at.get_mut(pc as usize) {
+                *count += 1;
+            }
+        };
         while self.end.is_none() {
-            self.go(u64::MAX, &mut at[..])?;
+            self.go(u64::MAX, Some(&mut count))?;
         }
         let steps_in = |code: &Range<u32>| at[code.start as usize..code.end as usize].iter().sum();
         Ok(self.code.functions.iter().map(|function| steps_in(&function.code)).collect())

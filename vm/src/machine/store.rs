@@ -1,6 +1,6 @@
 //! The regions of a running machine, as plain memory: the bus that it runs on.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     flatten::Code,
@@ -150,7 +150,6 @@ pub(super) fn padded(bytes: &[u8], index: u64) -> [u8; LEAF] {
 
 impl Bus for Store {
     type Error = Error;
-    type Unit = Unit;
 
     fn leaf(&mut self, region: Region, index: u64) -> Result<[u8; LEAF], Error> {
         let index = region.wrap(index);
@@ -227,108 +226,5 @@ impl Bus for Store {
     fn set_slot(&mut self, index: u32, value: u64) -> Result<(), Error> {
         self.stack[(index % STACK_SLOTS) as usize] = value;
         Ok(())
-    }
-}
-
-/// The bus of the loop: the same regions, borrowed so that the compiler may keep their places in registers. It leaves to
-/// [`Store`] what works on whole leaves or moves memories.
-pub(super) struct Fast<'s> {
-    units: &'s [Unit],
-    stack: &'s mut Stack,
-    stack_end: u32,
-    bytes: [&'s mut [u8]; 2],
-    changed: [&'s mut [u8; TRACKED_PAGES]; 2],
-}
-
-impl Store {
-    /// A view for the loop. It ends with [`Fast::stack_end`], to be put back into [`Store::stack_end`].
-    pub(super) fn fast(&mut self) -> Fast<'_> {
-        let [first, second] = &mut self.memories;
-        Fast {
-            units: &self.units,
-            stack: &mut self.stack,
-            stack_end: self.stack_end,
-            bytes: [&mut first.bytes, &mut second.bytes],
-            changed: [&mut first.changed, &mut second.changed],
-        }
-    }
-}
-
-impl Fast<'_> {
-    pub(super) fn stack_end(self) -> u32 {
-        self.stack_end
-    }
-}
-
-/// What is beyond the code. Cold, so that the compiler jumps here instead of choosing at each step.
-#[cold]
-fn nothing() -> &'static Unit {
-    &Unit { op: 0, d: 0, a: 0, b: 0, imm: 0 }
-}
-
-impl<'s> Bus for Fast<'s> {
-    type Error = Infallible;
-    type Unit = &'s Unit;
-
-    const DEFERS: bool = true;
-
-    fn leaf(&mut self, _: Region, _: u64) -> Result<[u8; LEAF], Infallible> {
-        unreachable!("instructions on leaves are deferred")
-    }
-
-    fn update(&mut self, _: Region, _: u64, _: impl FnOnce(&mut [u8; LEAF])) -> Result<(), Infallible> {
-        unreachable!("instructions on leaves are deferred")
-    }
-
-    fn grow(&mut self, _: usize, _: u32) -> Result<(), Infallible> {
-        unreachable!("growing is deferred")
-    }
-
-    #[inline(always)]
-    fn frame(&mut self, end: u32) {
-        self.stack_end = self.stack_end.max(end);
-    }
-
-    #[inline(always)]
-    fn unit(&mut self, index: u32) -> Result<&'s Unit, Infallible> {
-        Ok(self.units.get(index as usize).unwrap_or_else(|| nothing()))
-    }
-
-    #[inline(always)]
-    fn slot(&mut self, index: u32) -> Result<u64, Infallible> {
-        Ok(self.stack[(index % STACK_SLOTS) as usize])
-    }
-
-    #[inline(always)]
-    fn set_slot(&mut self, index: u32, value: u64) -> Result<(), Infallible> {
-        self.stack[(index % STACK_SLOTS) as usize] = value;
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn load<const N: usize>(&mut self, memory: usize, _: u32, address: u64) -> Result<Option<[u8; N]>, Infallible> {
-        let at = address as usize;
-        Ok(self.bytes[memory].get(at..at + N).map(|bytes| {
-            let mut loaded = [0; N];
-            loaded.copy_from_slice(bytes);
-            loaded
-        }))
-    }
-
-    #[inline(always)]
-    fn store<const N: usize>(
-        &mut self,
-        memory: usize,
-        _: u32,
-        address: u64,
-        bytes: [u8; N],
-    ) -> Result<bool, Infallible> {
-        let at = address as usize;
-        let Some(room) = self.bytes[memory].get_mut(at..at + N) else { return Ok(false) };
-        room.copy_from_slice(&bytes);
-        for at in [at, at + N - 1] {
-            self.changed[memory][at / PAGE_BYTES % TRACKED_PAGES] = UNHASHED | UNSAVED;
-        }
-        Ok(true)
     }
 }

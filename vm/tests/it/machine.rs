@@ -47,6 +47,18 @@ fn a_local_read_before_it_changes_keeps_its_value() {
 }
 
 #[test]
+fn frames_at_the_very_end_of_the_stack_are_like_others() {
+    // Three slots a call: the last 2^16 of the 2^20 slots are used, too, and what has none is a trap.
+    let sum = r#"(module (func $f (export "f") (param i32) (result i32)
+        (if (result i32) (local.get 0)
+            (then (i32.add (local.get 0) (call $f (i32.sub (local.get 0) (i32.const 1)))))
+            (else (i32.const 0)))))"#;
+    let deep = 345_000_u32;
+    assert_eq!(invoke(sum, &[deep.into()]), Some(u64::from((0..=deep).fold(0, u32::wrapping_add))));
+    assert_eq!(invoke(sum, &[350_000]), None);
+}
+
+#[test]
 fn operands_below_a_block_survive_it() {
     let body = "local.get 0 i32.const 5
         (block (br_if 0 (i32.eqz (local.get 0))) (local.set 0 (i32.const 100)))

@@ -101,6 +101,19 @@ fn every_step_is_proved_from_its_state_alone() {
 }
 
 #[test]
+fn a_run_may_stop_anywhere_however_many_steps_it_takes_at_once() {
+    let (proofs, _) = &*PROOFS;
+    for stride in [3, 100, 255, 256, 257, 600] {
+        let mut machine = machine(EVERYTHING, &input());
+        for (steps, proof) in proofs.iter().enumerate().step_by(stride) {
+            machine.run_to(steps as u64).expect("there is memory");
+            assert_eq!(machine.steps(), steps as u64);
+            assert_eq!(machine.state(), Some(proof.state), "step {steps}, {stride} at once");
+        }
+    }
+}
+
+#[test]
 fn a_state_hashed_incrementally_is_as_hashed_from_scratch() {
     let mut incremental = machine(EVERYTHING, &input());
     let mut steps = 0;

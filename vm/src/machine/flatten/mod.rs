@@ -16,6 +16,7 @@ use std::{
 };
 
 use super::{
+    fast::{Decoded, decode},
     op::{self, Unit},
     step::STACK_SLOTS,
 };
@@ -89,6 +90,8 @@ pub struct Code {
     pub(super) halt: u32,
     /// First frame.
     pub(super) base: u32,
+    /// The code as the loop wants it, once a machine has run.
+    pub(super) decoded: OnceLock<Arc<[Decoded]>>,
     /// The tree over region C, once it was asked for.
     pub(super) tree: OnceLock<Arc<Tree>>,
     /// Roots of C, S and M before the first step, once they were asked for.
@@ -216,9 +219,15 @@ impl Code {
             entry,
             halt,
             base,
+            decoded: OnceLock::new(),
             tree: OnceLock::new(),
             roots: OnceLock::new(),
         })
+    }
+
+    /// Region C as the loop wants it.
+    pub(super) fn decoded(&self) -> &[Decoded] {
+        self.decoded.get_or_init(|| decode(&self.units).into())
     }
 
     /// Instructions and other units of region C, 16 bytes each.
