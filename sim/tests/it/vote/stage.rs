@@ -173,7 +173,7 @@ impl Bytecode {
         self.now += 2;
         let fee = u128::from(self.chain.next_base_fee()) * 4 + 1;
         for (from, to, input) in calls {
-            let nonce = self.chain.nonce(from) + self.chain.waiting_nonces(from).len() as u64;
+            let nonce = self.chain.next_nonce(from);
             let tx = TxEip1559 {
                 chain_id: self.contracts.chain_id,
                 nonce,
