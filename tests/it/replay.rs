@@ -51,6 +51,12 @@ fn a_paid_job_is_replayed_and_what_was_tampered_with_is_found() {
     assert_eq!(number("checked"), number("last") - number("first") + 1);
     let flow = &report["ledger"]["flows"][0];
     assert_eq!((&flow["job"], &flow["paid"], &flow["tasks"]), (&ledger["job"], &ledger["spent"], &json!(12)));
+    // What the post pulled, too.
+    let deposited = report["ledger"]["deposited"].as_object().unwrap();
+    let requester = ledger["requester"].as_str().unwrap();
+    let by_requester = deposited.iter().find(|(account, _)| account.eq_ignore_ascii_case(requester));
+    assert_eq!(by_requester.map(|(_, amount)| amount), Some(&ledger["deposit"]), "{report}");
+    assert_eq!(deposited.len(), 2, "the provider's stake");
     assert_eq!((&report["ledger"]["jobs"], &report["ledger"]["ended"]), (&json!(1), &json!(1)));
 
     // The same as a page, which asks nobody for anything.

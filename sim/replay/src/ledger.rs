@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use alloy::{
     primitives::{Address, B256, Log, U256},
-    sol_types::SolEventInterface,
+    sol_types::{SolEvent, SolEventInterface},
 };
 use conun_agent::chain::{BallotStage, BatchStage, Index};
-use conun_bindings::{Contracts, abi::Escrow::EscrowEvents, job};
+use conun_bindings::{
+    Contracts,
+    abi::{ConunToken, Escrow::EscrowEvents},
+    job,
+};
 use serde::Serialize;
 
 /// What one provider did for one job, and was paid.
@@ -36,7 +40,7 @@ pub struct Flow {
 pub struct Ledger {
     /// Payments for work, by job and provider.
     pub flows: Vec<Flow>,
-    /// Tokens put into the Escrow, by the account they were put in for, token wei.
+    /// Tokens that came into the Escrow, by the account that they came from, token wei: deposits, and what posts, stakes and bonds pulled.
     pub deposited: BTreeMap<Address, U256>,
     /// Tokens that accounts took out of it.
     pub withdrawn: BTreeMap<Address, U256>,
@@ -101,12 +105,21 @@ impl Books {
 
     /// Takes in a log.
     pub(crate) fn note(&mut self, contracts: &Contracts, log: &Log) {
+        if log.address == contracts.token {
+            // The Escrow tells only of what was put in on purpose; most of what comes is pulled.
+            if let Ok(moved) = ConunToken::Transfer::decode_log(log)
+                && moved.to == contracts.escrow
+            {
+                *self.ledger.deposited.entry(moved.from).or_default() += moved.value;
+            }
+            return;
+        }
         if log.address != contracts.escrow {
             return;
         }
         let Ok(event) = EscrowEvents::decode_log(log) else { return };
         match event.data {
-            EscrowEvents::Deposited(event) => *self.ledger.deposited.entry(event.account).or_default() += event.amount,
+            EscrowEvents::Deposited(_) => {}
             EscrowEvents::Withdrawn(event) => *self.ledger.withdrawn.entry(event.account).or_default() += event.amount,
             EscrowEvents::PaidOut(event) => *self.ledger.paid_out.entry(event.account).or_default() += event.amount,
             EscrowEvents::Burned(event) => self.ledger.burned += event.amount,

@@ -7,7 +7,7 @@ pub use super::plot::Bar;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#222;background:#fff;margin:0}main{max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2rem .6rem;text-align:right}\
-td:first-child,th:first-child{text-align:left}div{overflow-x:auto}code{font-size:.9em}\
+.t{text-align:left;max-width:26rem;overflow-wrap:break-word}div{overflow-x:auto}\
 pre{background:#f5f5f5;padding:.7rem;overflow-x:auto;font-size:12px}.good{color:#12702f}.bad{color:#a11}\
 svg{display:block;max-width:100%;height:auto;margin:.6rem 0}svg text{font:12px system-ui,sans-serif;fill:#333}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#242424}svg text{fill:#ccc}td,th{border-color:#555}\
@@ -16,6 +16,11 @@ svg{display:block;max-width:100%;height:auto;margin:.6rem 0}svg text{font:12px s
 /// Text in HTML.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Whether it reads as a number, with whatever follows.
+fn is_number(cell: &str) -> bool {
+    cell.starts_with(|letter: char| letter.is_ascii_digit() || letter == '-') && !cell.starts_with("0x")
 }
 
 /// A page under way.
@@ -57,16 +62,21 @@ impl Page {
         self.put("pre", "", text);
     }
 
-    /// A table with a head; numbers go to the right, so every column but the first does.
+    /// A table with a head; columns of numbers go to the right, all others to the left.
     pub fn table<const N: usize>(&mut self, head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+        let rows: Vec<_> = rows.into_iter().collect();
+        let class: [_; N] = std::array::from_fn(|column| {
+            let numbers = !rows.is_empty() && rows.iter().all(|row| is_number(&row[column]));
+            if numbers { "" } else { " class=t" }
+        });
         self.0.push_str("<div><table><tr>");
-        for cell in head {
-            let _ = write!(self.0, "<th>{}", escape(cell));
+        for (cell, class) in head.iter().zip(class) {
+            let _ = write!(self.0, "<th{class}>{}", escape(cell));
         }
         for row in rows {
             self.0.push_str("<tr>");
-            for cell in row {
-                let _ = write!(self.0, "<td>{}", escape(&cell));
+            for (cell, class) in row.iter().zip(class) {
+                let _ = write!(self.0, "<td{class}>{}", escape(cell));
             }
         }
         self.0.push_str("</table></div>");
@@ -100,9 +110,10 @@ mod tests {
         page.say("<i>");
         page.judge(false, "<i>");
         page.lines("<i>");
-        page.table(["<i>"], [["<i>".to_owned()]]);
+        page.table(["<i>", "n"], [["<i>".to_owned(), "1".to_owned()]]);
         page.bars(&[Bar { name: "<i>".to_owned(), value: 1.0, half: 0.0, marked: false }], "<i>");
         let page = page.finish();
+        assert!(page.contains("<th>n") && page.contains("<td>1") && page.contains("<td class=t>&lt;i&gt;"), "{page}");
         assert!(!page.contains("<i>") && page.matches("&lt;i&gt;").count() == 10, "{page}");
     }
 }

@@ -96,13 +96,24 @@ pub(super) fn columns(title: &str, values: &[f64]) -> String {
             short(*value),
         );
     }
-    let _ = write!(svg, "<path d='M10 {base}H{}' stroke='#888'/></svg>", WIDTH - 40.0);
+    let _ = write!(svg, "<path d='M10 {base}h{:.1}' stroke='#888'/></svg>", width * values.len() as f64);
     svg
+}
+
+/// The place at or below `wanted` where a line of text covers none of `taken`, of which it is one then.
+fn free(taken: &mut Vec<f64>, wanted: f64) -> f64 {
+    let line = 14.0;
+    let mut place = wanted;
+    while let Some(other) = taken.iter().find(|other| (place - **other).abs() < line) {
+        place = other + line + 0.5;
+    }
+    taken.push(place);
+    place
 }
 
 /// Points with intervals, both axes logarithmic, and the line on which both are equal.
 pub(super) fn against(points: &[Point]) -> String {
-    let (height, bottom, floor) = (300.0, 265.0, 1e-6);
+    let (height, bottom, floor) = (305.0, 265.0, 1e-6);
     let mut svg = begin(height, "errors against doubt");
     let decades = |value: f64| (libm::log10(value.clamp(floor, 1.0)) + 6.0) / 6.0;
     let x = |value: f64| 60.0 + decades(value) * (WIDTH - 260.0);
@@ -125,6 +136,13 @@ pub(super) fn against(points: &[Point]) -> String {
         x(1.0),
         y(1.0)
     );
+    let _ = write!(
+        svg,
+        "<text x='{:.1}' y='{}' text-anchor=middle>doubt that the job allows</text><text x='60' y='12'>share of wrong results</text>",
+        x(1e-3),
+        bottom + 32.0,
+    );
+    let mut labels = Vec::new();
     for point in points {
         let (at, colour) = (x(point.x), COLOURS[usize::from(point.low > point.x)]);
         let _ = write!(
@@ -135,7 +153,7 @@ pub(super) fn against(points: &[Point]) -> String {
             y(point.high),
             y(point.y),
             at + 8.0,
-            y(point.high) + 4.0,
+            free(&mut labels, y(point.high) + 4.0),
             escape(&point.name),
         );
     }
@@ -155,6 +173,7 @@ pub(super) fn distribution(values: &[f64]) -> String {
         let _ = write!(path, "L{:.1} {:.1}L{:.1} {:.1}", x(*value), y(before), x(*value), y(after));
     }
     let _ = write!(svg, "<path d='{path}' fill=none stroke='{}' stroke-width='2'/>", COLOURS[0]);
+    let mut written = f64::MIN;
     for share in [0.0, 0.5, 0.9, 1.0] {
         let rank = ((share * values.len() as f64).ceil() as usize).clamp(1, values.len()) - 1;
         let value = values[rank];
@@ -166,10 +185,12 @@ pub(super) fn distribution(values: &[f64]) -> String {
             y(share),
             WIDTH - 50.0,
         );
-        if share > 0.0 {
+        // Those that are close to each other would be written over each other.
+        if share > 0.0 && x(value) - written >= 45.0 {
+            written = x(value);
             let _ = write!(
                 svg,
-                "<text x='{:.1}' y='{}' text-anchor=middle>{}</text>",
+                "<text x='{:.1}' y='{}' text-anchor=middle>{} s</text>",
                 x(value),
                 bottom + 18.0,
                 short(value)
@@ -177,4 +198,19 @@ pub(super) fn distribution(values: &[f64]) -> String {
         }
     }
     svg + "</svg>"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_keep_clear_of_each_other() {
+        let mut taken = Vec::new();
+        let places: Vec<_> = [20.1, 25.0, 21.0, 90.0].into_iter().map(|wanted| free(&mut taken, wanted)).collect();
+        assert_eq!((places[0], places[3]), (20.1, 90.0));
+        for (at, place) in places.iter().enumerate() {
+            assert!(places[..at].iter().all(|other| (place - other).abs() >= 14.0), "{places:?}");
+        }
+    }
 }

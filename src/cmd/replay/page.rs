@@ -93,7 +93,7 @@ fn books(page: &mut Page, ledger: &Ledger) {
         let row = |flow: &Flow| {
             let Flow { requester, provider, job, batches, tasks, fuel, paid } = flow;
             let [batches, tasks, fuel] = [batches.to_string(), tasks.to_string(), fuel.to_string()];
-            [short(job), requester.to_string(), provider.to_string(), batches, tasks, fuel, tokens(*paid)]
+            [short(job), short(requester), short(provider), batches, tasks, fuel, tokens(*paid)]
         };
         page.table(
             ["job", "requester", "provider", "batches", "tasks", "fuel", "CON"],
@@ -122,8 +122,11 @@ fn books(page: &mut Page, ledger: &Ledger) {
     let row = |account: &&Address| {
         [account.to_string(), of(deposited, account), of(withdrawn, account), of(paid_out, account)]
     };
-    page.table(["account", "CON deposited", "withdrawn", "earnings paid out"], accounts.iter().take(MOST).map(row));
-    page.say(format_args!("{} CON were burned. {jobs} jobs were posted, {ended} ended.", tokens(*burned)));
+    page.table(["account", "CON that came in", "withdrawn", "earnings paid out"], accounts.iter().take(MOST).map(row));
+    page.say(format_args!(
+        "{} CON were burned: fees and lost stake are when somebody calls Escrow.burn. {jobs} jobs were posted, {ended} ended.",
+        tokens(*burned)
+    ));
 }
 
 fn gas(page: &mut Page, report: &Report) {
