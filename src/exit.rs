@@ -74,19 +74,31 @@ fn dispatch(cli: Cli) -> eyre::Result<ExitCode> {
     })
 }
 
-/// Resolves when the user or the system asks the command to stop.
-pub(crate) async fn signalled() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminated.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
+/// Resolves when the user or the system asks the command to stop, from the call on: what comes before it is first waited for is not missed.
+#[cfg(unix)]
+pub(crate) fn signalled() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+
+    async fn next(signal: &mut Option<Signal>) {
+        match signal {
+            Some(signal) => drop(signal.recv().await),
+            // Without a handler the system ends the process itself.
+            None => std::future::pending().await,
         }
     }
+    let mut signals = [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok());
+    async move {
+        let [interrupted, terminated] = &mut signals;
+        tokio::select! {
+            () = next(interrupted) => {}
+            () = next(terminated) => {}
+        }
+    }
+}
+
+/// Resolves when the user or the system asks the command to stop.
+#[cfg(not(unix))]
+pub(crate) async fn signalled() {
     // Without a handler the system ends the process itself.
     let _ = tokio::signal::ctrl_c().await;
 }

@@ -32,9 +32,9 @@ fn posted(home: &Home, url: &str, more: &str) -> String {
     std::fs::write(home.path("job.toml"), text).unwrap();
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
     let submit = ["job", "submit", "job.toml", "--account", "client", "--rpc-url", url, "--poll-millis", "100"];
-    let mut submit = Server::start(home.conun(&submit));
+    let mut submit = Server::hear(home.conun(&submit));
+    submit.wait_for("it is served from here");
     let list = || home.json(&["job", "list", "--rpc-url", url]);
-    while list().as_array().unwrap().is_empty() && submit.is_running() {}
     submit.signal("-INT");
     assert_eq!(submit.wait(), Some(130));
     list()[0]["job"].as_str().unwrap().to_owned()

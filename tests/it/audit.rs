@@ -253,8 +253,8 @@ async fn a_liar_is_found_challenged_and_loses() {
     std::fs::write(home.path("job.toml"), file).unwrap();
     // Its requester is away before there are results: it would accept what is what its provider committed to.
     let submit = ["job", "submit", "job.toml", "--account", "client", "--rpc-url", url, "--poll-millis", "100"];
-    let mut submit = Server::start(home.conun(&submit));
-    while home.json(&["job", "list", "--rpc-url", url]).as_array().unwrap().is_empty() && submit.is_running() {}
+    let mut submit = Server::hear(home.conun(&submit));
+    submit.wait_for("it is served from here");
     submit.signal("-INT");
     assert_eq!(submit.wait(), Some(130));
 

@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: the command in a home of its own, and foundry's binaries.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
@@ -134,22 +134,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(mut command: Command) -> Self {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap_or_else(|error| {
-                panic!("{command:?}: {error} (foundry's binaries: `scripts/test` installs them)")
-            });
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                // The test may have heard enough; the pipe is drained all the same.
-                let _ = sender.send(line + "\n");
-            }
-        });
+        let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::inherit()));
+        let lines = lines(child.stdout.take().unwrap());
         Self { child, lines }
     }
 
-    /// The next line of its standard output.
+    /// Starts a command of which what it tells on standard error is heard, instead of its result.
+    pub(crate) fn hear(mut command: Command) -> Self {
+        let mut child = spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+        let lines = lines(child.stderr.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// The next line of what is heard.
     pub(crate) fn line(&mut self) -> String {
         self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no more output: {:?}", self.child.try_wait()))
     }
@@ -186,6 +183,23 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error} (foundry's binaries: `scripts/test` installs them)"))
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            // The test may have heard enough; the pipe is drained all the same.
+            let _ = sender.send(line + "\n");
+        }
+    });
+    lines
 }
 
 /// The root of the checkout.

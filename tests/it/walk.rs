@@ -122,7 +122,7 @@ fn an_interrupted_requester_goes_on_and_a_cancelled_job_is_refunded() {
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
     let before = home.json(&["account", "balance", "client", "--rpc-url", url, "--account", "client"]);
     let submit = || {
-        let mut submit = Server::start(home.conun(&[
+        let mut submit = Server::hear(home.conun(&[
             "job",
             "submit",
             &hello(),
@@ -133,9 +133,7 @@ fn an_interrupted_requester_goes_on_and_a_cancelled_job_is_refunded() {
             "--poll-millis",
             "100",
         ]));
-        let count = || home.json(&["job", "list", "--rpc-url", url]).as_array().unwrap().len();
-        let jobs = count();
-        while count() == jobs && submit.is_running() {}
+        submit.wait_for("it is served from here");
         submit.signal("-INT");
         assert_eq!(submit.wait(), Some(130));
         home.json(&["job", "list", "--rpc-url", url]).as_array().unwrap().last().unwrap()["job"]

@@ -107,7 +107,7 @@ pub(crate) async fn run(context: &Context, command: JobCommand) -> eyre::Result<
         JobCommand::Result { job, serve } => {
             let requester = requester(context, &serve).await?;
             let id = find(requester.follower(), &job)?;
-            follow(context, requester, id, &serve).await
+            follow(context, requester, id, &serve, crate::exit::signalled()).await
         }
         JobCommand::Cancel { job } => cancel(context, &job).await,
         JobCommand::Amend(args) => amend::amend(context, args).await,
@@ -164,6 +164,8 @@ async fn submit(context: &Context, args: SubmitArgs) -> eyre::Result<ExitCode> {
         std::fs::create_dir_all(out).wrap_err_with(|| format!("cannot make the folder {}", out.display()))?;
     }
     let mut requester = requester(context, &args.serve).await?;
+    // Who interrupts it once the job is posted is told how to go on.
+    let stop = crate::exit::signalled();
     let posted = requester.post(&prepared).await?;
     output::note(format_args!(
         "posted job {}: {} tasks in {} batches, {} CON locked\nit is served from here until it is done; after an interruption: conun job result {}",
@@ -173,7 +175,7 @@ async fn submit(context: &Context, args: SubmitArgs) -> eyre::Result<ExitCode> {
         tokens(posted.deposit),
         short(posted.job)
     ));
-    follow(context, requester, posted.job, &args.serve).await
+    follow(context, requester, posted.job, &args.serve, stop).await
 }
 
 /// The deposit that posting would lock. Where several providers execute a batch it depends on the deployment's fee.
@@ -187,13 +189,19 @@ async fn dry_deposit(context: &Context, prepared: &Prepared) -> eyre::Result<all
     Ok(prepared.deposit(&Rules::from(&settings)))
 }
 
-async fn follow(context: &Context, mut requester: Requester, id: B256, serve: &ServeArgs) -> eyre::Result<ExitCode> {
+async fn follow(
+    context: &Context,
+    mut requester: Requester,
+    id: B256,
+    serve: &ServeArgs,
+    stop: impl Future<Output = ()>,
+) -> eyre::Result<ExitCode> {
     let out = serve.out.clone().unwrap_or_else(|| PathBuf::from(format!("out-{}", short(id))));
     let poll = Duration::from_millis(serve.poll_millis.max(10));
     let mut board = Board::new();
     let followed = tokio::select! {
         followed = requester.follow(id, &out, poll, |progress, entry| show(&mut board, &progress, entry)) => followed,
-        () = crate::exit::signalled() => {
+        () = stop => {
             board.finish();
             requester.shutdown().await;
             output::note(format_args!("job {id} is no longer served; go on with: conun job result {}", short(id)));
