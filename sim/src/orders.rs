@@ -24,7 +24,7 @@ use crate::{
 const LEAST: usize = 3;
 
 /// Orders of one block: then the market goes on to another.
-const ORDERS: u64 = 24;
+const ORDERS: u64 = 8;
 
 /// Milliseconds after a block at which others look at what waits.
 const PAUSE_MS: u64 = 9_000;

@@ -15,6 +15,13 @@ impl World {
         let Some(entry) = index.job(&id) else { return Ok(()) };
         for number in 0..entry.ballots().count() as u32 {
             let Some((assurance, ballot)) = entry.ballot(number) else { continue };
+            if ballot.wanted > usize::from(assurance.limit) {
+                let what = format!(
+                    "batch {number} of job {id} waits for {} executions, and {} are the most that it may have",
+                    ballot.wanted, assurance.limit
+                );
+                return Err(self.violation(Invariant::I10, what, &[id.to_string()]));
+            }
             let Some(count) = ballot.count(assurance, &index.rules) else { continue };
             let (best, told) = (count.best, ballot.best);
             let wrong = match ballot.stage {
