@@ -228,7 +228,10 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Result<(), Violation> {
             return missed(format!("the group \"{name}\" loses {lost:.3} tokens of stake, and nobody is to harm it"));
         }
     }
-    let wrong = share(sum(|figures| figures.wrong), sum(|figures| figures.judged));
+    // Who deals with itself does not care.
+    let theirs: Vec<_> = expect.losing_together.iter().flatten().collect();
+    let groups = || runs.iter().flat_map(|run| &run.figures.groups).filter(|group| !theirs.contains(&&group.name));
+    let wrong = share(groups().map(|group| group.wrong).sum(), groups().map(|group| group.judged).sum());
     if let Some(most) = expect.wrong_share.filter(|most| wrong > *most) {
         return missed(format!("{wrong:.5} of the results that were paid are wrong, more than {most}"));
     }

@@ -200,12 +200,17 @@ impl Core {
             Some(SkipReason::Draining)
         } else if self.paused {
             Some(SkipReason::Paused)
-        } else if index.providers.get(&self.me).is_some_and(|me| me.is_exiting() || !me.registered) {
+        } else if self.is_leaving(index) {
             Some(SkipReason::Exiting)
         } else {
             let by_terms = self.terms(index, entry).or_else(|| self.loses(index, id, entry));
             by_terms.or_else(|| self.breaker.objection(id, entry.job.requester, self.now))
         }
+    }
+
+    /// Whether this account is leaving, or has left.
+    pub(super) fn is_leaving(&self, index: &Index) -> bool {
+        index.providers.get(&self.me).is_some_and(|me| me.is_exiting() || !me.registered)
     }
 
     /// What speaks against it by its terms and this account's record.

@@ -204,6 +204,8 @@ pub struct Core {
     short: Vec<B256>,
     /// Whether nothing has happened since that could change which they are.
     ranked: bool,
+    /// Whether this account takes nothing any more, as last seen.
+    leaving: bool,
     /// Looks at the chain so far.
     looks: u64,
     /// Nothing is sent before this look.
@@ -244,6 +246,7 @@ impl Core {
             lost: 0,
             short: Vec::new(),
             ranked: false,
+            leaving: false,
             looks: 0,
             not_before: 0,
             fruitless: 0,

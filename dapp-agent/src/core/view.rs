@@ -106,6 +106,8 @@ impl Core {
     /// Takes in what has changed.
     pub(super) fn look_around(&mut self, index: &Index) {
         let checks = index.providers.get(&self.me).map_or(0, |me| me.checks);
+        let leaving = self.is_leaving(index);
+        self.ranked &= std::mem::replace(&mut self.leaving, leaving) == leaving;
         let mut view = std::mem::take(&mut self.view);
         if let Some(stale) = view.stale(index, self.now, checks) {
             self.ranked &= stale.is_empty();

@@ -41,8 +41,9 @@ struct Challenged {
 
 impl Challenged {
     async fn new() -> Self {
-        let world = World::with(|settings| Settings { arbiter: ARBITER, ..settings }).await;
-        world.chain.handle("anvil_setCode", json!([ARBITER, CODE])).unwrap();
+        let chain = World::chain();
+        chain.handle("anvil_setCode", json!([ARBITER, CODE])).unwrap();
+        let world = World::on(chain, |settings| Settings { arbiter: ARBITER, ..settings }).await;
         let seat = world.register(1, Policy::default()).await;
         let challenger = world.register(2, Policy::default()).await;
         let mut agent = seat.start();

@@ -63,8 +63,17 @@ impl World {
 
     /// On contracts with other settings.
     pub(crate) async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
+        Self::on(Self::chain(), change).await
+    }
+
+    /// A chain without the contracts.
+    pub(crate) fn chain() -> SharedChain {
         let block_time = Some(Duration::from_millis(100));
-        let chain = SharedChain::new(ChainConfig { block_time, ..ChainConfig::default() });
+        SharedChain::new(ChainConfig { block_time, ..ChainConfig::default() })
+    }
+
+    /// The contracts on a chain that has none.
+    pub(crate) async fn on(chain: SharedChain, change: impl FnOnce(Settings) -> Settings) -> Self {
         let accounts = dev_accounts();
         let (provider, holder) = (chain.dev_provider(), accounts[0].address());
         let plan = Plan::new(change(devnet_settings(holder)), B256::ZERO);

@@ -465,7 +465,7 @@ pub struct Expectations {
     pub worse_off: BTreeMap<String, String>,
     /// Groups of providers that lose no stake.
     pub unharmed: Vec<String>,
-    /// Most wrong results among those that were paid, as a share.
+    /// Most wrong results among those that were paid by others than groups that lose together, as a share.
     pub wrong_share: Option<f64>,
     /// Least share of posted batches that are paid for.
     pub settled_share: Option<f64>,
