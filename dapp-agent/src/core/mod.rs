@@ -255,10 +255,8 @@ impl Core {
 
     /// Takes in an event and says what to do.
     pub fn step(&mut self, index: &Index, event: Event) -> Vec<Action> {
-        self.ranked &= matches!(
-            event,
-            Event::Prepared(_) | Event::Sent | Event::Restored(_) | Event::Remembered(..) | Event::BlockHash(_, None)
-        );
+        self.ranked &=
+            matches!(event, Event::Sent | Event::Restored(_) | Event::Remembered(..) | Event::BlockHash(_, None));
         match event {
             Event::Head { number, now, free_stake } => {
                 (self.number, self.now, self.free_stake) = (number, now, free_stake);
