@@ -85,6 +85,7 @@ impl World {
     pub(super) fn new(has_arbiter: bool) -> Self {
         let chain = SharedChain::new(ChainConfig { clock: Clock::Manual(FIRST_SECOND), ..ChainConfig::default() });
         let holder = dev_accounts()[9].address();
+        chain.handle("anvil_setCode", json!([ARBITER_ADDRESS, "0x00"])).expect("an address and code");
         let plan = Plan::new(settings(has_arbiter), B256::ZERO);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be had");
         let provider = chain.dev_provider();
@@ -101,7 +102,6 @@ impl World {
             addresses,
             undrawn: Vec::new(),
         };
-        world.rpc("anvil_setCode", json!([ARBITER_ADDRESS, "0x00"]));
         world.rpc("anvil_impersonateAccount", json!([ARBITER_ADDRESS]));
         world.rpc("anvil_setBalance", json!([ARBITER_ADDRESS, "0xde0b6b3a7640000"]));
         for who in 0..KEEPER {
