@@ -8,7 +8,12 @@ use conun_bindings::deploy::TOKEN;
 use conun_chain::Mined;
 use serde::Serialize;
 
-use crate::{agent::payout, requesting::paid_wrong, scenario::Scenario, world::World};
+use crate::{
+    agent::{Who, payout},
+    requesting::paid_wrong,
+    scenario::Scenario,
+    world::World,
+};
 
 /// One group's figures.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -170,6 +175,12 @@ impl Books {
 }
 
 impl World {
+    /// What an agent has, in the Escrow and outside, under its account and its payout address, token wei.
+    pub(crate) fn holds(&self, who: Who) -> U256 {
+        let accounts = [self.agents[who].address, payout(who)];
+        accounts.into_iter().map(|account| self.node.tokens(account) + self.node.balance(account).total()).sum()
+    }
+
     /// The books at the end: `index` is the chain's.
     pub(crate) fn close_books(&mut self, index: &Index) -> Figures {
         self.books.fault("lie", self.node.lies());
@@ -222,13 +233,7 @@ impl World {
         for who in 0..self.agents.len() {
             let agent = &self.agents[who];
             let Some(books) = figures.groups.get_mut(agent.group) else { continue };
-            let has: U256 = [agent.address, payout(who)]
-                .into_iter()
-                .map(|account| {
-                    let balance = self.node.balance(account);
-                    self.node.tokens(account) + balance.available + balance.locked + balance.earned + balance.stake
-                })
-                .sum();
+            let has = self.holds(who);
             let gain = tokens(has) - tokens(agent.began_with);
             books.gain += gain;
             books.each.push(gain);

@@ -204,7 +204,10 @@ impl Blobs {
         if let Some(folder) = &self.saved {
             let path = folder.join(hex::encode(hash));
             if !path.exists() {
-                fs::write(&path, &bytes).map_err(|error| io_error(&path)(error).to_string())?;
+                // Whole or not at all: what is there is not written again.
+                let part = path.with_extension("part");
+                let written = fs::write(&part, &bytes).and_then(|()| fs::rename(&part, &path));
+                written.map_err(|error| io_error(&path)(error).to_string())?;
             }
         }
         Ok(bytes)

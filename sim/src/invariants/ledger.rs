@@ -13,7 +13,7 @@ use conun_bindings::{
 };
 
 use crate::{
-    agent::{Part, payout},
+    agent::Part,
     error::{Invariant, Violation},
     world::World,
 };
@@ -84,13 +84,7 @@ impl World {
     pub(crate) fn check_ledger(&self, index: &Index) -> Result<(), Violation> {
         let ledger = self.ledger(index);
         for (who, agent) in self.agents.iter().enumerate() {
-            let has: U256 = [agent.address, payout(who)]
-                .into_iter()
-                .map(|account| {
-                    let balance = self.node.balance(account);
-                    self.node.tokens(account) + balance.available + balance.locked + balance.earned + balance.stake
-                })
-                .sum();
+            let has = self.holds(who);
             let (gained, told) =
                 (signed(has) - signed(agent.began_with), ledger.get(&agent.address).copied().unwrap_or_default());
             if gained != told {

@@ -44,7 +44,8 @@ pub(crate) struct Balance {
 }
 
 impl Balance {
-    fn total(&self) -> U256 {
+    /// All of it, token wei.
+    pub(crate) fn total(&self) -> U256 {
         self.available + self.locked + self.earned + self.stake
     }
 }

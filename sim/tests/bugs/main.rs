@@ -22,6 +22,7 @@ use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -113,20 +114,42 @@ fn look(bug: &Bug, from: u64, most: u64, end: Option<Instant>, shrink: Option<Op
             }
         }
     } else {
-        listen(&tree::build(root(), bug)?, bug, from, &mut tell)?;
+        listen(&tree::build(root(), bug)?, bug, from, end, &mut tell)?;
     }
     trouble.map_or(Ok(outcome), Err)
 }
 
-/// Takes in what a patched copy of this program tells.
-fn listen(program: &Path, bug: &Bug, from: u64, tell: &mut impl FnMut(Event) -> ControlFlow<()>) -> Result<()> {
+/// Takes in what a patched copy of this program tells, until `end`: a bug may keep a run from ending.
+fn listen(
+    program: &Path,
+    bug: &Bug,
+    from: u64,
+    end: Option<Instant>,
+    tell: &mut impl FnMut(Event) -> ControlFlow<()>,
+) -> Result<()> {
     let mut command = Command::new(program);
     command.args(["--hunt", &bug.scenarios.join(","), "--from", &from.to_string()]);
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| format!("{command:?}: {error}"))?;
-    let lines = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
-    for event in lines.map_while(std::io::Result::ok).filter_map(|line| Event::parse(&line)) {
-        if tell(event).is_break() {
-            break;
+    let output = BufReader::new(child.stdout.take().ok_or("no standard output")?);
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || output.lines().map_while(std::io::Result::ok).try_for_each(|line| sender.send(line)));
+    loop {
+        let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        match lines.recv_timeout(left) {
+            Ok(line) => {
+                if Event::parse(&line).is_some_and(|event| tell(event).is_break()) {
+                    break;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = child.wait().map_err(|error| error.to_string())?;
+                return if status.success() {
+                    Ok(())
+                } else {
+                    Err(format!("the program with the bug ended with {status}"))
+                };
+            }
         }
     }
     let _ = child.kill();
