@@ -143,8 +143,11 @@ contract JobRules is IJobRules {
         if (assurance.replicas == 0 || limit < assurance.replicas || limit > Ballots.MOST_REPLICAS) {
             revert InvalidJob("replicas must be from 1 to limit, limit at most 15");
         }
-        if (assurance.auditBps > BPS || (assurance.auditBps != 0) != (assurance.replicas == 1 && limit > 1)) {
-            revert InvalidJob("auditBps, at most 10000, goes with one replica and a limit above 1");
+        if (assurance.auditBps > BPS || assurance.auditBps != 0 && limit == assurance.replicas) {
+            revert InvalidJob("auditBps, at most 10000, needs a limit above replicas");
+        }
+        if (assurance.auditBps == 0 && assurance.replicas == 1 && limit > 1) {
+            revert InvalidJob("one replica and a limit above 1 go with auditBps");
         }
         if (limit > 1) {
             _checkVote(job);
@@ -154,9 +157,10 @@ contract JobRules is IJobRules {
         if (assurance.minChecks > Ballots.MOST_CHECKS) revert InvalidJob("minChecks must be below 2^20");
         if (assurance.revealSeconds < LEAST_REVEAL) revert InvalidJob("revealSeconds must be at least 60");
         uint256 round = 2 * uint256(job.job.leaseSeconds) + assurance.revealSeconds;
-        // Each round may end with one commit more than the one before.
-        if (limit * round + job.job.windowSeconds > _MAX_COMMITMENT) {
-            revert InvalidJob("limit rounds of 2 leaseSeconds and revealSeconds, and windowSeconds, exceed the deployment's cap");
+        // Each ends with one commit more than the one before, but that of an audit, which may find nobody.
+        uint256 rounds = assurance.auditBps == 0 ? limit : limit + 1;
+        if (rounds * round + job.job.windowSeconds > _MAX_COMMITMENT) {
+            revert InvalidJob("rounds of 2 leaseSeconds and revealSeconds, and windowSeconds, exceed the deployment's cap");
         }
     }
 

@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
-import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {ReplicaStore} from "./ReplicaStore.sol";
 import {Balance, Voter} from "./interfaces/IEscrow.sol";
@@ -16,7 +15,6 @@ import {Votes} from "./libraries/Votes.sol";
 abstract contract ReplicaLeases is ReplicaStore {
     using Votes for ReplicatedJob;
     using Jobs for Job;
-    using SafeCast for uint256;
 
     /// @inheritdoc IReplicaRegistry
     function lease(ReplicatedJob calldata job, uint32[] calldata batches) external {
@@ -29,7 +27,7 @@ abstract contract ReplicaLeases is ReplicaStore {
         }
         Voter memory voter = _enter(job, lock);
         uint16 step = job.job.step();
-        uint32 deadline = (block.timestamp + job.job.leaseSeconds).toUint32();
+        uint32 deadline = _after(job.job.leaseSeconds);
         Replica replica = Ballots.leased(step, voter.checks, deadline, false, address(0));
         for (uint256 i = 0; i < batches.length; ++i) {
             uint32 number = batches[i];
@@ -41,7 +39,7 @@ abstract contract ReplicaLeases is ReplicaStore {
                 if (!_isInherited(jobId, head, number)) revert WrongState(number, BallotState.Cancelled);
                 _ballots[jobId][0] = head.withOpenCount(head.openCount() - 1);
                 ballot = ballot.withState(BallotState.Committing).withWanted(job.assurance.replicas)
-                    .withTime((block.timestamp + 2 * uint256(job.job.leaseSeconds)).toUint32());
+                    .withTime(_after(2 * uint256(job.job.leaseSeconds)));
             }
             _checkRound(number, ballot);
             if (ballot.leased() + ballot.committed() >= ballot.wanted()) revert NoFreeSlot(number);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
-
 import {ReplicaLeases} from "./ReplicaLeases.sol";
 import {Standing, Verdict} from "./interfaces/IDisputes.sol";
 import {Consent, Mark, Permit, Share} from "./interfaces/IEscrow.sol";
@@ -27,7 +25,6 @@ import {Votes} from "./libraries/Votes.sol";
 contract ReplicaRegistry is ReplicaLeases {
     using Votes for ReplicatedJob;
     using Jobs for Job;
-    using SafeCast for uint256;
 
     /// What the votes of a batch come to.
     struct Count {
@@ -105,9 +102,9 @@ contract ReplicaRegistry is ReplicaLeases {
             uint256 committed = ballot.committed() + 1;
             ballot = ballot.withCommitted(committed).withLeased(ballot.leased() - 1);
             if (committed == ballot.wanted()) {
-                bool lot = job.assurance.auditBps != 0 && committed == 1;
-                ballot = ballot.withState(lot ? BallotState.Drawing : BallotState.Revealing)
-                    .withTime((block.timestamp + job.assurance.revealSeconds).toUint32());
+                ballot =
+                    _awaitsDraw(job, ballot) ? ballot.drawing(block.number) : ballot.withState(BallotState.Revealing);
+                ballot = ballot.withTime(_after(job.assurance.revealSeconds));
             }
             _set(jobId, number, ballot);
             emit Committed(jobId, msg.sender, number, commitments[i].hash);
@@ -115,28 +112,26 @@ contract ReplicaRegistry is ReplicaLeases {
     }
 
     /// @inheritdoc IReplicaRegistry
-    function draw(ReplicatedJob calldata job, uint32 number, address provider) external {
+    function draw(ReplicatedJob calldata job, uint32 number) external {
         (bytes32 jobId,) = _posted();
         Ballot ballot = _ballotAt(job, jobId, number);
-        _checkState(number, ballot, BallotState.Drawing);
-        Replica replica = _replicaIn(jobId, number, provider, ReplicaState.Committed);
-        bool audited = _isAudited(job, jobId, number, replica);
-        emit Drawn(jobId, number, audited);
-        if (audited) {
-            ballot = _nextRound(job, jobId, number, ballot, true);
+        bool audited = true;
+        if (ballot.state() == BallotState.Committing && _awaitsDraw(job, ballot)) {
+            // Else who holds all of a batch would leave one slot empty, and be sure.
+            _checkEnd(number, ballot);
         } else {
-            ballot = ballot.withState(BallotState.Revealing);
+            _checkState(number, ballot, BallotState.Drawing);
+            audited = _isAudited(job, jobId, number, ballot);
         }
+        emit Drawn(jobId, number, audited);
+        ballot = audited ? _nextRound(job, jobId, number, ballot, true) : ballot.withState(BallotState.Revealing);
         _set(jobId, number, ballot);
     }
 
     /// @inheritdoc IReplicaRegistry
     function reveal(ReplicatedJob calldata job, Reveal[] calldata reveals) external {
         (bytes32 jobId,) = _posted();
-        if (reveals.length == 0) revert NothingGiven();
-        for (uint256 i = 0; i < reveals.length; ++i) {
-            if (_reveal(job, jobId, reveals[i]).isPublic()) revert WrongReveal(reveals[i].batch);
-        }
+        _revealAll(job, jobId, reveals);
     }
 
     /// @inheritdoc IReplicaRegistry
@@ -158,13 +153,7 @@ contract ReplicaRegistry is ReplicaLeases {
     /// @inheritdoc IReplicaRegistry
     function revealAndAccept(ReplicatedJob calldata job, Reveal[] calldata reveals) external {
         (bytes32 jobId,) = _asRequester(job);
-        if (reveals.length == 0) revert NothingGiven();
-        Vote[] memory votes = new Vote[](reveals.length);
-        for (uint256 i = 0; i < reveals.length; ++i) {
-            Reveal calldata given = reveals[i];
-            if (_reveal(job, jobId, given).isPublic()) revert WrongReveal(given.batch);
-            votes[i] = Vote(given.provider, given.root, given.fuel);
-        }
+        Vote[] memory votes = _revealAll(job, jobId, reveals);
         _finalise(job, jobId, reveals[0].batch, votes, true);
     }
 
@@ -182,7 +171,7 @@ contract ReplicaRegistry is ReplicaLeases {
         if (ballot.state() != BallotState.Frozen) {
             uint256 finalAt;
             (ballot, finalAt) = _over(job, jobId, tally.batch);
-            ballot = ballot.withState(BallotState.Frozen).withTime(finalAt.toUint32());
+            ballot = ballot.withState(BallotState.Frozen).withTime(finalAt);
             _set(jobId, tally.batch, ballot);
             emit BatchFrozen(jobId, tally.batch);
         }
@@ -204,7 +193,7 @@ contract ReplicaRegistry is ReplicaLeases {
         if (verdict == Verdict.Stands) {
             // With its window over, whether or not all have revealed.
             uint256 window = ballot.revealed() == ballot.committed() ? 0 : job.job.windowSeconds;
-            ballot = ballot.withState(BallotState.Revealing).withTime((ballot.time() - window).toUint32());
+            ballot = ballot.withState(BallotState.Revealing).withTime(ballot.time() - window);
             _set(jobId, tally.batch, ballot);
         } else {
             _end(job, count, BallotState.Overturned, verdict);
@@ -213,7 +202,7 @@ contract ReplicaRegistry is ReplicaLeases {
 
     function _start(bytes32 jobId, uint256 open, bool continued, uint256 deposit, Permit calldata permit) private {
         if (_ballots[jobId][0].isPosted()) revert JobExists(jobId);
-        _ballots[jobId][0] = Ballots.posted(open, block.number.toUint32(), continued);
+        _ballots[jobId][0] = Ballots.posted(open, block.number, continued);
         _ESCROW.lock(msg.sender, deposit, permit);
     }
 
@@ -228,13 +217,33 @@ contract ReplicaRegistry is ReplicaLeases {
         emit JobCancelled(jobId, open, refund, burned);
     }
 
-    function _isAudited(ReplicatedJob calldata job, bytes32 jobId, uint32 number, Replica replica)
+    /// Whether the batch, until it is revealed, may yet be audited.
+    function _awaitsDraw(ReplicatedJob calldata job, Ballot ballot) private pure returns (bool) {
+        return job.assurance.auditBps != 0 && ballot.isFirstRound();
+    }
+
+    /// Of a batch that is drawing.
+    function _isAudited(ReplicatedJob calldata job, bytes32 jobId, uint32 number, Ballot ballot)
         private
         view
         returns (bool)
     {
-        bytes32 hash = _hashAfter(replica.commitBlock());
+        bytes32 hash = _hashAfter(ballot.lastCommitBlock());
         return hash == 0 || uint256(keccak256(abi.encode(hash, jobId, number))) % BPS < job.assurance.auditBps;
+    }
+
+    /// Takes reveals of what was not public at its commit. Returns them as votes.
+    function _revealAll(ReplicatedJob calldata job, bytes32 jobId, Reveal[] calldata reveals)
+        private
+        returns (Vote[] memory votes)
+    {
+        if (reveals.length == 0) revert NothingGiven();
+        votes = new Vote[](reveals.length);
+        for (uint256 i = 0; i < reveals.length; ++i) {
+            Reveal calldata given = reveals[i];
+            if (_reveal(job, jobId, given).isPublic()) revert WrongReveal(given.batch);
+            votes[i] = Vote(given.provider, given.root, given.fuel);
+        }
     }
 
     /// Takes a reveal. Returns what was committed.
@@ -247,12 +256,10 @@ contract ReplicaRegistry is ReplicaLeases {
         replica = _replicaIn(jobId, number, given.provider, ReplicaState.Committed);
         uint256 end = ballot.time();
         if (ballot.state() == BallotState.Committing) {
-            _checkEnd(number, ballot);
             // An extra round that found nobody is over.
-            if (ballot.revealed() != 0) revert TooLate(number, end);
-            end += job.assurance.revealSeconds;
+            end = _revealsEnd(job, number, ballot);
         } else if (ballot.state() == BallotState.Drawing) {
-            if (_isAudited(job, jobId, number, replica)) revert WrongState(number, BallotState.Drawing);
+            if (_isAudited(job, jobId, number, ballot)) _checkState(number, ballot, BallotState.Revealing);
             emit Drawn(jobId, number, false);
         } else {
             _checkState(number, ballot, BallotState.Revealing);
@@ -268,9 +275,9 @@ contract ReplicaRegistry is ReplicaLeases {
         _replicas[jobId][number][given.provider] = replica.revealed(_voteHash(given.root, given.fuel));
         emit Revealed(jobId, given.provider, number, given.root, given.fuel, given.outputs);
         uint256 revealed = ballot.revealed() + 1;
-        ballot = ballot.withState(BallotState.Revealing).withRevealed(revealed).withTime(end.toUint32());
+        ballot = ballot.withState(BallotState.Revealing).withRevealed(revealed).withTime(end);
         if (revealed == ballot.committed()) {
-            uint32 finalAt = (block.timestamp + job.job.windowSeconds).toUint32();
+            uint32 finalAt = _after(job.job.windowSeconds);
             ballot = ballot.withTime(finalAt);
             emit AllRevealed(jobId, number, finalAt);
         }
@@ -283,6 +290,14 @@ contract ReplicaRegistry is ReplicaLeases {
         if (ballot.leased() != 0) revert LeasesToExpire(number);
     }
 
+    /// Until when the commits of a round that lacks some may be revealed. Reverts unless it is over, and drawn if it is the first.
+    function _revealsEnd(ReplicatedJob calldata job, uint32 number, Ballot ballot) private view returns (uint256 end) {
+        _checkEnd(number, ballot);
+        if (_awaitsDraw(job, ballot)) _checkState(number, ballot, BallotState.Revealing);
+        end = ballot.time();
+        if (ballot.revealed() == 0) end += job.assurance.revealSeconds;
+    }
+
     /// A batch whose votes are in, and the end of its window. Its state is `Committing` if an extra round found nobody.
     function _over(ReplicatedJob calldata job, bytes32 jobId, uint32 number)
         private
@@ -292,9 +307,8 @@ contract ReplicaRegistry is ReplicaLeases {
         ballot = _ballotAt(job, jobId, number);
         finalAt = ballot.time();
         if (ballot.state() == BallotState.Committing) {
-            _checkEnd(number, ballot);
+            finalAt = _revealsEnd(job, number, ballot);
             if (ballot.revealed() != 0) return (ballot, finalAt);
-            finalAt += job.assurance.revealSeconds;
         } else {
             _checkState(number, ballot, BallotState.Revealing);
             if (ballot.revealed() == ballot.committed()) return (ballot, finalAt);
@@ -395,8 +409,8 @@ contract ReplicaRegistry is ReplicaLeases {
         private
         returns (Ballot next)
     {
-        uint32 end = (block.timestamp + 2 * uint256(job.job.leaseSeconds)).toUint32();
-        next = ballot.nextRound(end, block.number.toUint32(), audit);
+        uint32 end = _after(2 * uint256(job.job.leaseSeconds));
+        next = ballot.nextRound(end, block.number, audit);
         emit RoundOpened(jobId, number, next.wanted(), end);
     }
 
@@ -466,7 +480,6 @@ contract ReplicaRegistry is ReplicaLeases {
         returns (bool wins, bool loses)
     {
         if (end == BallotState.Settled) return (agrees, !agrees);
-        if (end == BallotState.Undecided) return (false, false);
         return (false, !revealed || verdict == Verdict.Wrong && agrees);
     }
 }

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IDeployment, Part, Settings} from "./interfaces/IDeployment.sol";
 import {IDisputes} from "./interfaces/IDisputes.sol";
@@ -18,9 +19,11 @@ import {Votes} from "./libraries/Votes.sol";
 abstract contract ReplicaStore is IReplicaRegistry {
     using Votes for ReplicatedJob;
     using Jobs for Job;
+    using SafeCast for uint256;
 
     uint256 internal constant BPS = 10_000;
-    /// Even where every batch is audited a lease locks what it may earn.
+    /// What an audit share counts as for stake, at least and at most: a lease locks 19 times what it may earn, or once.
+    uint256 internal constant LEAST_AUDIT_BPS = 500;
     uint256 internal constant MOST_AUDIT_BPS = 5000;
     /// Words of a ReplicatedJob.
     uint256 internal constant JOB_WORDS = 19;
@@ -75,7 +78,8 @@ abstract contract ReplicaStore is IReplicaRegistry {
 
     /// @inheritdoc IReplicaRegistry
     function leaseLock(ReplicatedJob calldata job, uint32 batch) public view returns (uint256) {
-        uint256 share = Math.min(Math.max(job.assurance.auditBps, _AUDIT_FLOOR_BPS), MOST_AUDIT_BPS);
+        uint256 share = job.assurance.auditBps;
+        share = share == 0 ? _AUDIT_FLOOR_BPS : Math.min(Math.max(share, LEAST_AUDIT_BPS), MOST_AUDIT_BPS);
         // A worst case is below 2^192.
         unchecked {
             return (job.job.worst(batch) * (BPS - share) + share - 1) / share;
@@ -145,6 +149,11 @@ abstract contract ReplicaStore is IReplicaRegistry {
 
     function _checkState(uint32 number, Ballot ballot, BallotState state) internal pure {
         if (ballot.state() != state) revert WrongState(number, ballot.state());
+    }
+
+    /// Block time in so many seconds.
+    function _after(uint256 seconds_) internal view returns (uint32) {
+        return (block.timestamp + seconds_).toUint32();
     }
 
     /// Reverts unless block time has passed `end`.

@@ -142,9 +142,12 @@ pub fn deposit(job: &JobRegistry::Job, assurance: &Assurance, rules: &Rules) -> 
     }
 }
 
-/// The audit share that a lease's stake assumes, in 1/10,000.
+/// The audit share that a lease's stake assumes, in 1/10,000: the job's, within bounds, or the deployment's where it has none.
 pub fn audit_bps(assurance: &Assurance, rules: &Rules) -> u16 {
-    assurance.auditBps.max(rules.audit_floor_bps).min(5_000)
+    match assurance.auditBps {
+        0 => rules.audit_floor_bps,
+        share => share.clamp(500, 5_000),
+    }
 }
 
 /// The seed of a lot, from the hash of the block after the one in which it opened.
@@ -169,7 +172,7 @@ pub fn turn(
     wait.min(widen).to()
 }
 
-/// Whether the only commit of a batch is audited, by the hash of the block after it.
+/// Whether a batch whose first round is full is audited, by the hash of the block after the last commit.
 pub fn is_audited(hash: B256, id: B256, batch: u32, assurance: &Assurance) -> bool {
     let drawn = U256::from_be_bytes(keccak256((hash, id, batch).abi_encode()).0);
     drawn % U256::from(BPS) < U256::from(assurance.auditBps)

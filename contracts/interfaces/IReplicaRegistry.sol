@@ -16,7 +16,8 @@ struct Assurance {
     uint8 limit;
     /// Credibility, in 1/10^9, that a group of equal results must exceed ({Odds}). `limit` newcomers that agree must reach it.
     uint32 target;
-    /// With one replica: share of the batches, in 1/10,000, that get a second one, drawn by lot once the first is committed.
+    /// Share of the batches, in 1/10,000, that are audited: one execution more, drawn by lot once all of the first round are committed.
+    /// Not 0 where one replica is asked for and more are allowed.
     uint16 auditBps;
     /// Least number of checks that a provider has passed.
     uint32 minChecks;
@@ -84,7 +85,7 @@ enum BallotState {
     Open,
     /// Until `time`, or until as many have committed as are wanted.
     Committing,
-    /// One has committed; the next block decides whether the batch is audited.
+    /// As many as are wanted at first have committed; the next block decides whether the batch is audited.
     Drawing,
     /// Until `time`; once all are revealed, `time` is the end of the window.
     Revealing,
@@ -259,9 +260,9 @@ interface IReplicaRegistry {
     function expire(ReplicatedJob calldata job, uint32 batch, address provider) external;
     /// @notice Holder: commits, late as well while the round lasts.
     function commit(ReplicatedJob calldata job, Commitment[] calldata commitments) external;
-    /// @notice Anyone, from the second block after the only commit on: whether the batch is audited. A draw whose block is past reading
-    /// is an audit.
-    function draw(ReplicatedJob calldata job, uint32 batch, address provider) external;
+    /// @notice Anyone, from the second block after the last commit of the first round on: whether the batch is audited. A draw whose block
+    /// is past reading is an audit, and so is that of a first round which is over with fewer commits than it wanted.
+    function draw(ReplicatedJob calldata job, uint32 batch) external;
     /// @notice Anyone who knows the salts: shows what was committed to.
     function reveal(ReplicatedJob calldata job, Reveal[] calldata reveals) external;
     /// @notice The same in a round that opened when roots were public; from the second block after the commit on.
@@ -286,7 +287,7 @@ interface IReplicaRegistry {
     function replicaOf(bytes32 jobId, uint32 batch, address provider) external view returns (Replica);
     /// @notice Block time from which `provider`, who is registered, may lease the batch: the later the more stake the others have that the lot puts before it.
     function opensAt(ReplicatedJob calldata job, uint32 batch, address provider) external view returns (uint256);
-    /// @notice Stake that a lease of `batch` locks, token wei: worst-case price of one execution x (1 - a) / a, a the audit share, at
-    /// least the one that the deployment assumes, at most a half.
+    /// @notice Stake that a lease of `batch` locks, token wei: worst-case price of one execution x (1 - a) / a. `a` is the job's audit share,
+    /// counted as at least a twentieth and at most a half; without one, the share that the deployment assumes.
     function leaseLock(ReplicatedJob calldata job, uint32 batch) external view returns (uint256);
 }

@@ -15,7 +15,7 @@ import {BallotState, ReplicaState} from "../interfaces/IReplicaRegistry.sol";
 /// | 20..24 | leases that ran out, stops at 15 |
 /// | 24 | drawn for an audit |
 /// | 32..64 | block time: committing: its end; drawing, revealing: its end; all revealed: end of the window |
-/// | 64..96 | block in which the round opened, of an audit or extra round |
+/// | 64..96 | block in which an audit or extra round opened; in the first round of a job with audits: of the last commit, once all have |
 ///
 /// | bits | batch 0 only: the job |
 /// |---|---|
@@ -75,6 +75,11 @@ library Ballots {
         return Ballot.unwrap(ballot) >> 20 & 15;
     }
 
+    /// Whether its first round is on: it was not drawn, and nothing of it is public.
+    function isFirstRound(Ballot ballot) internal pure returns (bool) {
+        return Ballot.unwrap(ballot) & (1 << 24 | 15 << 16) == 0;
+    }
+
     function isDrawn(Ballot ballot) internal pure returns (bool) {
         return Ballot.unwrap(ballot) & 1 << 24 != 0;
     }
@@ -84,6 +89,11 @@ library Ballots {
     }
 
     function openedBlock(Ballot ballot) internal pure returns (uint256) {
+        return uint32(Ballot.unwrap(ballot) >> 64);
+    }
+
+    /// While drawing.
+    function lastCommitBlock(Ballot ballot) internal pure returns (uint256) {
         return uint32(Ballot.unwrap(ballot) >> 64);
     }
 
@@ -111,8 +121,9 @@ library Ballots {
         return Ballot.unwrap(head) & 1 << 224 != 0;
     }
 
-    function posted(uint256 count, uint32 block_, bool continued) internal pure returns (Ballot) {
-        return Ballot.wrap(uint256(1) << 255 | count << 230 | (continued ? 1 << 224 : 0) | uint256(block_) << 192);
+    function posted(uint256 count, uint256 block_, bool continued) internal pure returns (Ballot) {
+        return
+            Ballot.wrap(uint256(1) << 255 | count << 230 | (continued ? 1 << 224 : 0) | uint256(uint32(block_)) << 192);
     }
 
     function withState(Ballot ballot, BallotState state_) internal pure returns (Ballot) {
@@ -139,8 +150,8 @@ library Ballots {
         return _with(ballot, 20, 15, count);
     }
 
-    function withTime(Ballot ballot, uint32 at) internal pure returns (Ballot) {
-        return _with(ballot, 32, type(uint32).max, at);
+    function withTime(Ballot ballot, uint256 at) internal pure returns (Ballot) {
+        return _with(ballot, 32, type(uint32).max, uint32(at));
     }
 
     function withOpenCount(Ballot head, uint256 count) internal pure returns (Ballot) {
@@ -155,10 +166,15 @@ library Ballots {
         return Ballot.wrap(Ballot.unwrap(withOpenCount(head, 0)) | 1 << 254);
     }
 
+    /// The first round is full; the block after `block_` decides whether the batch is audited.
+    function drawing(Ballot ballot, uint256 block_) internal pure returns (Ballot) {
+        return _with(withState(ballot, BallotState.Drawing), 64, type(uint32).max, uint32(block_));
+    }
+
     /// One more commit ends the round that opens now.
-    function nextRound(Ballot ballot, uint32 end, uint32 block_, bool audit) internal pure returns (Ballot) {
+    function nextRound(Ballot ballot, uint32 end, uint256 block_, bool audit) internal pure returns (Ballot) {
         ballot = withWanted(withState(ballot, BallotState.Committing), committed(ballot) + 1);
-        ballot = _with(withTime(ballot, end), 64, type(uint32).max, block_);
+        ballot = _with(withTime(ballot, end), 64, type(uint32).max, uint32(block_));
         return audit ? Ballot.wrap(Ballot.unwrap(ballot) | 1 << 24) : ballot;
     }
 

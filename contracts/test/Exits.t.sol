@@ -129,10 +129,28 @@ contract ExitsTest is DisputeFixture {
         _commit(alice, job, 0, RIGHT);
         vm.roll(block.number + 1);
         vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.BlockToCome.selector, block.number));
-        replicas.draw(job, 0, alice);
+        replicas.draw(job, 0);
         vm.roll(block.number + 1);
-        replicas.draw(job, 0, alice);
+        replicas.draw(job, 0);
         assertTrue(_stateOf(job, 0) != BallotState.Drawing);
+    }
+
+    /// A first round that lacks commits is drawn when it is over, and no sooner; nothing of it is final or shown before.
+    function test_committing_aFirstRoundThatLacksCommits_isDrawnTwoLeasesAfterItsFirstLease() public conserved {
+        ReplicatedJob memory job = _replicated();
+        (job.assurance.target, job.assurance.auditBps) = (700_000_000, 1);
+        _open(job);
+        start = block.timestamp;
+        _lease(alice, job, 0);
+        _commit(alice, job, 0, RIGHT);
+        _firstAt(start + 2 * LEASE + 1, address(replicas), abi.encodeCall(IReplicaRegistry.draw, (job, 0)));
+        start = block.timestamp;
+        // Nobody comes.
+        vm.warp(start + 2 * LEASE + 1);
+        _reveal(alice, job, 0, RIGHT);
+        vm.warp(block.timestamp + WINDOW);
+        _finalise(job, _tallyOfAlice(RIGHT));
+        assertEq(_lockedStake(alice), 0);
     }
 
     function test_revealing_someSilent_isFinalTheTimeToRevealAndAWindowAfterTheLastCommit() public conserved {

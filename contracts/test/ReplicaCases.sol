@@ -67,7 +67,7 @@ abstract contract ReplicaCases is ReplicaFixture {
         return executions + fee / 10_000 + (fee % 10_000 == 0 ? 0 : 1);
     }
 
-    /// Stake that a lease locks at the deployment's audit floor, a quarter.
+    /// Stake that a lease locks where the job has no audits: the deployment assumes a quarter.
     function _lockOf(ReplicatedJob memory job, uint256 tasks) internal pure returns (uint256) {
         return 3 * _worst(job.job, tasks);
     }
@@ -107,9 +107,9 @@ abstract contract ReplicaCases is ReplicaFixture {
         replicas.expire(job, batch, who);
     }
 
-    function _draw(ReplicatedJob memory job, uint32 batch, address who) internal {
+    function _draw(ReplicatedJob memory job, uint32 batch) internal {
         vm.prank(stranger);
-        replicas.draw(job, batch, who);
+        replicas.draw(job, batch);
     }
 
     function _accept(ReplicatedJob memory job, Tally memory tally) internal {

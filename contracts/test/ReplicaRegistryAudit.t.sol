@@ -5,7 +5,7 @@ import {BallotState, IReplicaRegistry, ReplicaState, ReplicatedJob} from "../int
 import {Ballot} from "../libraries/Ballots.sol";
 import {ReplicaCases} from "./ReplicaCases.sol";
 
-/// Rules 3 and 6: batches of one replica, of which a lot sends some to a second provider.
+/// Rules 3 and 6: batches of which a lot sends some to one provider more than have committed.
 contract ReplicaRegistryAuditTest is ReplicaCases {
     function test_whatIsNotDrawn_isRevealedAtOnceAndPaidWithoutRecord() public solvent {
         ReplicatedJob memory job = _committed();
@@ -41,21 +41,19 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
             vm.expectRevert(toCome);
             _reveal(alice, job, 0, RIGHT);
             vm.expectRevert(toCome);
-            _draw(job, 0, alice);
+            _draw(job, 0);
             vm.roll(block.number + 1);
         }
-        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.WrongReplicaState.selector, 0, bob, ReplicaState.None));
-        _draw(job, 0, bob);
-        _draw(job, 0, alice);
+        _draw(job, 0);
     }
 
     function test_draw_ofWhatIsNotDrawn_leavesTheReveal() public solvent {
         ReplicatedJob memory job = _committed();
         uint256 end = block.timestamp + REVEAL;
         _setDraw(job, 0, false);
-        _draw(job, 0, alice);
+        _draw(job, 0);
         vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.WrongState.selector, 0, BallotState.Revealing));
-        _draw(job, 0, alice);
+        _draw(job, 0);
         assertEq(_ballot(job, 0).time(), end);
         vm.warp(end);
         _reveal(alice, job, 0, RIGHT);
@@ -72,7 +70,7 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
         vm.warp(end + 1);
         vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.TooLate.selector, 0, end));
         _reveal(alice, job, 0, RIGHT);
-        _draw(job, 0, alice);
+        _draw(job, 0);
         _finalise(job, _tally(0, alice, 0));
         assertEq(uint8(_stateOf(job, 0)), uint8(BallotState.Open));
         assertEq(_stake(alice), STAKE - lock);
@@ -97,7 +95,7 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
         _setDraw(job, 0, true);
         vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.WrongState.selector, 0, BallotState.Drawing));
         _reveal(alice, job, 0, RIGHT);
-        _draw(job, 0, alice);
+        _draw(job, 0);
         uint256 end = block.timestamp + 2 * LEASE;
         vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.TooEarly.selector, 0, end));
         _reveal(alice, job, 0, RIGHT);
@@ -121,7 +119,7 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
         emit IReplicaRegistry.Drawn(jobId, 0, true);
         vm.expectEmit(address(replicas));
         emit IReplicaRegistry.RoundOpened(jobId, 0, 2, end);
-        _draw(job, 0, alice);
+        _draw(job, 0);
         Ballot ballot = _ballot(job, 0);
         assertTrue(ballot.isDrawn());
         assertEq(uint8(ballot.state()), uint8(BallotState.Committing));
@@ -216,7 +214,7 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
         vm.roll(block.number + 258);
         vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.WrongState.selector, 0, BallotState.Drawing));
         _reveal(alice, job, 0, RIGHT);
-        _draw(job, 0, alice);
+        _draw(job, 0);
         assertTrue(_ballot(job, 0).isDrawn());
         _audit(job, bob, RIGHT);
     }
@@ -230,7 +228,7 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
         _commit(alice, job, 1, RIGHT);
         _nextBlocks();
         vm.setBlockhash(block.number - 1, hash);
-        _draw(job, 1, alice);
+        _draw(job, 1);
         uint256 lot = uint256(keccak256(abi.encode(hash, jobId, uint256(1)))) % 10_000;
         assertEq(_ballot(job, 1).isDrawn(), lot < job.assurance.auditBps);
     }
@@ -249,7 +247,7 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
                 hash = bytes32(i);
             }
             vm.setBlockhash(block.number - 1, hash);
-            _draw(job, batch, alice);
+            _draw(job, batch);
             assertEq(_ballot(job, batch).isDrawn(), batch == 1);
         }
     }
@@ -264,9 +262,145 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
         }
         _nextBlocks();
         for (uint32 batch = 0; batch < 3; ++batch) {
-            _draw(job, batch, alice);
+            _draw(job, batch);
             assertTrue(_ballot(job, batch).isDrawn());
         }
+    }
+
+    // Of several replicas
+
+    /// Two that agree know before they commit that nobody else holds the batch, but not whether somebody will.
+    function test_aVote_isDrawnOnceAllHaveCommitted() public solvent {
+        ReplicatedJob memory job = _pair();
+        _open(job);
+        _lease(alice, job, 0);
+        _lease(bob, job, 0);
+        _commit(alice, job, 0, RIGHT);
+        assertEq(uint8(_stateOf(job, 0)), uint8(BallotState.Committing));
+        vm.roll(block.number + 5);
+        _commit(bob, job, 0, RIGHT);
+        assertEq(uint8(_stateOf(job, 0)), uint8(BallotState.Drawing));
+        assertEq(_ballot(job, 0).lastCommitBlock(), block.number);
+        // The block after the last commit decides, whoever reveals.
+        vm.roll(block.number + 1);
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.BlockToCome.selector, block.number));
+        _reveal(alice, job, 0, RIGHT);
+        vm.roll(block.number - 1);
+        _setDraw(job, 0, false);
+        _reveal(alice, job, 0, RIGHT);
+        _reveal(bob, job, 0, RIGHT);
+        vm.warp(block.timestamp + WINDOW);
+        _finalise(job, _tally(0, alice, RIGHT, bob, RIGHT));
+        assertEq(_earned(alice) + _earned(bob), 2 * _price(job.job, RIGHT));
+    }
+
+    /// A ring that holds all of a batch and lies: found by the share that is audited, and it loses what makes lying a loss.
+    function test_aRingThatHoldsAllVotes_isFoundByAnAudit() public solvent {
+        ReplicatedJob memory job = _pair();
+        _open(job);
+        _committedPair(job, WRONG);
+        uint256 lock = _lockedStake(alice);
+        assertEq(lock, _worst(job.job, 4));
+        _setDraw(job, 0, true);
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.WrongState.selector, 0, BallotState.Drawing));
+        _reveal(alice, job, 0, WRONG);
+        _draw(job, 0);
+        assertEq(_ballot(job, 0).wanted(), 3);
+        _nextBlocks();
+        vm.warp(block.timestamp + WIDEN);
+        _setChecks(carol, 200);
+        _lease(carol, job, 0);
+        _commit(carol, job, 0, RIGHT);
+        // Nothing was public, so that this round is drawn no more, and its reveals need no opening.
+        assertEq(uint8(_stateOf(job, 0)), uint8(BallotState.Revealing));
+        _reveal(alice, job, 0, WRONG);
+        _reveal(bob, job, 0, WRONG);
+        _reveal(carol, job, 0, RIGHT);
+        vm.warp(block.timestamp + WINDOW);
+        _finalise(job, _tally(0, WRONG, WRONG, RIGHT));
+        assertEq(_stake(alice) + _stake(bob), 2 * (STAKE - lock));
+        assertEq(_earned(carol), _price(job.job, RIGHT));
+    }
+
+    /// Else a ring would leave a slot empty, and be sure of no audit: an experienced vote may be enough.
+    function test_aFirstRoundThatLacksCommits_isAudited() public solvent {
+        ReplicatedJob memory job = _pair();
+        bytes32 jobId = _open(job);
+        _setChecks(alice, 200);
+        _lease(alice, job, 0);
+        _commit(alice, job, 0, RIGHT);
+        uint256 end = _ballot(job, 0).time();
+        vm.warp(end);
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.TooEarly.selector, 0, end));
+        _draw(job, 0);
+        vm.warp(end + 1);
+        bytes memory undrawn = abi.encodeWithSelector(IReplicaRegistry.WrongState.selector, 0, BallotState.Committing);
+        vm.expectRevert(undrawn);
+        _reveal(alice, job, 0, RIGHT);
+        vm.expectRevert(undrawn);
+        _finalise(job, _tally(0, alice, 0));
+        vm.expectEmit(address(replicas));
+        emit IReplicaRegistry.Drawn(jobId, 0, true);
+        vm.expectEmit(address(replicas));
+        emit IReplicaRegistry.RoundOpened(jobId, 0, 2, uint32(block.timestamp) + 2 * LEASE);
+        _draw(job, 0);
+        // Once: to this round nobody has come.
+        vm.warp(block.timestamp + 2 * LEASE + 1);
+        vm.expectRevert(undrawn);
+        _draw(job, 0);
+        _reveal(alice, job, 0, RIGHT);
+        vm.warp(block.timestamp + WINDOW);
+        _finalise(job, _tally(0, alice, RIGHT));
+        assertEq(_earned(alice), _price(job.job, RIGHT));
+    }
+
+    function test_aFirstRoundWhoseLeasesRanOut_isDrawnOnceTheyAreExpired() public solvent {
+        ReplicatedJob memory job = _pair();
+        _open(job);
+        _lease(alice, job, 0);
+        _lease(bob, job, 0);
+        _commit(alice, job, 0, RIGHT);
+        vm.warp(_ballot(job, 0).time() + 1);
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.LeasesToExpire.selector, 0));
+        _draw(job, 0);
+        _expire(job, 0, bob);
+        _draw(job, 0);
+        assertEq(_ballot(job, 0).wanted(), 2);
+    }
+
+    /// Extra rounds are there because results are public: they decide, and no lot.
+    function test_anExtraRound_isNotDrawn() public solvent {
+        ReplicatedJob memory job = _pair();
+        _open(job);
+        _lease(alice, job, 0);
+        _lease(bob, job, 0);
+        _commit(alice, job, 0, RIGHT);
+        _commit(bob, job, 0, WRONG);
+        _setDraw(job, 0, false);
+        _reveal(alice, job, 0, RIGHT);
+        _reveal(bob, job, 0, WRONG);
+        _finalise(job, _tally(0, alice, RIGHT, bob, WRONG));
+        _nextBlocks();
+        vm.warp(block.timestamp + WIDEN);
+        _lease(carol, job, 0);
+        _commit(carol, job, 0, RIGHT);
+        assertEq(uint8(_stateOf(job, 0)), uint8(BallotState.Revealing));
+        vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.WrongState.selector, 0, BallotState.Revealing));
+        _draw(job, 0);
+    }
+
+    /// Two replicas, of which half get a third, and more while undecided.
+    function _pair() private view returns (ReplicatedJob memory job) {
+        job = _audited();
+        (job.assurance.replicas, job.assurance.limit) = (2, 5);
+    }
+
+    /// Alice and Bob have committed to the same.
+    function _committedPair(ReplicatedJob memory job, uint64 fuel) private {
+        _lease(alice, job, 0);
+        _lease(bob, job, 0);
+        _commit(alice, job, 0, fuel);
+        _commit(bob, job, 0, fuel);
     }
 
     /// Alice has committed to batch 0.
@@ -282,7 +416,7 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
     function _drawn() private returns (ReplicatedJob memory job) {
         job = _committed();
         _setDraw(job, 0, true);
-        _draw(job, 0, alice);
+        _draw(job, 0);
     }
 
     /// `auditor` leases and commits, and both reveal.

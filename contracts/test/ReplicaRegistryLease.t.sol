@@ -232,15 +232,20 @@ contract ReplicaRegistryLeaseTest is ReplicaCases {
         assertEq(_replica(job, 0, alice).deadline(), deadline);
     }
 
-    /// Rule 10: worst case x (1 - a) / a, with the job's own audit share where it is above the deployment's.
+    /// Rule 10: worst case x (1 - a) / a, a the job's own audit share, or the deployment's where it has none.
     function test_leaseLock_fallsWithTheAuditShare() public view {
         ReplicatedJob memory job = _audited();
         uint256 worst = _worst(job.job, 4);
-        assertEq(replicas.leaseLock(job, 0), worst);
+        uint16[5] memory shares = [uint16(1), 500, 1000, 4000, 5000];
+        uint256[5] memory halves = [uint256(38), 38, 18, 3, 2];
+        for (uint256 i = 0; i < 5; ++i) {
+            job.assurance.auditBps = shares[i];
+            assertEq(replicas.leaseLock(job, 0), (halves[i] * worst + 1) / 2);
+        }
+        job = _replicated();
+        assertEq(replicas.leaseLock(job, 0), 3 * _worst(job.job, 4));
         job.assurance.auditBps = 1000;
-        assertEq(replicas.leaseLock(job, 0), 3 * worst);
-        job.assurance.auditBps = 4000;
-        assertEq(replicas.leaseLock(job, 0), (3 * worst + 1) / 2);
+        assertEq(replicas.leaseLock(job, 0), 9 * _worst(job.job, 4));
     }
 
     function test_leaseLock_isRoundedUp() public view {

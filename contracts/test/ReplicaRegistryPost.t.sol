@@ -99,14 +99,17 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         _taken(job);
     }
 
-    function test_audits_goWithOneReplicaAndALimitAboveOne() public view {
-        string memory reason = "auditBps, at most 10000, goes with one replica and a limit above 1";
+    function test_audits_needALimitAboveReplicas() public view {
+        string memory reason = "auditBps, at most 10000, needs a limit above replicas";
+        string memory missing = "one replica and a limit above 1 go with auditBps";
         ReplicatedJob memory job = _replicated();
         job.assurance.auditBps = 1;
+        _taken(job);
+        job.assurance.limit = job.assurance.replicas;
         _refused(job, reason);
         job = _audited();
         job.assurance.auditBps = 0;
-        _refused(job, reason);
+        _refused(job, missing);
         job.assurance.auditBps = 10_001;
         _refused(job, reason);
         job.assurance.auditBps = 10_000;
@@ -114,7 +117,7 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         job.assurance.limit = 2;
         _taken(job);
         job.assurance.auditBps = 0;
-        _refused(job, reason);
+        _refused(job, missing);
         job = _single();
         _taken(job);
         job.assurance.auditBps = 1;
@@ -187,9 +190,16 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         job.job.windowSeconds = uint32(CAP - rounds);
         _taken(job);
         job.job.windowSeconds += 1;
-        _refused(
-            job, "limit rounds of 2 leaseSeconds and revealSeconds, and windowSeconds, exceed the deployment's cap"
-        );
+        string memory reason =
+            "rounds of 2 leaseSeconds and revealSeconds, and windowSeconds, exceed the deployment's cap";
+        _refused(job, reason);
+        // An audit that finds nobody is a round more.
+        job.assurance.limit = 4;
+        _taken(job);
+        job.assurance.auditBps = 1;
+        _refused(job, reason);
+        job.job.windowSeconds -= 1;
+        _taken(job);
     }
 
     function test_termsAndSpecOfEveryJob_countHereToo() public {
@@ -398,7 +408,7 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         vm.expectRevert(unknown);
         replicas.commit(job, new Commitment[](1));
         vm.expectRevert(unknown);
-        replicas.draw(job, 0, alice);
+        replicas.draw(job, 0);
         vm.expectRevert(unknown);
         replicas.reveal(job, new Reveal[](1));
         vm.expectRevert(unknown);
@@ -446,7 +456,7 @@ contract ReplicaRegistryPostTest is ReplicaCases {
         vm.expectRevert(none);
         _finalise(job, _tally(3, 1, 1, 1));
         vm.expectRevert(none);
-        _draw(job, 3, alice);
+        _draw(job, 3);
         vm.expectRevert(none);
         _expire(job, 3, alice);
         vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.NoSuchBatch.selector, 4, 3));

@@ -282,6 +282,25 @@ contract ReplicaRegistryVoteTest is ReplicaCases {
         _lease(dave, job, 0);
     }
 
+    /// Else whoever sees that its lie will be contradicted would say nothing, and lose nothing.
+    function test_undecided_slashesWhoWasSilent() public solvent {
+        ReplicatedJob memory job = _replicated();
+        job.assurance.limit = 3;
+        _open(job);
+        _setChecks(bob, 7);
+        _committedBy(job, 0, RIGHT, RIGHT, WRONG);
+        uint256 lock = _lockedStake(bob);
+        _reveal(alice, job, 0, RIGHT);
+        _reveal(carol, job, 0, WRONG);
+        vm.warp(block.timestamp + REVEAL + 1);
+        _finalise(job, _tally(0, RIGHT, 0, WRONG));
+        assertEq(uint8(_stateOf(job, 0)), uint8(BallotState.Undecided));
+        assertEq(_stake(bob), STAKE - lock);
+        assertEq(_checks(bob), 0);
+        assertEq(reputation.providerRecord(bob).failed, 1);
+        assertEq(_stake(alice) + _stake(carol), 2 * STAKE);
+    }
+
     function testFuzz_everyVote_isSolvent(uint8[3] memory choice, uint16[3] memory checks, uint32 target)
         public
         solvent
@@ -315,9 +334,12 @@ contract ReplicaRegistryVoteTest is ReplicaCases {
             Balance memory entry = escrow.balanceOf(three[i]);
             assertEq(entry.held, 0);
             bool slashed = entry.stake != STAKE;
-            assertTrue(!slashed || entry.earned == 0);
-            // Whoever is neither paid nor slashed was in an undecided vote.
-            assertEq(!slashed && entry.earned == 0, state == BallotState.Undecided);
+            if (state == BallotState.Undecided) {
+                assertEq(entry.earned, 0);
+                assertEq(slashed, fuels[i] == 0, "an undecided vote costs those who were silent");
+            } else {
+                assertEq(slashed, entry.earned == 0, "paid or slashed");
+            }
             assertTrue(!slashed || _checks(three[i]) == 0);
         }
     }

@@ -64,6 +64,7 @@ fn of_replicas(
         let tallies = vec![ballot.tally(number)];
         Some(("finalise", request(to, ReplicaRegistry::finaliseCall { job, tallies })))
     };
+    let draw = |job| Some(("draw", request(to, ReplicaRegistry::drawCall { job, number })));
     match ballot.stage {
         BallotStage::Committing if now > ballot.time => {
             let mut leases =
@@ -71,16 +72,14 @@ fn of_replicas(
             let lease = leases.find(|(provider, _)| !ballot.is_beaten(**provider)).map(|(provider, _)| *provider);
             match lease {
                 Some(provider) => Some(("expire", request(to, ReplicaRegistry::expireCall { job, number, provider }))),
+                None if ballot.awaits_draw(assurance) => draw(job),
                 None if ballot.revealed() != 0 || now > ballot.time + u64::from(assurance.revealSeconds) => {
                     finalise(job)
                 }
                 None => None,
             }
         }
-        BallotStage::Drawing => {
-            let (provider, _) = ballot.voters().next()?;
-            Some(("draw", request(to, ReplicaRegistry::drawCall { job, number, provider })))
-        }
+        BallotStage::Drawing => draw(job),
         BallotStage::Revealing => {
             let believed = ballot.count(assurance, &index.rules).is_some_and(|count| count.accepted);
             let all = ballot.revealed() == ballot.committed();

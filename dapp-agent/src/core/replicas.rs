@@ -133,9 +133,8 @@ impl Core {
     pub(super) fn ask_hashes(&mut self, index: &Index, actions: &mut Vec<Action>) {
         let mut wanted = BTreeSet::new();
         for (_, _, ballot) in self.own_ballots(index) {
-            if let (BallotStage::Drawing, Some(ReplicaStage::Committed { block, .. })) =
-                (ballot.stage, ballot.stage_of(self.me))
-            {
+            let mine = matches!(ballot.stage_of(self.me), Some(ReplicaStage::Committed { .. }));
+            if let (BallotStage::Drawing, true, Some(block)) = (ballot.stage, mine, ballot.last_commit()) {
                 wanted.insert(block + 1);
             }
         }
@@ -225,19 +224,28 @@ impl Core {
         self.turn(found).map(|(job, results)| Action::Commit(job, results))
     }
 
-    /// Whether its only commit, by this account, is audited; `None` if the block that decides is to come, or unread.
+    /// Whether a batch that is to be drawn is audited; `None` if the block that decides is to come, or unread.
     fn is_audited(&self, id: BatchId, entry: &JobEntry, ballot: &Ballot) -> Option<bool> {
-        let Some(ReplicaStage::Committed { block, .. }) = ballot.stage_of(self.me) else { return None };
         let (assurance, _) = entry.ballot(id.1)?;
-        Some(replicas::is_audited(self.hash_after(block)?, id.0, id.1, assurance))
+        Some(replicas::is_audited(self.hash_after(ballot.last_commit()?)?, id.0, id.1, assurance))
     }
 
     /// The draw, where it says that there is an audit; where not, the reveal draws on its way.
     pub(super) fn draw(&self, index: &Index) -> Option<Action> {
-        self.own_ballots(index)
-            .filter(|(_, _, ballot)| ballot.stage == BallotStage::Drawing)
-            .find(|(id, entry, ballot)| self.is_audited(*id, entry, ballot) == Some(true))
-            .map(|(id, ..)| Action::Draw(id))
+        let due = |(id, entry, ballot): &(BatchId, &JobEntry, &Ballot)| {
+            let Some((assurance, _)) = entry.ballot(id.1) else { return false };
+            let since = match ballot.stage {
+                BallotStage::Drawing if self.is_audited(*id, entry, ballot) == Some(true) => {
+                    ballot.time.saturating_sub(assurance.revealSeconds.into())
+                }
+                // It lacks commits, and is audited for that.
+                BallotStage::Committing if ballot.awaits_draw(assurance) && ballot.leased() == 0 => ballot.time + 1,
+                _ => return false,
+            };
+            let mine = matches!(ballot.stage_of(self.me), Some(ReplicaStage::Committed { .. }));
+            mine && self.now >= since + self.stagger(ballot)
+        };
+        self.own_ballots(index).find(due).map(|(id, ..)| Action::Draw(id))
     }
 
     /// This account's commits that can be shown now; `public`: those made when roots were public, or the others.
@@ -255,7 +263,8 @@ impl Core {
                 BallotStage::Drawing => self.is_audited(*id, entry, ballot) == Some(false),
                 BallotStage::Committing => {
                     let end = ballot.time + u64::from(assurance.revealSeconds);
-                    ballot.revealed() == 0 && ballot.leased() == 0 && (ballot.time + 1..=end).contains(&self.now)
+                    let told = ballot.revealed() != 0 || ballot.awaits_draw(assurance);
+                    !told && ballot.leased() == 0 && (ballot.time + 1..=end).contains(&self.now)
                 }
                 _ => false,
             };
@@ -285,7 +294,7 @@ impl Core {
         let (assurance, ballot) = entry.ballot(number)?;
         let all = ballot.revealed() == ballot.committed();
         match ballot.stage {
-            BallotStage::Committing if ballot.leased() != 0 => None,
+            BallotStage::Committing if ballot.leased() != 0 || ballot.awaits_draw(assurance) => None,
             // An extra round found nobody; or nobody has revealed, and nobody can any more.
             BallotStage::Committing if ballot.revealed() != 0 => Some(ballot.time + 1),
             BallotStage::Committing => Some(ballot.time + u64::from(assurance.revealSeconds) + 1),

@@ -162,7 +162,7 @@ impl Drafter<'_> {
                 ("commit", request(to, ReplicaRegistry::commitCall { job, commitments }))
             }
             Action::Draw((_, number)) => {
-                ("draw", request(to, ReplicaRegistry::drawCall { job, number: *number, provider: self.me }))
+                ("draw", request(to, ReplicaRegistry::drawCall { job, number: *number }))
             }
             Action::Reveal(_, results) => {
                 let reveals = results.iter().map(|(number, record)| self.reveal(*number, record)).collect();

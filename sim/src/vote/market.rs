@@ -141,8 +141,8 @@ pub trait Stage {
     fn leased(&mut self, votes: &[Cast]);
     /// One of them has committed.
     fn committed(&mut self, vote: &Cast);
-    /// Whether the batch of this only commit is audited.
-    fn is_audited(&mut self, vote: &Cast, audit_bps: u16) -> bool;
+    /// Whether the batch is audited: if its first round lacks commits, or its lot says so.
+    fn is_audited(&mut self, lacks_commits: bool, audit_bps: u16) -> bool;
     /// The votes are revealed and counted, and one more slot opens.
     fn continued(&mut self, votes: &[Cast]);
     /// The votes are revealed and counted, and that is the end: it is paid some time later.
@@ -166,8 +166,8 @@ impl Stage for Dice {
     fn posted(&mut self, _: u64, _: &Assurance) {}
     fn leased(&mut self, _: &[Cast]) {}
     fn committed(&mut self, _: &Cast) {}
-    fn is_audited(&mut self, _: &Cast, audit_bps: u16) -> bool {
-        self.0.chance(f64::from(audit_bps) / 10_000.0)
+    fn is_audited(&mut self, lacks_commits: bool, audit_bps: u16) -> bool {
+        lacks_commits || self.0.chance(f64::from(audit_bps) / 10_000.0)
     }
     fn continued(&mut self, _: &[Cast]) {}
     fn revealed(&mut self, _: &[Cast]) {}
@@ -293,8 +293,7 @@ impl Market {
                 votes[before..].iter().for_each(|vote| stage.committed(vote));
                 self.counts.results += (votes.len() - before) as u64;
             }
-            // Where there are several votes no contract draws: only what-if does.
-            if assurance.auditBps != 0 && before == 0 && stage.is_audited(&votes[0], assurance.auditBps) {
+            if assurance.auditBps != 0 && before == 0 && stage.is_audited(votes.len() < wanted, assurance.auditBps) {
                 wanted += 1;
                 continue;
             }

@@ -148,10 +148,8 @@ contract ReplicaAttacks is ReplicaHandler {
         address from = _actor(_dice(256));
         Tally[] memory tallies = _tallies(s);
         bytes4 refusal = IReplicaRegistry.WrongState.selector;
-        if (state != BallotState.Drawing) {
-            _never(
-                "draw in another state", from, abi.encodeCall(IReplicaRegistry.draw, (s.job, s.batch, from)), refusal
-            );
+        if (state != BallotState.Drawing && !isShort(s.id, s.batch)) {
+            _never("draw in another state", from, abi.encodeCall(IReplicaRegistry.draw, (s.job, s.batch)), refusal);
         }
         if (state != BallotState.Frozen) {
             _never(

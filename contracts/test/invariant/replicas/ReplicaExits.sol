@@ -91,14 +91,17 @@ abstract contract ReplicaExits is ReplicaCampaign {
         if (!hasPart && ballot.state() != BallotState.Frozen) return false;
         Tally memory tally = handler.tallyOf(id, b);
         if (ballot.state() == BallotState.Drawing) {
-            replicas.draw(job, b, tally.votes[0].provider);
+            replicas.draw(job, b);
         } else if (ballot.state() == BallotState.Frozen) {
             replicas.resolve(job, tally);
         } else {
             if (ballot.state() == BallotState.Committing) _expireAll(job, id, b);
             // Nobody has committed: it is open again, or cancelled.
-            BallotState state = replicas.ballotOf(id, b).state();
-            if (state != BallotState.Open && state != BallotState.Cancelled) replicas.finalise(job, _one(tally));
+            ballot = replicas.ballotOf(id, b);
+            if (ballot.state() == BallotState.Open || ballot.state() == BallotState.Cancelled) return true;
+            bool first = ballot.state() == BallotState.Committing && ballot.isFirstRound();
+            if (first && job.assurance.auditBps != 0) replicas.draw(job, b);
+            else replicas.finalise(job, _one(tally));
         }
         return true;
     }

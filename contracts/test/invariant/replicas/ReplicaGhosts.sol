@@ -189,8 +189,9 @@ abstract contract ReplicaGhosts is Calls {
 
     function _leaseLockOf(ReplicatedJob memory job, uint32 batch) internal view returns (uint256) {
         uint256 share = job.assurance.auditBps;
-        if (share < _settings.auditFloorBps) share = _settings.auditFloorBps;
-        if (share > 5000) share = 5000;
+        if (share == 0) share = _settings.auditFloorBps;
+        else if (share < 500) share = 500;
+        else if (share > 5000) share = 5000;
         return (_worstOf(job, batch) * (10_000 - share) + share - 1) / share;
     }
 

@@ -84,7 +84,7 @@ contract ReplicaHandler is ReplicaAgreement {
         // Up to what so many newcomers are believed with.
         uint256 most = 4 ** a.limit;
         a.target = uint32(500_000_000 + _dice(1e9 * most / (1 + most) - 500_000_000));
-        if (a.replicas != 1) return a;
+        if (a.limit == a.replicas || a.replicas != 1 && _dice(2) == 0) return a;
         a.auditBps = uint16(_dice(4) == 0 ? 10_000 : 1 + _dice(9_999));
     }
 
@@ -355,7 +355,8 @@ contract ReplicaHandler is ReplicaAgreement {
                 if (_replicas[s.id][s.batch][actors[a]].state == ReplicaState.Leased) _expire(s, actors[a], true);
             }
             if (held != 0 || committed == 0) return;
-            if (revealed == 0 && block.timestamp <= g.time + s.job.assurance.revealSeconds) _revealAll(s);
+            if (isShort(s.id, s.batch)) _draw(s);
+            else if (revealed == 0 && block.timestamp <= g.time + s.job.assurance.revealSeconds) _revealAll(s);
             else _finalise(s, true);
         } else if (held + committed < g.wanted && _dice(4) != 0 && _actorIn(s, ReplicaState.None) != address(0)) {
             _lease(s, true);
@@ -450,12 +451,14 @@ contract ReplicaHandler is ReplicaAgreement {
     }
 
     function _draw(Spot memory s) private {
-        address maker = tallyOf(s.id, s.batch).votes[0].provider;
-        uint256 from = _replicas[s.id][s.batch][maker].commitBlock;
+        bool short = isShort(s.id, s.batch);
+        uint256 from = lastCommitOf(s.id, s.batch);
         if (block.number < from + 2 && _dice(4) != 0) vm.roll(from + 2);
-        bytes memory data = abi.encodeCall(IReplicaRegistry.draw, (s.job, s.batch, maker));
+        bytes memory data = abi.encodeCall(IReplicaRegistry.draw, (s.job, s.batch));
         if (!_call("draw", _actor(_dice(256)), address(_REPLICAS), data)) return;
-        successes[_ballots[s.id][s.batch].drawn ? "drawn" : "not drawn"] += 1;
+        bool drawn = _ballots[s.id][s.batch].drawn;
+        successes[short ? "drawn for want of commits" : drawn ? "drawn" : "not drawn"] += 1;
+        if (drawn && s.job.assurance.replicas > 1) successes["audit of a vote"] += 1;
     }
 
     function _revealOne(Spot memory s, address maker) private returns (bool) {

@@ -281,16 +281,21 @@ abstract contract ReplicaModel is ReplicaGhosts {
         (r.state, r.isPublic, r.hash) = (ReplicaState.Committed, revealed != 0, hash);
         (r.commitBlock, r.backup, r.rival, r.until) = (uint32(block.number), false, address(0), 0);
         if (committed + 1 < g.wanted) return;
-        bool lot = job.assurance.auditBps != 0 && g.wanted == 1;
+        // The first round of a job with audits.
+        bool lot = job.assurance.auditBps != 0 && g.wanted == job.assurance.replicas && revealed == 0 && !g.drawn;
         g.state = lot ? BallotState.Drawing : BallotState.Revealing;
+        if (lot) g.openedBlock = uint32(block.number);
         g.time = uint32(block.timestamp + job.assurance.revealSeconds);
     }
 
     function _onDrawn(bytes32 id, Vm.Log memory log) private {
         (uint32 batch, bool audited) = abi.decode(log.data, (uint32, bool));
         GhostBallot storage g = _ballots[id][batch];
-        address maker = tallyOf(id, batch).votes[0].provider;
-        uint256 from = _replicas[id][batch][maker].commitBlock;
+        if (isShort(id, batch)) {
+            _check(audited && block.timestamp > g.time, "a first round that lacks commits is audited");
+            return;
+        }
+        uint256 from = lastCommitOf(id, batch);
         _check(g.state == BallotState.Drawing && block.number > from + 1, "a batch that waits for its draw");
         bytes32 hash = blockhash(from + 1);
         bool need =
@@ -310,6 +315,7 @@ abstract contract ReplicaModel is ReplicaGhosts {
         if (g.state == BallotState.Committing) {
             (uint256 held,, uint256 revealed) = countsOf(id, batch);
             _check(block.timestamp > g.time && held == 0 && revealed == 0, "the round is over");
+            _check(!isShort(id, batch), "an audit of what lacks commits is before its reveals");
             (g.state, g.time) = (BallotState.Revealing, g.time + job.assurance.revealSeconds);
         }
         _check(g.state == BallotState.Revealing && block.timestamp <= g.time, "in the time to reveal");
@@ -331,7 +337,8 @@ abstract contract ReplicaModel is ReplicaGhosts {
         ReplicatedJob memory job = _jobOf(id);
         GhostBallot storage g = _ballots[id][batch];
         Said memory said = saidIn(id, batch);
-        if (g.state == BallotState.Drawing) {
+        if (g.state == BallotState.Drawing || isShort(id, batch)) {
+            _check(_selector == IReplicaRegistry.draw.selector && !g.drawn, "drawn once");
             g.drawn = true;
         } else {
             _check(g.state == BallotState.Revealing && _isOver(g, said), "the votes are in");
@@ -417,7 +424,7 @@ abstract contract ReplicaModel is ReplicaGhosts {
         returns (BallotState)
     {
         if (g.state == BallotState.Frozen) return BallotState.Overturned;
-        if (!_isOver(g, said)) return BallotState.Frozen;
+        if (!_isOver(g, said) || _isShort(job, g, said)) return BallotState.Frozen;
         if (said.accepted) {
             bool early = from == job.job.requester && said.agreed == said.committed;
             uint256 finalAt = g.time + (said.revealed == said.committed ? 0 : job.job.windowSeconds);
@@ -427,6 +434,23 @@ abstract contract ReplicaModel is ReplicaGhosts {
         // A round that found nobody, or the last one.
         bool last = g.state == BallotState.Committing || said.committed >= job.assurance.limit;
         return last ? BallotState.Undecided : BallotState.Frozen;
+    }
+
+    /// Whether a first round, in a job with audits, may end with fewer commits than it wanted.
+    function isShort(bytes32 id, uint32 batch) public view returns (bool) {
+        return _isShort(_jobOf(id), _ballots[id][batch], saidIn(id, batch));
+    }
+
+    function _isShort(ReplicatedJob memory job, GhostBallot storage g, Said memory said) private view returns (bool) {
+        return job.assurance.auditBps != 0 && g.state == BallotState.Committing && !g.drawn && said.revealed == 0;
+    }
+
+    /// Block of the last commit to a batch.
+    function lastCommitOf(bytes32 id, uint32 batch) public view returns (uint256 last) {
+        for (uint256 a = 0; a < actors.length; ++a) {
+            GhostReplica storage r = _replicas[id][batch][actors[a]];
+            if (_hasCommitted(r) && r.commitBlock > last) last = r.commitBlock;
+        }
     }
 
     /// Whether nobody can reveal any more.
@@ -465,7 +489,6 @@ abstract contract ReplicaModel is ReplicaGhosts {
                 if (fee >= _settings.checkFee) (book.checks, checksGiven) = (book.checks + 1, checksGiven + 1);
             }
         } else if (e.state == BallotState.Undecided) {
-            loses = false;
             e.fee += price / 2;
         } else if (e.state == BallotState.Overturned) {
             if (agrees && e.verdict == Verdict.Wrong) loses = true;

@@ -26,7 +26,7 @@ contract ReplicaReachTest is ReplicaExits {
 
     /// What has not succeeded yet; how often the others have is seen with -vv.
     function _missing() private view returns (string memory missing) {
-        string[91] memory names = [
+        string[93] memory names = [
             "post",
             "post alone",
             "post audited",
@@ -57,6 +57,8 @@ contract ReplicaReachTest is ReplicaExits {
             "draw",
             "drawn",
             "not drawn",
+            "drawn for want of commits",
+            "audit of a vote",
             "reveal",
             "reveal of another",
             "reveal several",

@@ -22,7 +22,7 @@ pub enum BallotStage {
     Open,
     /// Slots are leased and results committed to.
     Committing,
-    /// The next block decides whether the only commit is audited.
+    /// As many as were wanted have committed; the next block decides whether they are audited.
     Drawing,
     /// What was committed to is shown; then the window runs.
     Revealing,
@@ -126,6 +126,20 @@ impl Ballot {
     /// What `provider` does for it.
     pub fn stage_of(&self, provider: Address) -> Option<ReplicaStage> {
         self.replicas.get(&provider).map(|replica| replica.stage)
+    }
+
+    /// Whether it may yet be audited, until it is revealed: it is in its first round, and the job has audits.
+    pub fn awaits_draw(&self, assurance: &Assurance) -> bool {
+        assurance.auditBps != 0 && self.opened == 0 && self.revealed() == 0
+    }
+
+    /// Block of the last commit.
+    pub fn last_commit(&self) -> Option<u64> {
+        let block = |replica: &Replica| match replica.stage {
+            ReplicaStage::Committed { block, .. } => Some(block),
+            _ => None,
+        };
+        self.replicas.values().filter_map(block).max()
     }
 
     /// Slots that leases hold; a straggler and its backup hold one together.
@@ -452,8 +466,8 @@ impl Index {
         }
         let committed = ballot.committed();
         if committed == ballot.wanted {
-            let lot = assurance.auditBps != 0 && committed == 1;
-            ballot.stage = if lot { BallotStage::Drawing } else { BallotStage::Revealing };
+            ballot.stage =
+                if ballot.awaits_draw(assurance) { BallotStage::Drawing } else { BallotStage::Revealing };
             ballot.time = at.now + u64::from(assurance.revealSeconds);
         }
     }

@@ -32,19 +32,19 @@ impl Assurance {
     }
 
     fn fits(&self, fields: &Fields, now: u64) -> bool {
-        // Each may end with one commit more than the one before.
-        let rounds = u64::from(self.limit);
+        // Each may end with one commit more than the one before; an audit may find nobody.
+        let rounds = u64::from(self.limit) + u64::from(self.audit_bps != 0);
         let lot = now + self.widen..=now + self.widen + LATEST_LOT;
         let newcomers = vec![0; self.limit.into()];
         let voted = self.target >= 500_000_000
             && is_believed(&[newcomers], 0, self.target)
             && (1..=fields.lease).contains(&self.widen)
             && lot.contains(&fields.ramp_start);
-        let audited = self.replicas == 1 && self.limit > 1;
+        let audits = if self.audit_bps == 0 { self.replicas > 1 || self.limit == 1 } else { self.limit > self.replicas };
         (1..=self.limit).contains(&self.replicas)
             && self.limit <= 15
             && Wei::from(self.audit_bps) <= BPS
-            && (self.audit_bps != 0) == audited
+            && audits
             && if self.limit > 1 { voted } else { self.target == 0 && self.widen == 0 }
             && self.min_checks < 1 << 20
             && self.reveal >= 60
@@ -137,7 +137,7 @@ pub(super) struct Ballot {
     pub(super) expiries: u32,
     pub(super) audited: bool,
     pub(super) time: u64,
-    /// Block in which an audit or an extra round opened.
+    /// Block in which an audit or an extra round opened; once all of a first round have committed that may be audited, of the last commit.
     pub(super) opened: u64,
     pub(super) replicas: BTreeMap<Who, Replica>,
 }
@@ -185,6 +185,20 @@ impl Ballot {
     pub(super) fn committed(&self) -> usize {
         let silent = self.replicas.values().filter(|replica| matches!(replica.at, Stage::Committed { .. }));
         silent.count() + self.revealed()
+    }
+
+    /// In its first round, of a job with audits.
+    pub(super) fn awaits_draw(&self, assurance: &Assurance) -> bool {
+        assurance.audit_bps != 0 && !self.audited && self.revealed() == 0
+    }
+
+    /// What the block after the last commit says.
+    pub(super) fn drawn(&self) -> bool {
+        let draw = |replica: &Replica| match replica.at {
+            Stage::Committed { block, audited, .. } => Some((block, audited)),
+            _ => None,
+        };
+        self.replicas.values().filter_map(draw).max().is_some_and(|(_, audited)| audited)
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -245,7 +259,10 @@ impl Poll {
     }
 
     pub(super) fn stake(&self, batch: u32) -> Wei {
-        let share = Wei::from(self.assurance.audit_bps).clamp(AUDIT_FLOOR_BPS, 5_000);
+        let share = match Wei::from(self.assurance.audit_bps) {
+            0 => AUDIT_FLOOR_BPS,
+            share => share.clamp(500, 5_000),
+        };
         (self.fields.worst(batch) * (BPS - share)).div_ceil(share)
     }
 

@@ -197,10 +197,7 @@ pub(super) enum PollAct {
     },
     /// With what the next block will say about an audit.
     Commit(Vec<(u32, Vote, bool)>),
-    Draw {
-        batch: u32,
-        provider: Who,
-    },
+    Draw(u32),
     Reveal(Vec<Shown>),
     RevealOpened(Shown, Opened),
     Accept(Vec<Given>),
@@ -324,7 +321,7 @@ impl State {
             PollAct::Release(ref batches) => self.release_replicas(who, poll, batches, faults),
             PollAct::Expire { batch, provider } => self.expire_replica(poll, batch, provider, faults),
             PollAct::Commit(ref given) => self.commit(who, poll, given, faults),
-            PollAct::Draw { batch, provider } => self.draw(poll, batch, provider, faults),
+            PollAct::Draw(batch) => self.draw(poll, batch, faults),
             PollAct::Reveal(ref shown) => self.reveal_all(poll, shown, faults),
             PollAct::RevealOpened(shown, opened) => self.reveal(poll, shown, Some(opened), faults),
             PollAct::Accept(ref given) => self.end_batches(who, poll, given, true, faults),

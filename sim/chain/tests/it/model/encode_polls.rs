@@ -274,9 +274,7 @@ pub(super) fn act(
             };
             ReplicaRegistry::commitCall { job, commitments: given.iter().map(made).collect() }.abi_encode()
         }
-        PollAct::Draw { batch, provider } => {
-            ReplicaRegistry::drawCall { job, number: batch, provider: world.address(provider) }.abi_encode()
-        }
+        PollAct::Draw(batch) => ReplicaRegistry::drawCall { job, number: batch }.abi_encode(),
         PollAct::Reveal(ref given) => ReplicaRegistry::revealCall { job, reveals: reveals(given) }.abi_encode(),
         PollAct::RevealOpened(given, opened) => {
             let opening = opening(world, state, number, given, opened);

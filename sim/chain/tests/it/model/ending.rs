@@ -65,17 +65,15 @@ impl Contracts {
                         self.must_poll(KEEPER, poll, PollAct::Expire { batch, provider });
                     }
                 }
+                Phase::Committing if ballot.awaits_draw(&assurance) => {
+                    self.must_poll(KEEPER, poll, PollAct::Draw(batch));
+                }
                 Phase::Drawing => {
-                    let provider = ballot.votes()[0].0;
-                    let Some(Stage::Committed { block, .. }) = ballot.replicas.get(&provider).map(|replica| replica.at)
-                    else {
-                        unreachable!("the one vote is a commit")
-                    };
-                    if self.before.block <= block + 1 {
+                    if self.before.block <= ballot.opened + 1 {
                         self.wait(0);
                         self.wait(0);
                     }
-                    self.must_poll(KEEPER, poll, PollAct::Draw { batch, provider });
+                    self.must_poll(KEEPER, poll, PollAct::Draw(batch));
                 }
                 Phase::Frozen => self.must_poll(KEEPER, poll, PollAct::Resolve(given)),
                 phase => {
@@ -88,7 +86,7 @@ impl Contracts {
                 }
             }
         }
-        let rounds = u64::from(assurance.limit - assurance.replicas + 1);
+        let rounds = u64::from(assurance.limit - assurance.replicas + 1) + u64::from(assurance.audit_bps != 0);
         let longest = rounds * (2 * fields.lease + assurance.reveal + 2) + fields.window + rounds;
         assert!(self.before.now <= began + longest, "I3: batch {batch} of replicated job {poll} takes too long");
     }

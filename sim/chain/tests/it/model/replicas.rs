@@ -271,25 +271,30 @@ impl State {
             let at = Stage::Committed { block, late: ballot.revealed() > 0, vote, audited };
             ballot.replicas.insert(who, Replica { at, ..replica });
             if ballot.committed() == ballot.wanted {
-                let drawn = assurance.audit_bps != 0 && ballot.committed() == 1;
-                ballot.phase = if drawn { Phase::Drawing } else { Phase::Revealing };
+                ballot.phase = Phase::Revealing;
+                if ballot.awaits_draw(&assurance) {
+                    (ballot.phase, ballot.opened) = (Phase::Drawing, block);
+                }
                 ballot.time = now + assurance.reveal;
             }
         }
     }
 
-    pub(super) fn draw(&mut self, poll: usize, batch: u32, provider: Who, faults: &mut Faults) {
+    pub(super) fn draw(&mut self, poll: usize, batch: u32, faults: &mut Faults) {
         if !self.has_batch(poll, batch, faults) {
             return;
         }
+        let assurance = self.polls[poll].assurance;
         let ballot = &self.polls[poll].ballots[batch as usize];
-        faults.unless(ballot.phase == Phase::Drawing, "WrongState");
-        let Some(Stage::Committed { block, audited, .. }) = ballot.replicas.get(&provider).map(|replica| replica.at)
-        else {
-            return faults.unless(false, "WrongReplicaState");
-        };
-        faults.unless(self.block > block + 1, "BlockToCome");
-        if audited {
+        let lacks_commits = ballot.phase == Phase::Committing && ballot.awaits_draw(&assurance);
+        let drawn = lacks_commits || ballot.drawn();
+        if lacks_commits {
+            self.round_is_over(poll, batch, faults);
+        } else {
+            faults.unless(ballot.phase == Phase::Drawing, "WrongState");
+            faults.unless(self.block > ballot.opened + 1, "BlockToCome");
+        }
+        if drawn {
             self.next_round(poll, batch);
             self.ballot(poll, batch).audited = true;
         } else {
@@ -321,7 +326,7 @@ impl State {
         let Some(replica) = ballot.replicas.get(&provider).copied() else {
             return faults.unless(false, "WrongReplicaState");
         };
-        let Stage::Committed { block, late, vote, audited } = replica.at else {
+        let Stage::Committed { block, late, vote, .. } = replica.at else {
             return faults.unless(false, "WrongReplicaState");
         };
         let mut end = ballot.time;
@@ -329,11 +334,12 @@ impl State {
             Phase::Committing => {
                 self.round_is_over(poll, batch, faults);
                 faults.unless(ballot.revealed() == 0, "TooLate");
+                faults.unless(!ballot.awaits_draw(&assurance), "WrongState");
                 end += assurance.reveal;
             }
             Phase::Drawing => {
-                faults.unless(self.block > block + 1, "BlockToCome");
-                faults.unless(!audited, "WrongState");
+                faults.unless(self.block > ballot.opened + 1, "BlockToCome");
+                faults.unless(!ballot.drawn(), "WrongState");
             }
             phase => faults.unless(phase == Phase::Revealing, "WrongState"),
         }
@@ -382,6 +388,7 @@ impl State {
                 if ballot.revealed() > 0 {
                     return (ballot.time, true);
                 }
+                faults.unless(!ballot.awaits_draw(&found.assurance), "WrongState");
                 let end = ballot.time + found.assurance.reveal;
                 faults.unless(self.now > end, "TooEarly");
                 (end + found.fields.window, false)
@@ -448,7 +455,7 @@ impl State {
             let worth = vote.map_or(0, |vote| payment(vote.work.fuel(&fields, batch), price));
             let loses = match end {
                 End::Settled => !agrees,
-                End::Undecided => false,
+                End::Undecided => vote.is_none(),
                 End::NobodyRevealed => true,
                 End::Wrong => vote.is_none() || agrees,
                 End::Withheld => vote.is_none(),

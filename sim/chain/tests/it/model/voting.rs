@@ -25,9 +25,11 @@ fn assurance() -> impl Strategy<Value = Assurance> {
         |(replicas, more, target, audit, always, min_checks, widen, reveal)| {
             let limit = replicas + more;
             let audit_bps = match (replicas, more) {
-                (1, 1..) if always => 10_000,
-                (1, 1..) => audit.clamp(2_000, 8_000),
-                _ => 0,
+                // Of several replicas only some; what has one and may have more always.
+                (_, 0) => 0,
+                (2.., _) if audit < 5_000 => 0,
+                _ if always => 10_000,
+                _ => audit.clamp(2_000, 8_000),
             };
             let (target, widen) = if limit > 1 { (target, widen.max(1)) } else { (0, 0) };
             Assurance { replicas, limit, target, audit_bps, min_checks, widen, reveal }
@@ -99,13 +101,12 @@ pub(super) fn of_ballot(state: &State, poll: usize, batch: u32, (work, audited):
             }
             if state.now > ballot.time && ballot.leased() == 0 {
                 end(ballot, poll, given, requester, all);
+                if ballot.awaits_draw(&found.assurance) {
+                    all.extend(vec![act(KEEPER, poll, PollAct::Draw(batch)); 6]);
+                }
             }
         }
-        Phase::Drawing => {
-            for who in ballot.replicas.keys() {
-                all.extend(vec![act(KEEPER, poll, PollAct::Draw { batch, provider: *who }); 3]);
-            }
-        }
+        Phase::Drawing => all.extend(vec![act(KEEPER, poll, PollAct::Draw(batch)); 3]),
         Phase::Revealing => end(ballot, poll, given, requester, all),
         Phase::Frozen => {
             disputes_about(state, poll, given, all);
@@ -286,7 +287,7 @@ pub(super) fn spoilt(poll: usize, act: PollAct, right: Who, who: Who, how: u8) -
         (3, PollAct::Accept(given) | PollAct::Finalise(given)) => given.clear(),
         (3, PollAct::Commit(given)) => given.clear(),
         (3, PollAct::Reveal(shown) | PollAct::RevealAndAccept(shown)) => shown.clear(),
-        (4, PollAct::Draw { provider, .. } | PollAct::Expire { provider, .. }) => *provider = who,
+        (4, PollAct::Expire { provider, .. }) => *provider = who,
         (4, PollAct::BackUp { straggler, .. }) => *straggler = who,
         _ => return self::act(who, poll, made),
     }
@@ -305,7 +306,7 @@ pub(super) fn anything(who: Who, poll: usize, batch: u32, kind: u8, work: Work) 
         3 => PollAct::BackUp { batch, straggler: provider },
         4 => PollAct::Expire { batch, provider },
         5 => PollAct::Commit(vec![(batch, Vote { work, bound: true }, false)]),
-        6 => PollAct::Draw { batch, provider },
+        6 => PollAct::Draw(batch),
         7 => PollAct::Reveal(vec![shown]),
         8 => PollAct::RevealOpened(shown, Opened::Drawn),
         9 => PollAct::Accept(vec![given]),
