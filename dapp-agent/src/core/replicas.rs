@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Seconds of block time between one voter and the next to do what each of them could: most often the first has done it.
-const STAGGER: u64 = 5;
+pub(super) const STAGGER: u64 = 5;
 
 /// Results to send, by job.
 type Results = BTreeMap<B256, Vec<(u32, ResultRecord)>>;

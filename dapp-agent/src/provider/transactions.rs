@@ -161,9 +161,7 @@ impl Drafter<'_> {
                 let commitments = results.iter().map(hash).collect();
                 ("commit", request(to, ReplicaRegistry::commitCall { job, commitments }))
             }
-            Action::Draw((_, number)) => {
-                ("draw", request(to, ReplicaRegistry::drawCall { job, number: *number }))
-            }
+            Action::Draw((_, number)) => ("draw", request(to, ReplicaRegistry::drawCall { job, number: *number })),
             Action::Reveal(_, results) => {
                 let reveals = results.iter().map(|(number, record)| self.reveal(*number, record)).collect();
                 ("reveal", request(to, ReplicaRegistry::revealCall { job, reveals }))

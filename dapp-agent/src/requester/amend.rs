@@ -71,7 +71,7 @@ impl Amendment {
             replicas: self.replicas.unwrap_or(old.replicas),
             limit: Some(self.limit.unwrap_or(old.limit)),
             target: self.target.unwrap_or(target),
-            audit_share: self.audit_share.unwrap_or(f64::from(old.auditBps) / 10_000.0),
+            audit_share: Some(self.audit_share.unwrap_or(f64::from(old.auditBps) / 10_000.0)),
             min_checks: self.min_checks.unwrap_or(old.minChecks),
             widen_seconds: self.widen_seconds.or(votes.then_some(old.widenSeconds)),
             reveal_seconds: self.reveal_seconds.unwrap_or(old.revealSeconds),

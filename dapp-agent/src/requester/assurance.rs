@@ -26,15 +26,17 @@ pub struct AssuranceFile {
     /// Executions of each batch that are asked for at first; default 1.
     #[serde(default = "one")]
     pub replicas: u8,
-    /// Most executions of a batch; default two more than `replicas`, or `replicas` where there is neither vote nor audit.
+    /// Most executions of a batch; default: so many that newcomers who are right outvote `replicas` newcomers who agree on a lie, or
+    /// `replicas` where there is neither vote nor audit.
     #[serde(default)]
     pub limit: Option<u8>,
     /// Probability of being right, below 1, that a result must exceed; default 0.94, which two newcomers that agree do.
     #[serde(default = "target")]
     pub target: f64,
-    /// With one replica: share of the batches that are executed a second time; default 0.
+    /// Share of the batches that are executed once more than `replicas` says, drawn by lot; default [`DEFAULT_AUDIT_SHARE`] of votes
+    /// whose limit leaves room for it, else 0.
     #[serde(default)]
-    pub audit_share: f64,
+    pub audit_share: Option<f64>,
     /// Checks that a provider must have passed; default 0.
     #[serde(default)]
     pub min_checks: u32,
@@ -62,22 +64,39 @@ fn post_seconds() -> u32 {
     30
 }
 
+/// Of jobs with votes: who holds all votes of a batch is found by nothing else.
+pub(super) const DEFAULT_AUDIT_SHARE: f64 = 0.05;
+
+/// Executions with which newcomers who are right outvote `replicas` newcomers who agree on a lie, at the odds of 4 that f = 0.2 gives each.
+fn limit_of_audits(replicas: u8, target: f64) -> u8 {
+    const ODDS: f64 = 4.0;
+    // The right ones' odds R have to exceed target / (1 - target) x (1 + the lie's).
+    let needed = target / (1.0 - target) * (1.0 + ODDS.powi(replicas.into()));
+    let honest = (1..MOST_REPLICAS).find(|count| ODDS.powi((*count).into()) > needed).unwrap_or(MOST_REPLICAS);
+    replicas.saturating_add(honest).min(MOST_REPLICAS)
+}
+
 impl AssuranceFile {
     /// The terms as the contract takes them, for a job with leases of that many seconds.
     ///
     /// # Errors
     /// What is wrong, and what to do about it.
     pub(super) fn assurance(&self, lease_seconds: u32) -> Result<Assurance, String> {
-        if !(0.0..=1.0).contains(&self.audit_share) {
-            return Err("audit-share must be from 0 to 1: 0.1 has a tenth of the batches executed twice".to_owned());
+        let has_room = self.replicas > 1 && self.limit.is_none_or(|limit| limit > self.replicas);
+        let share = self.audit_share.unwrap_or(if has_room { DEFAULT_AUDIT_SHARE } else { 0.0 });
+        if !(0.0..=1.0).contains(&share) {
+            return Err("audit-share must be from 0 to 1: 0.1 has a tenth of the batches executed once more".to_owned());
         }
-        let audit_bps = (self.audit_share * 10_000.0).round() as u16;
+        if !(0.5..1.0).contains(&self.target) {
+            return Err(format!("target {} must be from 0.5 to below 1", self.target));
+        }
+        let audit_bps = (share * 10_000.0).round() as u16;
         let is_audited = audit_bps != 0;
-        if is_audited && self.replicas != 1 {
-            return Err("audit-share goes with replicas = 1: leave one of them out".to_owned());
-        }
-        let default_limit = if self.replicas == 1 && !is_audited { 1 } else { self.replicas.saturating_add(2) };
-        let limit = self.limit.unwrap_or(default_limit.min(MOST_REPLICAS));
+        let limit = self.limit.unwrap_or_else(|| match (self.replicas, is_audited) {
+            (1, false) => 1,
+            (_, false) => self.replicas.saturating_add(2).min(MOST_REPLICAS),
+            (_, true) => limit_of_audits(self.replicas, self.target),
+        });
         if self.replicas == 0 || limit < self.replicas || limit > MOST_REPLICAS {
             return Err(format!(
                 "replicas {} must be from 1 to limit {limit}, which is at most {MOST_REPLICAS}",
@@ -87,11 +106,8 @@ impl AssuranceFile {
         if self.replicas == 1 && limit > 1 && !is_audited {
             return Err("a limit above 1 with one replica needs an audit-share: who else would come second?".to_owned());
         }
-        if is_audited && limit == 1 {
-            return Err("an audit-share needs a limit of at least 2: the audit is a second execution".to_owned());
-        }
-        if !(0.5..1.0).contains(&self.target) {
-            return Err(format!("target {} must be from 0.5 to below 1", self.target));
+        if is_audited && limit == self.replicas {
+            return Err("an audit-share needs a limit above replicas: the audit is one execution more".to_owned());
         }
         if self.reveal_seconds < LEAST_REVEAL {
             return Err(format!("reveal-seconds must be at least {LEAST_REVEAL}"));
@@ -132,11 +148,13 @@ pub(super) fn check(job: &Job, assurance: &Assurance, rules: &Rules, cap: u64) -
         ));
     }
     let round = 2 * u64::from(job.leaseSeconds) + u64::from(assurance.revealSeconds);
-    let most = u64::from(assurance.limit) * round + u64::from(job.windowSeconds);
+    // An audit may find nobody.
+    let rounds = u64::from(assurance.limit) + u64::from(assurance.auditBps != 0);
+    let most = rounds * round + u64::from(job.windowSeconds);
     if most > cap {
         return Err(format!(
-            "limit x (2 x lease-seconds + reveal-seconds) + window-seconds is {most}, at most {cap} is allowed on this deployment: \
-             lower one of them"
+            "{rounds} rounds (limit, and one more with an audit-share) of 2 x lease-seconds + reveal-seconds, and window-seconds, are {most}, \
+             at most {cap} is allowed on this deployment: lower one of them"
         ));
     }
     Ok(())
@@ -154,11 +172,43 @@ mod tests {
     #[test]
     fn defaults_fit_each_other() {
         let three = parse("replicas = 3").unwrap();
-        assert_eq!((three.limit, three.target, three.widenSeconds), (5, 940_000_000, 10));
+        assert_eq!((three.limit, three.auditBps, three.target, three.widenSeconds), (8, 500, 940_000_000, 10));
+        let plain = parse("replicas = 3\naudit-share = 0").unwrap();
+        assert_eq!((plain.limit, plain.auditBps), (5, 0));
+        let full = parse("replicas = 3\nlimit = 3").unwrap();
+        assert_eq!((full.limit, full.auditBps), (3, 0));
         let audited = parse("audit-share = 0.25").unwrap();
-        assert_eq!((audited.replicas, audited.limit, audited.auditBps), (1, 3, 2_500));
+        assert_eq!((audited.replicas, audited.limit, audited.auditBps), (1, 5, 2_500));
+        let both = parse("replicas = 2\naudit-share = 0.1").unwrap();
+        assert_eq!((both.replicas, both.limit, both.auditBps), (2, 7, 1_000));
         let records = parse("min-checks = 5").unwrap();
         assert_eq!((records.limit, records.target, records.widenSeconds), (1, 0, 0));
+    }
+
+    /// With one execution less the lie would stay undecided.
+    #[test]
+    fn the_default_limit_of_audits_lets_the_right_ones_outvote_a_lie() {
+        use alloy::primitives::{Address, B256, U256};
+        use conun_bindings::replicas::{Vote, tally};
+        let rules = Rules {
+            min_stake: U256::ONE,
+            audit_floor_bps: 5_000,
+            faulty_bps: 2_000,
+            fee_bps: 100,
+            check_fee: U256::ONE,
+            arbiter: Address::ZERO,
+        };
+        for (replicas, target) in [(1, 0.94), (2, 0.94), (3, 0.94), (2, 0.999), (3, 0.9999)] {
+            let text = format!("replicas = {replicas}\ntarget = {target}\naudit-share = 0.05");
+            let terms = parse(&text).unwrap();
+            let vote = |result: u8| Vote { result: Some((B256::repeat_byte(result), 1)), checks: 0 };
+            for (limit, wins) in [(terms.limit, true), (terms.limit - 1, false)] {
+                let lies = (0..replicas).map(|_| vote(1));
+                let votes: Vec<_> = lies.chain((replicas..limit).map(|_| vote(2))).collect();
+                let count = tally(&votes, &terms, &rules).unwrap();
+                assert_eq!(count.accepted && count.best == (B256::repeat_byte(2), 1), wins, "{text}: {limit}");
+            }
+        }
     }
 
     #[test]
@@ -168,10 +218,10 @@ mod tests {
             ("replicas = 16", "at most 15"),
             ("replicas = 3\nlimit = 2", "must be from 1 to limit 2"),
             ("limit = 2", "needs an audit-share"),
-            ("audit-share = 0.1\nlimit = 1", "at least 2"),
+            ("audit-share = 0.1\nlimit = 1", "a limit above replicas"),
+            ("audit-share = 0.1\nreplicas = 2\nlimit = 2", "a limit above replicas"),
             ("audit-share = 1.5", "from 0 to 1"),
             ("audit-share = nan", "from 0 to 1"),
-            ("audit-share = 0.1\nreplicas = 2", "goes with replicas = 1"),
             ("replicas = 2\ntarget = 0.4", "from 0.5"),
             ("replicas = 2\ntarget = 1.0", "below 1"),
             ("replicas = 2\nwiden-seconds = 101", "from 1 to lease-seconds (100)"),

@@ -372,17 +372,18 @@ fn assurances() -> Vec<(&'static str, Demand)> {
     };
     let audits = |audit_bps: u16| assurance(1, 3, 940_000_000, audit_bps);
     vec![
-        ("two votes", assurance(2, 4, 940_000_000, 0)),
-        ("three votes", assurance(3, 5, 940_000_000, 0)),
+        ("two votes", assurance(2, 7, 940_000_000, 500)),
+        ("three votes", assurance(3, 8, 940_000_000, 500)),
+        ("two votes, no audits", assurance(2, 4, 940_000_000, 0)),
+        ("three votes, no audits", assurance(3, 5, 940_000_000, 0)),
         ("audits of 5 %", audits(500)),
         ("audits of 10 %", audits(1_000)),
         ("audits of 25 %", audits(2_500)),
         ("audits of 50 %", audits(5_000)),
         ("by record, 1e-3", by_record(1e-3, &standard_rules())),
-        ("two votes at 0.999", assurance(2, 7, 999_000_000, 0)),
-        ("two votes at 0.999, audits of 5 %", assurance(2, 7, 999_000_000, 500)),
-        ("two votes at 0.999, audits of 10 %", assurance(2, 7, 999_000_000, 1_000)),
-        ("three votes at 0.999, audits of 10 %", assurance(3, 7, 999_000_000, 1_000)),
+        ("two votes at 0.999", assurance(2, 10, 999_000_000, 500)),
+        ("three votes at 0.999", assurance(3, 11, 999_000_000, 500)),
+        ("two votes at 0.999, no audits", assurance(2, 7, 999_000_000, 0)),
     ]
 }
 

@@ -466,8 +466,7 @@ impl Index {
         }
         let committed = ballot.committed();
         if committed == ballot.wanted {
-            ballot.stage =
-                if ballot.awaits_draw(assurance) { BallotStage::Drawing } else { BallotStage::Revealing };
+            ballot.stage = if ballot.awaits_draw(assurance) { BallotStage::Drawing } else { BallotStage::Revealing };
             ballot.time = at.now + u64::from(assurance.revealSeconds);
         }
     }

@@ -3,7 +3,10 @@
 use conun_bindings::{abi::ReplicaRegistry::Assurance, replicas};
 
 use super::*;
-use crate::chain::{Assured, Ballot, BallotStage, CaseEntry, Claim, ProviderEntry, Replica, ReplicaStage};
+use crate::{
+    chain::{Assured, Ballot, BallotStage, CaseEntry, Claim, ProviderEntry, Replica, ReplicaStage},
+    core::replicas::STAGGER,
+};
 
 const POSTED: u64 = 10;
 const RAMP: u64 = 1_100;
@@ -240,6 +243,7 @@ fn a_commit_made_when_roots_were_public_is_shown_with_its_drawn_leaf() {
 fn the_only_commit_of_an_audited_job_is_drawn_or_shown_as_its_block_decides() {
     for (audit_bps, all) in [(10_000, true), (1, false)] {
         let mut poll = Poll::executed(assurance(1, 2, audit_bps), BallotStage::Drawing, committed(false));
+        poll.ballot().time = poll.now + 60;
         assert_eq!(poll.until_acts(), [Action::BlockHash(POSTED + 2)]);
         let action = poll.hash(POSTED + 2);
         if all {
@@ -248,6 +252,37 @@ fn the_only_commit_of_an_audited_job_is_drawn_or_shown_as_its_block_decides() {
             assert_eq!(action, [Action::Reveal(poll.id, vec![(0, mine_record())])]);
         }
     }
+}
+
+#[test]
+fn the_block_after_the_last_commit_decides_about_a_vote_and_the_first_voter_draws() {
+    let second = Address::repeat_byte(1);
+    for (audit_bps, other, wait) in [(10_000, OTHER, 0), (10_000, second, STAGGER), (1, OTHER, 0)] {
+        let mut poll = Poll::executed(assurance(2, 3, audit_bps), BallotStage::Drawing, committed(false));
+        poll.part(other, ReplicaStage::Committed { block: POSTED + 4, public: false });
+        poll.ballot().time = poll.now + 60;
+        assert_eq!(poll.until_acts(), [Action::BlockHash(POSTED + 5)]);
+        let mut actions = poll.hash(POSTED + 5);
+        if wait != 0 {
+            assert_eq!((actions, poll.at(RAMP + wait - 1)), (vec![], vec![]), "the other is first");
+            actions = poll.at(RAMP + wait);
+        }
+        let drawn = Action::Draw((poll.id, 0));
+        let shown = Action::Reveal(poll.id, vec![(0, mine_record())]);
+        assert_eq!(actions, [if audit_bps == 1 { shown } else { drawn }]);
+    }
+}
+
+#[test]
+fn a_first_round_that_lacks_commits_is_drawn_before_anything_is_shown() {
+    let mut poll = Poll::executed(assurance(2, 3, 1), BallotStage::Committing, committed(false));
+    assert_eq!(poll.at(ROUND_END), [], "others may still commit");
+    assert_eq!(poll.at(ROUND_END + 1), [Action::Draw((poll.id, 0))]);
+    // The audit's own round, which found nobody.
+    poll.ballot().opened = poll.number;
+    poll.ballot().time = ROUND_END + 100;
+    assert_eq!(poll.sent(), []);
+    assert_eq!(poll.at(ROUND_END + 101), [Action::Reveal(poll.id, vec![(0, mine_record())])]);
 }
 
 #[test]

@@ -40,7 +40,8 @@ impl Assurance {
             && is_believed(&[newcomers], 0, self.target)
             && (1..=fields.lease).contains(&self.widen)
             && lot.contains(&fields.ramp_start);
-        let audits = if self.audit_bps == 0 { self.replicas > 1 || self.limit == 1 } else { self.limit > self.replicas };
+        let audits =
+            if self.audit_bps == 0 { self.replicas > 1 || self.limit == 1 } else { self.limit > self.replicas };
         (1..=self.limit).contains(&self.replicas)
             && self.limit <= 15
             && Wei::from(self.audit_bps) <= BPS

@@ -2,7 +2,7 @@
 
 use super::{
     Contracts,
-    ballots::{Ballot, Phase, Stage},
+    ballots::{Ballot, Phase},
     calls::{Act, Call, Given, Move, PollAct},
     compare,
     disputes::CaseState,
