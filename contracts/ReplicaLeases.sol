@@ -39,7 +39,7 @@ abstract contract ReplicaLeases is ReplicaStore {
                 if (!_isInherited(jobId, head, number)) revert WrongState(number, BallotState.Cancelled);
                 _ballots[jobId][0] = head.withOpenCount(head.openCount() - 1);
                 ballot = ballot.withState(BallotState.Committing).withWanted(job.assurance.replicas)
-                    .withTime(_after(2 * uint256(job.job.leaseSeconds)));
+                    .withTime(_roundEnd(job));
             }
             _checkRound(number, ballot);
             if (ballot.leased() + ballot.committed() >= ballot.wanted()) revert NoFreeSlot(number);

@@ -131,7 +131,10 @@ contract ReplicaRegistry is ReplicaLeases {
     /// @inheritdoc IReplicaRegistry
     function reveal(ReplicatedJob calldata job, Reveal[] calldata reveals) external {
         (bytes32 jobId,) = _posted();
-        _revealAll(job, jobId, reveals);
+        if (reveals.length == 0) revert NothingGiven();
+        for (uint256 i = 0; i < reveals.length; ++i) {
+            if (_reveal(job, jobId, reveals[i]).isPublic()) revert WrongReveal(reveals[i].batch);
+        }
     }
 
     /// @inheritdoc IReplicaRegistry
@@ -153,7 +156,13 @@ contract ReplicaRegistry is ReplicaLeases {
     /// @inheritdoc IReplicaRegistry
     function revealAndAccept(ReplicatedJob calldata job, Reveal[] calldata reveals) external {
         (bytes32 jobId,) = _asRequester(job);
-        Vote[] memory votes = _revealAll(job, jobId, reveals);
+        if (reveals.length == 0) revert NothingGiven();
+        Vote[] memory votes = new Vote[](reveals.length);
+        for (uint256 i = 0; i < reveals.length; ++i) {
+            Reveal calldata given = reveals[i];
+            if (_reveal(job, jobId, given).isPublic()) revert WrongReveal(given.batch);
+            votes[i] = Vote(given.provider, given.root, given.fuel);
+        }
         _finalise(job, jobId, reveals[0].batch, votes, true);
     }
 
@@ -186,9 +195,8 @@ contract ReplicaRegistry is ReplicaLeases {
         Ballot ballot = _ballotAt(job, jobId, tally.batch);
         _checkState(tally.batch, ballot, BallotState.Frozen);
         Count memory count = _count(job, jobId, ballot, tally.batch, tally.votes);
-        uint256 award = count.agreed * (leaseLock(job, tally.batch) / 2);
         Standing memory about = _describe(job, jobId, ballot, tally.batch, count.winner);
-        verdict = _DISPUTES.conclude(keccak256(abi.encode(about)), award);
+        verdict = _DISPUTES.conclude(keccak256(abi.encode(about)), _award(count, leaseLock(job, tally.batch)));
         emit BatchResolved(jobId, tally.batch, verdict);
         if (verdict == Verdict.Stands) {
             // With its window over, whether or not all have revealed.
@@ -230,20 +238,6 @@ contract ReplicaRegistry is ReplicaLeases {
     {
         bytes32 hash = _hashAfter(ballot.lastCommitBlock());
         return hash == 0 || uint256(keccak256(abi.encode(hash, jobId, number))) % BPS < job.assurance.auditBps;
-    }
-
-    /// Takes reveals of what was not public at its commit. Returns them as votes.
-    function _revealAll(ReplicatedJob calldata job, bytes32 jobId, Reveal[] calldata reveals)
-        private
-        returns (Vote[] memory votes)
-    {
-        if (reveals.length == 0) revert NothingGiven();
-        votes = new Vote[](reveals.length);
-        for (uint256 i = 0; i < reveals.length; ++i) {
-            Reveal calldata given = reveals[i];
-            if (_reveal(job, jobId, given).isPublic()) revert WrongReveal(given.batch);
-            votes[i] = Vote(given.provider, given.root, given.fuel);
-        }
     }
 
     /// Takes a reveal. Returns what was committed.
@@ -327,17 +321,24 @@ contract ReplicaRegistry is ReplicaLeases {
         (count.jobId, count.batch, count.ballot, count.votes) = (jobId, number, ballot, votes);
         uint256[] memory checks = new uint256[](votes.length);
         address last;
+        Vote memory first;
+        bool dissent;
         for (uint256 i = 0; i < votes.length; ++i) {
             Vote memory vote = votes[i];
             Replica replica = _replicas[jobId][number][vote.provider];
             if (!_isVote(replica, vote) || vote.provider <= last) revert WrongVotes(number);
             (last, checks[i]) = (vote.provider, replica.checks());
+            if (vote.root == 0) continue;
+            if (first.root == 0) first = vote;
+            else if (!_agree(vote, first)) dissent = true;
         }
+        // Records are what an audit puts to the test.
+        if (dissent && ballot.isDrawn()) checks = new uint256[](votes.length);
         uint256 best;
         (best, count.agreed, count.accepted) = Votes.tally(votes, checks, job.assurance.target, _FAULTY_BPS);
         count.winner = votes[best];
         // One replica, not drawn or nobody to audit it: the requester asked for no vote.
-        if (votes.length == 1 && job.assurance.replicas == 1) count.accepted = votes[0].root != 0;
+        if (votes.length == 1 && job.assurance.replicas == 1) count.accepted = ballot.revealed() != 0;
     }
 
     /// Whether a replica has revealed `vote`, or committed and revealed nothing.
@@ -409,7 +410,7 @@ contract ReplicaRegistry is ReplicaLeases {
         private
         returns (Ballot next)
     {
-        uint32 end = _after(2 * uint256(job.job.leaseSeconds));
+        uint32 end = _roundEnd(job);
         next = ballot.nextRound(end, block.number, audit);
         emit RoundOpened(jobId, number, next.wanted(), end);
     }
@@ -431,8 +432,13 @@ contract ReplicaRegistry is ReplicaLeases {
         emit BatchEnded(
             count.jobId, count.batch, end, count.winner.root, count.winner.fuel, refund, count.burned, count.consent
         );
-        uint256 award = verdict == Verdict.Wrong ? count.agreed * (lock / 2) : 0;
+        uint256 award = verdict == Verdict.Wrong ? _award(count, lock) : 0;
         _ESCROW.settle(job.job.requester, refund, count.burned, award, count.consent, shares);
+    }
+
+    /// What a dispute about a wrong result gets of its voters' stake.
+    function _award(Count memory count, uint256 lock) private pure returns (uint256) {
+        return count.agreed * (lock / 2);
     }
 
     /// What becomes of one vote; adds to what the requester pays.
@@ -445,7 +451,8 @@ contract ReplicaRegistry is ReplicaLeases {
         Verdict verdict
     ) private returns (Share memory share) {
         bool agrees = _agree(vote, count.winner);
-        (bool wins, bool loses) = _fate(end, verdict, agrees, vote.root != 0);
+        // One that was never revealed is worth no more than a wrong one, wherever there is one.
+        bool loses = end == BallotState.Settled ? !agrees : vote.root == 0 || verdict == Verdict.Wrong && agrees;
         Replica replica = _replicas[count.jobId][count.batch][vote.provider];
         uint256 payment = Jobs.payment(vote.fuel, job.job.priceAt(replica.step()));
         share.provider = vote.provider;
@@ -453,7 +460,7 @@ contract ReplicaRegistry is ReplicaLeases {
             _replicas[count.jobId][count.batch][vote.provider] = Replica.wrap(uint256(ReplicaState.Done));
         } else if (end == BallotState.Undecided) {
             count.burned += payment / 2;
-        } else if (wins) {
+        } else if (end == BallotState.Settled && agrees) {
             share.paid = payment;
             count.paid += payment;
             if (count.agreed > 1) {
@@ -470,16 +477,5 @@ contract ReplicaRegistry is ReplicaLeases {
         } else {
             share.freed = lock;
         }
-    }
-
-    /// Whether a vote is paid, and whether it costs its provider. One that was never revealed is worth no more than a wrong one,
-    /// wherever there is one.
-    function _fate(BallotState end, Verdict verdict, bool agrees, bool revealed)
-        private
-        pure
-        returns (bool wins, bool loses)
-    {
-        if (end == BallotState.Settled) return (agrees, !agrees);
-        return (false, !revealed || verdict == Verdict.Wrong && agrees);
     }
 }

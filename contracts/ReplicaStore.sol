@@ -151,6 +151,11 @@ abstract contract ReplicaStore is IReplicaRegistry {
         if (ballot.state() != state) revert WrongState(number, ballot.state());
     }
 
+    /// When a round that opens now is over.
+    function _roundEnd(ReplicatedJob calldata job) internal view returns (uint32) {
+        return _after(2 * uint256(job.job.leaseSeconds));
+    }
+
     /// Block time in so many seconds.
     function _after(uint256 seconds_) internal view returns (uint32) {
         return (block.timestamp + seconds_).toUint32();

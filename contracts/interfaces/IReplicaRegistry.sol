@@ -114,7 +114,8 @@ enum ReplicaState {
 /// @title Jobs whose batches several providers execute: commit, reveal, vote; audits by lot
 /// @notice A round: slots are leased, in the order of a lot; holders commit, until as many have as are wanted or two lease times are over
 /// since the first lease; then they reveal. A group of equal results that is believed ({Odds}) is paid once the window is over,
-/// the others lose their stake; else one more slot opens, up to the limit.
+/// the others lose their stake; else one more slot opens, up to the limit. Where an audited batch has votes that differ all count as a newcomer's:
+/// records are what an audit puts to the test.
 interface IReplicaRegistry {
     /// A job that providers may lease as its lot says; `deposit` token wei are locked for it.
     event ReplicatedJobPosted(

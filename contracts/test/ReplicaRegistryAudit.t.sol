@@ -154,16 +154,32 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
         assertEq(_stake(bob), STAKE);
     }
 
-    function test_anAuditorWithARecord_outweighsANewcomer() public solvent {
+    /// Else who has a record would be caught by nobody who has none.
+    function test_anAuditThatDisagrees_isJudgedWithoutRecords() public solvent {
         ReplicatedJob memory job = _drawn();
-        uint256 lock = _lockedStake(alice);
-        _setChecks(bob, 20);
+        _setChecks(bob, 200);
         _audit(job, bob, WRONG);
         vm.warp(block.timestamp + WINDOW);
         _finalise(job, _tally(0, alice, RIGHT, bob, WRONG));
-        assertEq(_stake(alice), STAKE - lock);
-        assertEq(_earned(bob), _price(job.job, WRONG));
-        assertEq(_checks(bob), 20);
+        assertEq(_ballot(job, 0).wanted(), 3);
+        assertEq(_stake(alice) + _stake(bob), 2 * STAKE);
+    }
+
+    /// One in which all agree is as good as their records say.
+    function test_anAuditThatAgrees_isJudgedWithRecords() public solvent {
+        ReplicatedJob memory job = _audited();
+        job.assurance.target = 995_000_000;
+        _open(job);
+        // 496 / 497, of a newcomer and one that passed 25 checks; two newcomers have 16 / 17.
+        _setChecks(bob, 25);
+        _lease(alice, job, 0);
+        _commit(alice, job, 0, RIGHT);
+        _setDraw(job, 0, true);
+        _draw(job, 0);
+        _audit(job, bob, RIGHT);
+        vm.warp(block.timestamp + WINDOW);
+        _finalise(job, _tally(0, alice, RIGHT, bob, RIGHT));
+        assertEq(_earned(bob), _price(job.job, RIGHT));
     }
 
     /// Rule 3: whoever was drawn cannot help it that nobody came; but it is no check.
@@ -294,13 +310,13 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
         assertEq(_earned(alice) + _earned(bob), 2 * _price(job.job, RIGHT));
     }
 
-    /// A ring that holds all of a batch and lies: found by the share that is audited, and it loses what makes lying a loss.
+    /// A ring that holds all of a batch and lies, with records that would outweigh anybody's: found by the share that is audited.
     function test_aRingThatHoldsAllVotes_isFoundByAnAudit() public solvent {
         ReplicatedJob memory job = _pair();
         _open(job);
+        _setChecks(alice, 200);
+        _setChecks(bob, 200);
         _committedPair(job, WRONG);
-        uint256 lock = _lockedStake(alice);
-        assertEq(lock, _worst(job.job, 4));
         _setDraw(job, 0, true);
         vm.expectRevert(abi.encodeWithSelector(IReplicaRegistry.WrongState.selector, 0, BallotState.Drawing));
         _reveal(alice, job, 0, WRONG);
@@ -308,7 +324,6 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
         assertEq(_ballot(job, 0).wanted(), 3);
         _nextBlocks();
         vm.warp(block.timestamp + WIDEN);
-        _setChecks(carol, 200);
         _lease(carol, job, 0);
         _commit(carol, job, 0, RIGHT);
         // Nothing was public, so that this round is drawn no more, and its reveals need no opening.
@@ -316,10 +331,10 @@ contract ReplicaRegistryAuditTest is ReplicaCases {
         _reveal(alice, job, 0, WRONG);
         _reveal(bob, job, 0, WRONG);
         _reveal(carol, job, 0, RIGHT);
-        vm.warp(block.timestamp + WINDOW);
+        // By record they would be believed, 999 x 999 to 4.
         _finalise(job, _tally(0, WRONG, WRONG, RIGHT));
-        assertEq(_stake(alice) + _stake(bob), 2 * (STAKE - lock));
-        assertEq(_earned(carol), _price(job.job, RIGHT));
+        assertEq(_ballot(job, 0).wanted(), 4);
+        assertEq(_stake(alice) + _stake(bob) + _stake(carol), 3 * STAKE);
     }
 
     /// Else a ring would leave a slot empty, and be sure of no audit: an experienced vote may be enough.

@@ -124,6 +124,7 @@ abstract contract ReplicaGhosts is Calls {
         said.committed = votes.length;
         uint256 sum = 1;
         uint256 best;
+        bool alike = _ballots[id][batch].drawn && _differ(votes);
         for (uint256 i = 0; i < votes.length; ++i) {
             if (votes[i].root == 0) continue;
             ++said.revealed;
@@ -133,7 +134,7 @@ abstract contract ReplicaGhosts is Calls {
             for (uint256 j = 0; j < votes.length; ++j) {
                 if (votes[j].root != votes[i].root || votes[j].fuel != votes[i].fuel) continue;
                 if (j < i) first = false;
-                uint256 checks = _replicas[id][batch][votes[j].provider].checks;
+                uint256 checks = alike ? 0 : _replicas[id][batch][votes[j].provider].checks;
                 odds *= checks > 1 ? 5 * checks - 1 : 4;
                 ++size;
             }
@@ -142,6 +143,17 @@ abstract contract ReplicaGhosts is Calls {
         }
         said.accepted = best * 1e9 > uint256(job.assurance.target) * sum;
         if (votes.length == 1 && job.assurance.replicas == 1) said.accepted = said.revealed == 1;
+    }
+
+    /// Whether two have revealed different results.
+    function _differ(Vote[] memory votes) private pure returns (bool) {
+        for (uint256 i = 0; i < votes.length; ++i) {
+            for (uint256 j = 0; j < i; ++j) {
+                bool equal = votes[i].root == votes[j].root && votes[i].fuel == votes[j].fuel;
+                if (!equal && votes[i].root != 0 && votes[j].root != 0) return true;
+            }
+        }
+        return false;
     }
 
     /// The lot: those with more stake sooner, those whose stake came later at the end.
