@@ -222,8 +222,8 @@ pub struct Tally {
 }
 
 /// Odds that a provider which passed `checks` checks is right.
-fn odds(checks: u32, rules: &Rules) -> u128 {
-    let faulty = u128::from(rules.faulty_bps.max(1));
+fn odds(checks: u32, faulty_bps: u16) -> u128 {
+    let faulty = u128::from(faulty_bps.max(1));
     let fresh = ONE * (u128::from(BPS) - faulty) / faulty;
     let earned = ONE * u128::from(BPS) * u128::from(u64::from(checks).min(MOST_CHECKS)) / faulty;
     if earned > fresh + ONE { earned - ONE } else { fresh }
@@ -240,19 +240,35 @@ fn exceeds(group: u128, sum: U256, target: u32) -> bool {
     U256::from(group) * U256::from(CERTAIN) > U256::from(target) * (U256::from(ONE) + sum)
 }
 
+/// Odds of that many newcomers that agree.
+fn newcomers(count: u8, faulty_bps: u16) -> u128 {
+    (0..count).fold(ONE, |group, _| times(group, odds(0, faulty_bps)))
+}
+
 /// Whether `limit` newcomers that agree would be believed: else a job cannot be posted.
 pub fn can_be_believed(assurance: &Assurance, rules: &Rules) -> bool {
-    let group = (0..assurance.limit).fold(ONE, |group, _| times(group, odds(0, rules)));
+    let group = newcomers(assurance.limit, rules.faulty_bps);
     exceeds(group, U256::from(group), assurance.target)
 }
 
-/// What votes come to, in ascending order of provider; `None` if nothing was revealed. `Votes.tally`, and its exception for what nobody
-/// was asked to vote about.
-pub fn tally(votes: &[Vote], assurance: &Assurance, rules: &Rules) -> Option<Tally> {
+/// Least limit, at most 15, with which those who are right outvote `replicas` that agree on a lie, in an audit.
+pub fn limit_of_audits(replicas: u8, target: u32, faulty_bps: u16) -> u8 {
+    let wins = |limit: &u8| {
+        let (right, lie) = (newcomers(limit - replicas, faulty_bps), newcomers(replicas, faulty_bps));
+        exceeds(right, U256::from(right) + U256::from(lie), target)
+    };
+    (replicas + 1..15).find(wins).unwrap_or(15)
+}
+
+/// What votes come to, in ascending order of provider; `None` if nothing was revealed. `Votes.tally`, and its exceptions for what nobody
+/// was asked to vote about, and for votes that were `drawn` for an audit and differ: records do not count there.
+pub fn tally(votes: &[Vote], drawn: bool, assurance: &Assurance, rules: &Rules) -> Option<Tally> {
     let mut groups: Vec<((B256, u64), u128, usize)> = Vec::new();
+    let results = || votes.iter().filter_map(|vote| vote.result);
+    let differ = results().any(|result| Some(result) != results().next());
     for vote in votes {
         let Some(result) = vote.result else { continue };
-        let weight = odds(vote.checks, rules);
+        let weight = odds(if drawn && differ { 0 } else { vote.checks }, rules.faulty_bps);
         match groups.iter_mut().find(|(other, ..)| *other == result) {
             Some((_, group, agreed)) => (*group, *agreed) = (times(*group, weight), *agreed + 1),
             None => groups.push((result, times(ONE, weight), 1)),
@@ -302,15 +318,49 @@ mod tests {
             (&[(1, 0), (0, 0), (1, 0)], 941_176_470, 941_176_471),
         ] {
             for (target, accepted) in [(below, true), (above, false)] {
-                let found = tally(&votes(given), &assurance(2, 5, target), &RULES).unwrap();
+                let found = tally(&votes(given), false, &assurance(2, 5, target), &RULES).unwrap();
                 assert_eq!((found.best.0, found.accepted), (B256::repeat_byte(1), accepted), "{given:?} at {target}");
             }
         }
-        assert_eq!(tally(&votes(&[(0, 5), (0, 5)]), &assurance(2, 5, 1), &RULES), None);
-        let tie = tally(&votes(&[(2, 0), (1, 0)]), &assurance(2, 5, 500_000_000), &RULES).unwrap();
+        assert_eq!(tally(&votes(&[(0, 5), (0, 5)]), false, &assurance(2, 5, 1), &RULES), None);
+        let tie = tally(&votes(&[(2, 0), (1, 0)]), false, &assurance(2, 5, 500_000_000), &RULES).unwrap();
         assert_eq!((tie.best.0, tie.accepted), (B256::repeat_byte(2), false), "the first of equals, and not believed");
-        let alone = tally(&votes(&[(1, 0)]), &assurance(1, 2, 999_999_999), &RULES).unwrap();
+        let alone = tally(&votes(&[(1, 0)]), false, &assurance(1, 2, 999_999_999), &RULES).unwrap();
         assert!(alone.accepted, "nobody was asked to vote about it");
+    }
+
+    #[test]
+    fn records_count_in_an_audit_unless_its_votes_differ() {
+        let accepted = |given: &[(u8, u32)], drawn| {
+            tally(&votes(given), drawn, &assurance(1, 5, 940_000_000), &RULES).unwrap().accepted
+        };
+        for (given, plain, drawn) in [
+            (&[(1, 200), (2, 0)][..], true, false),
+            (&[(1, 20), (0, 0)], true, true),
+            (&[(1, 1), (1, 20)], true, true),
+            (&[(1, 0), (2, 0), (2, 0), (2, 0), (2, 0)], true, true),
+        ] {
+            assert_eq!((accepted(given, false), accepted(given, true)), (plain, drawn), "{given:?}");
+        }
+    }
+
+    /// With one execution less the lie stays undecided.
+    #[test]
+    fn the_limit_of_audits_lets_the_right_ones_outvote_a_lie() {
+        for (replicas, target) in [(1, 0.94), (2, 0.94), (3, 0.94), (2, 0.999), (3, 0.9999)] {
+            let target = (target * f64::from(CERTAIN)) as u32;
+            let most = limit_of_audits(replicas, target, RULES.faulty_bps);
+            for (limit, wins) in [(most, true), (most - 1, false)] {
+                let given: Vec<_> = (0..limit).map(|vote| (if vote < replicas { 1 } else { 2 }, 500)).collect();
+                let count = tally(&votes(&given), true, &assurance(replicas, most, target), &RULES).unwrap();
+                assert_eq!(
+                    count.accepted && count.best.0 == B256::repeat_byte(2),
+                    wins,
+                    "{replicas} {target}: {limit}"
+                );
+            }
+        }
+        assert_eq!(limit_of_audits(5, CERTAIN - 1, RULES.faulty_bps), 15, "no more than there can be");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use conun_bindings::{
     Rules,
     abi::{JobRegistry::Job, ReplicaRegistry::Assurance},
-    replicas::{CERTAIN, can_be_believed},
+    replicas::{CERTAIN, can_be_believed, limit_of_audits},
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,14 +67,8 @@ fn post_seconds() -> u32 {
 /// Of jobs with votes: who holds all votes of a batch is found by nothing else.
 pub(super) const DEFAULT_AUDIT_SHARE: f64 = 0.05;
 
-/// Executions with which newcomers who are right outvote `replicas` newcomers who agree on a lie, at the odds of 4 that f = 0.2 gives each.
-fn limit_of_audits(replicas: u8, target: f64) -> u8 {
-    const ODDS: f64 = 4.0;
-    // The right ones' odds R have to exceed target / (1 - target) x (1 + the lie's).
-    let needed = target / (1.0 - target) * (1.0 + ODDS.powi(replicas.into()));
-    let honest = (1..MOST_REPLICAS).find(|count| ODDS.powi((*count).into()) > needed).unwrap_or(MOST_REPLICAS);
-    replicas.saturating_add(honest).min(MOST_REPLICAS)
-}
+/// The share of bad providers that limits are made for.
+const FAULTY_BPS: u16 = 2_000;
 
 impl AssuranceFile {
     /// The terms as the contract takes them, for a job with leases of that many seconds.
@@ -95,7 +89,7 @@ impl AssuranceFile {
         let limit = self.limit.unwrap_or_else(|| match (self.replicas, is_audited) {
             (1, false) => 1,
             (_, false) => self.replicas.saturating_add(2).min(MOST_REPLICAS),
-            (_, true) => limit_of_audits(self.replicas, self.target),
+            (_, true) => limit_of_audits(self.replicas, (self.target * f64::from(CERTAIN)).round() as u32, FAULTY_BPS),
         });
         if self.replicas == 0 || limit < self.replicas || limit > MOST_REPLICAS {
             return Err(format!(
@@ -183,32 +177,6 @@ mod tests {
         assert_eq!((both.replicas, both.limit, both.auditBps), (2, 7, 1_000));
         let records = parse("min-checks = 5").unwrap();
         assert_eq!((records.limit, records.target, records.widenSeconds), (1, 0, 0));
-    }
-
-    /// With one execution less the lie would stay undecided.
-    #[test]
-    fn the_default_limit_of_audits_lets_the_right_ones_outvote_a_lie() {
-        use alloy::primitives::{Address, B256, U256};
-        use conun_bindings::replicas::{Vote, tally};
-        let rules = Rules {
-            min_stake: U256::ONE,
-            audit_floor_bps: 5_000,
-            faulty_bps: 2_000,
-            fee_bps: 100,
-            check_fee: U256::ONE,
-            arbiter: Address::ZERO,
-        };
-        for (replicas, target) in [(1, 0.94), (2, 0.94), (3, 0.94), (2, 0.999), (3, 0.9999)] {
-            let text = format!("replicas = {replicas}\ntarget = {target}\naudit-share = 0.05");
-            let terms = parse(&text).unwrap();
-            let vote = |result: u8| Vote { result: Some((B256::repeat_byte(result), 1)), checks: 0 };
-            for (limit, wins) in [(terms.limit, true), (terms.limit - 1, false)] {
-                let lies = (0..replicas).map(|_| vote(1));
-                let votes: Vec<_> = lies.chain((replicas..limit).map(|_| vote(2))).collect();
-                let count = tally(&votes, &terms, &rules).unwrap();
-                assert_eq!(count.accepted && count.best == (B256::repeat_byte(2), 1), wins, "{text}: {limit}");
-            }
-        }
     }
 
     #[test]

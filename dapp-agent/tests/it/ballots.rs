@@ -83,6 +83,7 @@ impl World {
             }
             assert_eq!(bits(stored, 4, 8), ballot.wanted as u64, "{ballot:?}");
             assert_eq!(bits(stored, 32, 64), ballot.time, "{ballot:?}");
+            assert_eq!(bits(stored, 24, 25), u64::from(ballot.drawn), "{ballot:?}");
             // In a first round that may be audited: the block of the last commit, once all have.
             let opened =
                 if ballot.stage == BallotStage::Drawing { ballot.last_commit().unwrap() } else { ballot.opened };

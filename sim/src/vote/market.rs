@@ -14,7 +14,7 @@ use conun_bindings::{
     Rules,
     abi::{JobRegistry::Job, ReplicaRegistry::Assurance},
     job,
-    replicas::{self, CERTAIN, Tally, Vote, can_be_believed},
+    replicas::{self, CERTAIN, Tally, Vote, can_be_believed, limit_of_audits},
 };
 
 use super::{Counts, tables::tokens};
@@ -273,7 +273,7 @@ impl Market {
         self.counts.posted += 1;
         let ring_lies = self.random.unit();
         let mut votes: Vec<Cast> = Vec::with_capacity(assurance.replicas.into());
-        let mut wanted = usize::from(assurance.replicas);
+        let (mut wanted, mut drawn) = (usize::from(assurance.replicas), false);
         let tally = loop {
             let before = votes.len();
             while votes.len() < wanted
@@ -294,10 +294,11 @@ impl Market {
                 self.counts.results += (votes.len() - before) as u64;
             }
             if assurance.auditBps != 0 && before == 0 && stage.is_audited(votes.len() < wanted, assurance.auditBps) {
-                wanted += 1;
+                drawn = true;
+                wanted = votes.len() + 1;
                 continue;
             }
-            let tally = self.tally(&votes, &assurance);
+            let tally = self.tally(&votes, drawn, &assurance);
             if tally.accepted || !came || votes.len() >= usize::from(assurance.limit) {
                 break tally;
             }
@@ -353,7 +354,7 @@ impl Market {
     fn answer(&mut self, votes: &mut [Cast], from: usize, ring_lies: f64, assurance: &Assurance) {
         let alone = votes.len() > 1
             && votes.iter().all(|vote| self.providers[vote.provider].conduct == Conduct::Hidden)
-            && self.tally(votes, assurance).accepted;
+            && self.tally(votes, false, assurance).accepted;
         for vote in &mut votes[from..] {
             let provider = &mut self.providers[vote.provider];
             vote.answer = match provider.conduct {
@@ -381,11 +382,11 @@ impl Market {
         }
     }
 
-    fn tally(&self, votes: &[Cast], assurance: &Assurance) -> Tally {
+    fn tally(&self, votes: &[Cast], drawn: bool, assurance: &Assurance) -> Tally {
         let fuel = self.terms.job.fuelLimit;
         let vote = |cast: &Cast| Vote { result: Some(cast.answer.result(fuel)), checks: cast.checks };
         let votes: Vec<_> = votes.iter().map(vote).collect();
-        replicas::tally(&votes, assurance, &self.terms.rules).expect("there are votes, and all are revealed")
+        replicas::tally(&votes, drawn, assurance, &self.terms.rules).expect("there are votes, and all are revealed")
     }
 
     fn settle_next(&mut self, stage: &mut impl Stage) {
@@ -426,7 +427,7 @@ impl Market {
 
 /// Assurance for a promised share of wrong results.
 pub mod promise {
-    use super::{Assurance, CERTAIN, Rules, can_be_believed};
+    use super::{Assurance, CERTAIN, Rules, can_be_believed, limit_of_audits};
 
     fn of(epsilon: f64, rules: &Rules) -> Assurance {
         let target = CERTAIN - (epsilon * f64::from(CERTAIN)).round() as u32;
@@ -447,7 +448,14 @@ pub mod promise {
 
     /// One result of a provider with so many checks, of which a share is audited.
     pub fn single(epsilon: f64, min_checks: u32, audit_bps: u16, rules: &Rules) -> Assurance {
-        Assurance { replicas: 1, auditBps: audit_bps, minChecks: min_checks, ..of(epsilon, rules) }
+        let single = Assurance { replicas: 1, minChecks: min_checks, ..of(epsilon, rules) };
+        audited(single, audit_bps, rules)
+    }
+
+    /// The same with audits, and room for those who are right to outvote a lie.
+    pub fn audited(assurance: Assurance, audit_bps: u16, rules: &Rules) -> Assurance {
+        let least = limit_of_audits(assurance.replicas, assurance.target, rules.faulty_bps);
+        Assurance { auditBps: audit_bps, limit: assurance.limit.max(least), ..assurance }
     }
 
     /// Checks that one result needs: with fewer its provider alone would not be believed.

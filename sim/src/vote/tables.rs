@@ -269,10 +269,11 @@ pub struct Row {
 /// What requesters ask for that want no more than one result in 1/`epsilon` to be wrong: votes of newcomers until there are records, then
 /// votes of two with records, or one result of a provider with a long one and an audit share.
 pub fn by_record(epsilon: f64, rules: &Rules) -> Demand {
-    // A ring that holds all votes of a batch is found by audits alone, and the rarer errors are to be the more it matters.
-    let audit_bps = if epsilon < 1e-4 { 500 } else { 0 };
-    let vote =
-        |min_checks: u32| Assurance { minChecks: min_checks, auditBps: audit_bps, ..promise::vote(epsilon, rules) };
+    // A ring that holds all votes of a batch is found by audits alone.
+    let vote = |min_checks: u32| {
+        let vote = Assurance { minChecks: min_checks, ..promise::vote(epsilon, rules) };
+        promise::audited(vote, 500, rules)
+    };
     let single = |audit_bps: u16| promise::single(epsilon, promise::checks(epsilon, rules), audit_bps, rules);
     let ways = if epsilon >= 1e-3 {
         // Two of them are believed from 7 checks on.

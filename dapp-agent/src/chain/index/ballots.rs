@@ -92,6 +92,8 @@ pub struct Ballot {
     pub time: u64,
     /// Block in which an audit or extra round opened; 0 for the first round.
     pub opened: u64,
+    /// Whether it is audited.
+    pub drawn: bool,
     /// Leases that ran out.
     pub expiries: u32,
     /// What each provider does for it.
@@ -106,6 +108,7 @@ impl Ballot {
         wanted: 0,
         time: 0,
         opened: 0,
+        drawn: false,
         expiries: 0,
         replicas: BTreeMap::new(),
         best: (B256::ZERO, 0),
@@ -130,7 +133,7 @@ impl Ballot {
 
     /// Whether it may yet be audited, until it is revealed: it is in its first round, and the job has audits.
     pub fn awaits_draw(&self, assurance: &Assurance) -> bool {
-        assurance.auditBps != 0 && self.opened == 0 && self.revealed() == 0
+        assurance.auditBps != 0 && !self.drawn && self.revealed() == 0
     }
 
     /// Block of the last commit.
@@ -192,7 +195,7 @@ impl Ballot {
             };
             replicas::Vote { result, checks: replica.checks }
         };
-        replicas::tally(&self.voters().map(vote).collect::<Vec<_>>(), assurance, rules)
+        replicas::tally(&self.voters().map(vote).collect::<Vec<_>>(), self.drawn, assurance, rules)
     }
 
     /// The result that is believed, if its votes are in at block time `now`.
@@ -308,9 +311,9 @@ impl Index {
             }
             E::Committed(event) => self.committed(event, at),
             E::Drawn(event) => {
-                if let Some(ballot) = self.ballot(event.jobId, event.batch, at, "draw")
-                    && !event.audited
-                {
+                let Some(ballot) = self.ballot(event.jobId, event.batch, at, "draw") else { return };
+                ballot.drawn = event.audited;
+                if !event.audited {
                     ballot.stage = BallotStage::Revealing;
                 }
             }
@@ -452,7 +455,7 @@ impl Index {
         }
         if ballot.leased() == 0 && ballot.committed() == 0 {
             ballot.stage = if cancelled { BallotStage::Cancelled } else { BallotStage::Open };
-            (ballot.wanted, ballot.time, ballot.opened) = (0, 0, 0);
+            (ballot.wanted, ballot.time, ballot.opened, ballot.drawn) = (0, 0, 0, false);
         }
     }
 
@@ -488,7 +491,8 @@ impl Index {
                         replica.stage = ReplicaStage::Done;
                     }
                 }
-                (ballot.wanted, ballot.time, ballot.opened, ballot.best) = (0, 0, 0, Ballot::NEW.best);
+                (ballot.wanted, ballot.time, ballot.opened, ballot.drawn) = (0, 0, 0, false);
+                ballot.best = Ballot::NEW.best;
                 if cancelled { BallotStage::Cancelled } else { BallotStage::Open }
             }
         };

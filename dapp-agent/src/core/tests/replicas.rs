@@ -34,6 +34,7 @@ pub(super) fn ballot() -> Ballot {
         wanted: 0,
         time: 0,
         opened: 0,
+        drawn: false,
         expiries: 0,
         replicas: BTreeMap::new(),
         best: (B256::ZERO, 0),
@@ -279,7 +280,7 @@ fn a_first_round_that_lacks_commits_is_drawn_before_anything_is_shown() {
     assert_eq!(poll.at(ROUND_END), [], "others may still commit");
     assert_eq!(poll.at(ROUND_END + 1), [Action::Draw((poll.id, 0))]);
     // The audit's own round, which found nobody.
-    poll.ballot().opened = poll.number;
+    (poll.ballot().opened, poll.ballot().drawn) = (poll.number, true);
     poll.ballot().time = ROUND_END + 100;
     assert_eq!(poll.sent(), []);
     assert_eq!(poll.at(ROUND_END + 101), [Action::Reveal(poll.id, vec![(0, mine_record())])]);

@@ -309,6 +309,9 @@ impl Poll {
                 None => groups.push((*vote, vec![replica.checks])),
             }
         }
+        if self.ballots[batch as usize].audited && groups.len() > 1 {
+            groups.iter_mut().for_each(|(_, checks)| checks.fill(0));
+        }
         // One replica that nobody audits: no vote was asked for.
         let alone = votes.len() == 1 && self.assurance.replicas == 1;
         let voters: Vec<_> = groups.iter().map(|(_, checks)| checks.clone()).collect();
