@@ -67,7 +67,7 @@ fn three_providers_vote_about_a_job_and_say_why_they_took_it_or_not() {
     let names = [("lender", "1"), ("other", "3"), ("third", "4")];
     let _servers: Vec<Server> = names.iter().map(|(name, number)| provider(&home, url, name, number)).collect();
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
-    job(&home, "replicas = 3\nlimit = 4\naudit-share = 0");
+    job(&home, "replicas = 3\nlimit = 4");
     let dry = home.json(&["job", "submit", "job.toml", "--dry-run", "--account", "client", "--rpc-url", url]);
     let ledger = submit(&home, url);
     assert_eq!(ledger["deposit"], dry["deposit"]);
@@ -77,7 +77,7 @@ fn three_providers_vote_about_a_job_and_say_why_they_took_it_or_not() {
     job(&home, "replicas = 2\nlimit = 2\ntarget = 0.99");
     let args = ["job", "submit", "job.toml", "--account", "client", "--rpc-url", url];
     home.run(&args).refused(1, &["2 newcomers that agree would not reach target 0.99", "nothing was sent"]);
-    job(&home, "replicas = 3\nlimit = 15\naudit-share = 0");
+    job(&home, "replicas = 3\nlimit = 15");
     let long =
         std::fs::read_to_string(home.path("job.toml")).unwrap().replace("lease-seconds = 60", "lease-seconds = 600");
     std::fs::write(home.path("job.toml"), long).unwrap();
@@ -161,7 +161,7 @@ fn three_providers_vote_on_anvil() {
     }
     let start = |name: &&str| start_provider(&home, &url, name, &["--poll-millis", "250"]);
     let _servers: Vec<Server> = ["lender", "other", "third"].iter().map(start).collect();
-    job(&home, "replicas = 3\nlimit = 4\naudit-share = 0");
+    job(&home, "replicas = 3\nlimit = 4");
     let ledger = submit(&home, &url);
     assert_voted(&home, &url, &ledger);
 }

@@ -34,7 +34,7 @@ pub struct AssuranceFile {
     #[serde(default = "target")]
     pub target: f64,
     /// Share of the batches that are executed once more than `replicas` says, drawn by lot; default [`DEFAULT_AUDIT_SHARE`] of votes
-    /// whose limit leaves room for it, else 0.
+    /// whose limit is as high as its default, else 0.
     #[serde(default)]
     pub audit_share: Option<f64>,
     /// Checks that a provider must have passed; default 0.
@@ -76,20 +76,22 @@ impl AssuranceFile {
     /// # Errors
     /// What is wrong, and what to do about it.
     pub(super) fn assurance(&self, lease_seconds: u32) -> Result<Assurance, String> {
-        let has_room = self.replicas > 1 && self.limit.is_none_or(|limit| limit > self.replicas);
+        if !(0.5..1.0).contains(&self.target) {
+            return Err(format!("target {} must be from 0.5 to below 1", self.target));
+        }
+        let target = (self.target * f64::from(CERTAIN)).round() as u32;
+        let enough = limit_of_audits(self.replicas, target, FAULTY_BPS);
+        let has_room = self.replicas > 1 && self.replicas < enough && self.limit.is_none_or(|limit| limit >= enough);
         let share = self.audit_share.unwrap_or(if has_room { DEFAULT_AUDIT_SHARE } else { 0.0 });
         if !(0.0..=1.0).contains(&share) {
             return Err("audit-share must be from 0 to 1: 0.1 has a tenth of the batches executed once more".to_owned());
-        }
-        if !(0.5..1.0).contains(&self.target) {
-            return Err(format!("target {} must be from 0.5 to below 1", self.target));
         }
         let audit_bps = (share * 10_000.0).round() as u16;
         let is_audited = audit_bps != 0;
         let limit = self.limit.unwrap_or_else(|| match (self.replicas, is_audited) {
             (1, false) => 1,
             (_, false) => self.replicas.saturating_add(2).min(MOST_REPLICAS),
-            (_, true) => limit_of_audits(self.replicas, (self.target * f64::from(CERTAIN)).round() as u32, FAULTY_BPS),
+            (_, true) => enough,
         });
         if self.replicas == 0 || limit < self.replicas || limit > MOST_REPLICAS {
             return Err(format!(
@@ -100,8 +102,11 @@ impl AssuranceFile {
         if self.replicas == 1 && limit > 1 && !is_audited {
             return Err("a limit above 1 with one replica needs an audit-share: who else would come second?".to_owned());
         }
-        if is_audited && limit == self.replicas {
-            return Err("an audit-share needs a limit above replicas: the audit is one execution more".to_owned());
+        if is_audited && (limit < enough || limit == self.replicas) {
+            return Err(format!(
+                "an audit-share needs a limit of at least {enough} here: with less a lie that an audit finds stays undecided, and costs its \
+                 provider nothing; raise limit, or lower replicas or target"
+            ));
         }
         if self.reveal_seconds < LEAST_REVEAL {
             return Err(format!("reveal-seconds must be at least {LEAST_REVEAL}"));
@@ -120,7 +125,7 @@ impl AssuranceFile {
         Ok(Assurance {
             replicas: self.replicas,
             limit,
-            target: if votes { (self.target * f64::from(CERTAIN)).round() as u32 } else { 0 },
+            target: if votes { target } else { 0 },
             auditBps: audit_bps,
             minChecks: self.min_checks,
             widenSeconds: if votes { widen } else { 0 },
@@ -169,8 +174,9 @@ mod tests {
         assert_eq!((three.limit, three.auditBps, three.target, three.widenSeconds), (8, 500, 940_000_000, 10));
         let plain = parse("replicas = 3\naudit-share = 0").unwrap();
         assert_eq!((plain.limit, plain.auditBps), (5, 0));
-        let full = parse("replicas = 3\nlimit = 3").unwrap();
-        assert_eq!((full.limit, full.auditBps), (3, 0));
+        for full in ["replicas = 3\nlimit = 7", "replicas = 15"] {
+            assert_eq!(parse(full).unwrap().auditBps, 0, "no room for audits that find anything");
+        }
         let audited = parse("audit-share = 0.25").unwrap();
         assert_eq!((audited.replicas, audited.limit, audited.auditBps), (1, 5, 2_500));
         let both = parse("replicas = 2\naudit-share = 0.1").unwrap();
@@ -186,8 +192,9 @@ mod tests {
             ("replicas = 16", "at most 15"),
             ("replicas = 3\nlimit = 2", "must be from 1 to limit 2"),
             ("limit = 2", "needs an audit-share"),
-            ("audit-share = 0.1\nlimit = 1", "a limit above replicas"),
-            ("audit-share = 0.1\nreplicas = 2\nlimit = 2", "a limit above replicas"),
+            ("audit-share = 0.1\nlimit = 4", "a limit of at least 5"),
+            ("audit-share = 0.1\nreplicas = 2\nlimit = 6", "a limit of at least 7"),
+            ("replicas = 15\naudit-share = 0.1", "a limit of at least 15"),
             ("audit-share = 1.5", "from 0 to 1"),
             ("audit-share = nan", "from 0 to 1"),
             ("replicas = 2\ntarget = 0.4", "from 0.5"),

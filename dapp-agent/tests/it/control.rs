@@ -278,8 +278,7 @@ async fn logs_of_a_vote_are_told_once_its_result_is_believed() {
         seats.push(world.register(account, Policy::default()).await);
     }
     let mut requester = world.requester().await;
-    let posted =
-        requester.post(&voted(2, "replicas = 3\nlimit = 4\naudit-share = 0\nwiden-seconds = 2")).await.unwrap();
+    let posted = requester.post(&voted(2, "replicas = 3\nlimit = 4\nwiden-seconds = 2")).await.unwrap();
     let (folder, out) = (requester.folder().to_owned(), world.folder("out"));
     let logged = async |provider: Address, count: usize| {
         while log(&folder, posted.job, provider).len() < count {

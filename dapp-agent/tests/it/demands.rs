@@ -79,8 +79,7 @@ async fn a_demand_about_a_vote_is_answered_by_one_of_its_makers() {
         agents.push(agent);
     }
     let mut requester = world.requester().await;
-    let posted =
-        requester.post(&voted(2, "replicas = 2\nlimit = 3\naudit-share = 0\nwiden-seconds = 2")).await.unwrap();
+    let posted = requester.post(&voted(2, "replicas = 2\nlimit = 3\nwiden-seconds = 2")).await.unwrap();
     refused(&mut requester, (posted.job, 0, 0), "no result in its window").await;
     world.until_ballot(posted.job, 0, |ballot| ballot.revealed() == 2).await;
     let (case, _) = requester.demand(posted.job, 0, 1, 0).await.unwrap();

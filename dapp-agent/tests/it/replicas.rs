@@ -32,7 +32,7 @@ async fn three_agents_vote_all_are_paid_and_the_outputs_come_from_any_of_them() 
     let mut requester = world.requester().await;
     let before = world.escrowed(requester.account()).await.0;
     // Fees of a token's hundredth and more make records.
-    let mut prepared = voted(4, "replicas = 3\nlimit = 4\naudit-share = 0\nwiden-seconds = 2");
+    let mut prepared = voted(4, "replicas = 3\nlimit = 4\nwiden-seconds = 2");
     (prepared.job.startPrice, prepared.job.maxPrice) =
         (prepared.job.startPrice * 20_000, prepared.job.maxPrice * 20_000);
     let posted = requester.post(&prepared).await.unwrap();
@@ -79,10 +79,7 @@ async fn outputs_cannot_be_fetched_before_the_vote_and_a_liar_is_outvoted_in_an_
     let third = world.register(4, Policy::default()).await;
     let mut requester = world.requester().await;
     // Two against one: 16 / 21. Three against one: 64 / 69 = 0.93.
-    let posted = requester
-        .post(&voted(2, "replicas = 3\nlimit = 4\naudit-share = 0\ntarget = 0.9\nwiden-seconds = 2"))
-        .await
-        .unwrap();
+    let posted = requester.post(&voted(2, "replicas = 3\nlimit = 4\ntarget = 0.9\nwiden-seconds = 2")).await.unwrap();
     liar.lease(&world, posted.job, 0).await;
     let lie = liar.reveal(0, B256::repeat_byte(0x1e), 77);
     liar.commit(&world, posted.job, &lie).await;
@@ -159,7 +156,7 @@ async fn an_audited_batch_is_executed_twice_before_anything_is_shown() {
     let first = world.register(1, Policy::default()).await;
     let second = world.register(2, Policy::default()).await;
     let mut requester = world.requester().await;
-    let job = voted(2, "audit-share = 1\nlimit = 2\nwiden-seconds = 2");
+    let job = voted(2, "audit-share = 1\nlimit = 5\nwiden-seconds = 2");
     let posted = requester.post(&job).await.unwrap();
     let mut maker = first.start();
     maker.ready().await;
@@ -197,7 +194,7 @@ async fn a_vote_is_audited_before_anything_is_shown() {
     ];
     let mut requester = world.requester().await;
     let posted =
-        requester.post(&voted(2, "replicas = 2\naudit-share = 1\nlimit = 3\nwiden-seconds = 2")).await.unwrap();
+        requester.post(&voted(2, "replicas = 2\naudit-share = 1\nlimit = 7\nwiden-seconds = 2")).await.unwrap();
     let [first, second, third] = &seats;
     let (mut one, mut two) = (first.start(), second.start());
     one.ready().await;
@@ -226,7 +223,7 @@ async fn a_batch_that_is_not_drawn_is_shown_at_once_and_paid() {
     agent.ready().await;
     let mut requester = world.requester().await;
     // One of ten thousand is audited; with a limit of 1 none.
-    let posted = requester.post(&voted(2, "audit-share = 0.0001\nlimit = 2\nwiden-seconds = 2")).await.unwrap();
+    let posted = requester.post(&voted(2, "audit-share = 0.0001\nlimit = 5\nwiden-seconds = 2")).await.unwrap();
     let alone = requester.post(&voted(4, "replicas = 1")).await.unwrap();
     for (job, tasks) in [(posted.job, 2), (alone.job, 4)] {
         let out = world.folder(&job.to_string());
@@ -243,8 +240,7 @@ async fn an_agent_killed_between_commit_and_reveal_shows_what_it_committed_to() 
     let seats = [world.register(1, Policy::default()).await, world.register(2, Policy::default()).await];
     let stake = world.stake(1).await;
     let mut requester = world.requester().await;
-    let posted =
-        requester.post(&voted(2, "replicas = 2\nlimit = 3\naudit-share = 0\nwiden-seconds = 2")).await.unwrap();
+    let posted = requester.post(&voted(2, "replicas = 2\nlimit = 3\nwiden-seconds = 2")).await.unwrap();
     let mut agent = seats[0].start();
     agent.ready().await;
     agent.until(did("commit")).await;
@@ -297,8 +293,7 @@ async fn a_straggler_is_backed_up_and_its_slot_taken() {
     let straggler = Puppet::new(&world, 3).await;
     let seats = [world.register(1, Policy::default()).await, world.register(2, Policy::default()).await];
     let mut requester = world.requester().await;
-    let posted =
-        requester.post(&voted(2, "replicas = 2\nlimit = 3\naudit-share = 0\nwiden-seconds = 2")).await.unwrap();
+    let posted = requester.post(&voted(2, "replicas = 2\nlimit = 3\nwiden-seconds = 2")).await.unwrap();
     straggler.lease(&world, posted.job, 0).await;
     let mut agents = [seats[0].start()];
     agents[0].ready().await;
@@ -333,10 +328,7 @@ async fn a_silent_voter_loses_its_stake_and_the_others_go_on_without_it() {
     let stake = world.stake(3).await;
     let seats = [world.register(1, Policy::default()).await, world.register(2, Policy::default()).await];
     let mut requester = world.requester().await;
-    let posted = requester
-        .post(&voted(2, "replicas = 3\nlimit = 4\naudit-share = 0\ntarget = 0.9\nwiden-seconds = 2"))
-        .await
-        .unwrap();
+    let posted = requester.post(&voted(2, "replicas = 3\nlimit = 4\ntarget = 0.9\nwiden-seconds = 2")).await.unwrap();
     silent.lease(&world, posted.job, 0).await;
     silent.commit(&world, posted.job, &silent.reveal(0, B256::repeat_byte(1), 1)).await;
     let mut agents = seats.clone().map(|seat| seat.start());

@@ -350,7 +350,7 @@ pub fn sleepers() -> Vec<Row> {
                     setting: setting(true, faulty, conduct, epsilon),
                     // Within twice the promise.
                     target: has_target.then_some(Target { error: 2.0 * epsilon, redundancy: f64::INFINITY }),
-                    times: if epsilon < 1e-5 { 2 } else { 1 },
+                    times: if epsilon < 1e-5 { 4 } else { 1 },
                 });
             }
         }
@@ -371,7 +371,7 @@ fn assurances() -> Vec<(&'static str, Demand)> {
             revealSeconds: 60,
         })
     };
-    let audits = |audit_bps: u16| assurance(1, 3, 940_000_000, audit_bps);
+    let audits = |audit_bps: u16| assurance(1, 5, 940_000_000, audit_bps);
     vec![
         ("two votes", assurance(2, 7, 940_000_000, 500)),
         ("three votes", assurance(3, 8, 940_000_000, 500)),
