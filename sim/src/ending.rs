@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use alloy::{
-    primitives::{Address, U256},
+    primitives::{Address, Bytes, U256},
     sol_types::SolCall,
 };
 use conun_agent::chain::Index;
@@ -73,8 +73,7 @@ impl World {
     /// I3: what is left is ended by whoever may, as soon as they may.
     fn end_jobs(&mut self) -> Result<(), Violation> {
         for _ in 0..ROUNDS {
-            // What agents had sent comes first.
-            while self.node.chain.waiting() > 0 && !self.block_now()?.is_empty() {}
+            self.mine_what_waits()?;
             let index = self.chain_index()?;
             let errands = self.errands(&index);
             self.node.chain.set_clock(self.unix());
@@ -104,6 +103,23 @@ impl World {
         let what = format!("{} jobs have not ended, among them {:?}", left.len(), left.first());
         let words: Vec<_> = left.iter().take(1).map(ToString::to_string).collect();
         Err(self.violation(Invariant::I3, what, &words))
+    }
+
+    /// What agents had sent comes first, and what waits behind a nonce that a re-org lost: else it would be mined when nobody looks any more.
+    fn mine_what_waits(&mut self) -> Result<(), Violation> {
+        while self.node.chain.waiting() > 0 {
+            if !self.block_now()?.is_empty() {
+                continue;
+            }
+            let senders: BTreeSet<_> = self.node.chain.pool().into_iter().map(|(sender, _)| sender).collect();
+            for sender in senders {
+                self.node.stage(sender, sender, Bytes::new());
+            }
+            if self.block_now()?.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What can be done for jobs that are not over, and by whom: one thing for each job.

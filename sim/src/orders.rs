@@ -57,11 +57,17 @@ struct Movable {
     is_copy: bool,
 }
 
-/// Whether it is a race by design.
-fn is_race(input: &[u8]) -> bool {
-    [JobRegistry::leaseCall::SELECTOR, ReplicaRegistry::leaseCall::SELECTOR, ReplicaRegistry::backUpCall::SELECTOR]
-        .iter()
-        .any(|selector| input.get(..4) == Some(selector))
+/// Which race it takes part in, of those that are there by design: for a slot; or to draw what is not audited, which whoever reveals first does.
+fn race(input: &[u8]) -> Option<usize> {
+    let races: [&[_]; 2] = [
+        &[
+            JobRegistry::leaseCall::SELECTOR,
+            ReplicaRegistry::leaseCall::SELECTOR,
+            ReplicaRegistry::backUpCall::SELECTOR,
+        ],
+        &[ReplicaRegistry::drawCall::SELECTOR, ReplicaRegistry::revealCall::SELECTOR],
+    ];
+    races.iter().position(|calls| calls.iter().any(|selector| input.get(..4) == Some(selector)))
 }
 
 /// Plays a scenario under a seed, and of blocks with several transactions tries other orders, `most` in all.
@@ -135,7 +141,8 @@ impl World {
             // What the copy has done is done, if anybody may do it.
             let same = |copy: &&Movable| copy.input == original.input;
             let is_done = taken.iter().copied().any(|copy| same(&copy) && !crate::invariants::is_personal(&copy.input));
-            let raced = is_race(&original.input) && taken.iter().any(|copy| is_race(&copy.input));
+            let own = race(&original.input);
+            let raced = own.is_some() && taken.iter().any(|copy| race(&copy.input) == own);
             let (before, after) = (ok(&alone, original), ok(&together, original));
             if before == Some(true) && after != before && !is_done && !raced {
                 let what = format!(
