@@ -67,7 +67,7 @@ contract GasTest is ReplicaFixture {
         assertEq(reputation.providerRecord(alice).checks, 4);
         _record("three replicas, one batch, revealed and accepted by the requester", accepted, 600_000);
         _record("three replicas, one batch, revealed together", together, 640_000);
-        _record("three replicas, one batch, each reveals", apart, 705_000);
+        _record("three replicas, one batch, each reveals", apart, 701_000);
     }
 
     /// Post, three leases, three commits; then the requester reveals and accepts, or one reveals for all or each for itself, and anyone
