@@ -5,7 +5,7 @@ use std::{path::Path, process::Command, sync::Arc};
 use alloy::{
     network::TransactionBuilder,
     primitives::{Address, B256, Bytes, U256},
-    providers::Provider,
+    providers::{DynProvider, Provider},
     rpc::types::TransactionRequest,
 };
 use conun_agent::{
@@ -32,14 +32,14 @@ use crate::{
 };
 
 /// Runs `conun audit` with `--json`; the document of one that ends with `code`.
-fn audit(home: &Home, url: &str, args: &[&str], code: i32) -> Value {
+pub(super) fn audit(home: &Home, url: &str, args: &[&str], code: i32) -> Value {
     let ran = home.run(&[&["audit", "--rpc-url", url, "--json"], args].concat());
     assert_eq!(ran.code, Some(code), "{ran:#?}");
     serde_json::from_str(&ran.stdout).unwrap()
 }
 
 /// The verdicts of all tasks.
-fn verdicts(report: &Value) -> Vec<&str> {
+pub(super) fn verdicts(report: &Value) -> Vec<&str> {
     let batches = report["batches"].as_array().unwrap().iter();
     let tasks = batches.flat_map(|batch| batch["tasks"].as_array().unwrap());
     tasks.map(|task| task["verdict"].as_str().unwrap()).collect()
@@ -148,12 +148,12 @@ async fn deploy_arbiter(home: &Home, url: &str) -> String {
     receipt.contract_address.unwrap().to_string()
 }
 
-fn key(number: usize) -> String {
+pub(super) fn key(number: usize) -> String {
     dev_accounts()[number].to_bytes().to_string()
 }
 
 /// A devnet on which the test's arbiter decides challenges, and its address.
-async fn court(home: &Home) -> (Devnet, String) {
+pub(super) async fn court(home: &Home) -> (Devnet, String) {
     let state = home.path("chain.json");
     let state = state.to_str().unwrap();
     let mut before = home.devnet(&["--state", state]);
@@ -168,19 +168,26 @@ async fn court(home: &Home) -> (Devnet, String) {
 }
 
 /// A provider that leases a job and says of it what it likes.
-struct Liar {
-    registry: JobRegistry::JobRegistryInstance<alloy::providers::DynProvider>,
-    node: Node,
-    entry: JobEntry,
-    job: B256,
+pub(super) struct Liar {
+    pub(super) account: Address,
+    pub(super) chain: DynProvider,
+    contracts: Contracts,
+    pub(super) node: Node,
+    pub(super) entry: JobEntry,
+    pub(super) job: B256,
 }
 
 impl Liar {
-    /// The registered account 1, whose folder is `folder`, on the only job there is.
-    async fn new(url: &str, contracts: Contracts, folder: &Path) -> Self {
-        let chain = endpoint::writer(url, dev_accounts()[1].clone()).await.unwrap();
+    /// Registers the devnet's account of that number, on the only job there is.
+    pub(super) async fn new(home: &Home, url: &str, contracts: Contracts, number: usize) -> Self {
+        let (name, number_text) = (format!("liar{number}"), number.to_string());
+        home.run(&["account", "import", &name, "--devnet", &number_text]).succeeded();
+        let folder = home.path(&name);
+        let init = ["provider", "init", "--run-always", "--account", &name, "--rpc-url", url, "--data-dir"];
+        home.run(&[&init[..], &[folder.to_str().unwrap()]].concat()).succeeded();
+        let chain = endpoint::writer(url, dev_accounts()[number].clone()).await.unwrap();
         let bind = ([127, 0, 0, 1], 0).into();
-        let node = NodeConfig { data_dir: folder.to_owned(), bind, network: NetworkSettings::default() };
+        let node = NodeConfig { data_dir: folder, bind, network: NetworkSettings::default() };
         let node = Node::start(node).await.unwrap();
         node.open_to(Arc::new(Everybody));
         let contact = node.contact();
@@ -191,11 +198,12 @@ impl Liar {
         follower.poll().await.unwrap();
         let job = follower.index().order[0];
         let entry = follower.index().job(&job).unwrap().clone();
-        Self { registry: JobRegistry::new(contracts.jobs, chain), node, entry, job }
+        Self { account: dev_accounts()[number].address(), chain, contracts, node, entry, job }
     }
 
     async fn lease(&self, batches: Vec<u32>) {
-        let call = self.registry.lease(self.entry.job.clone(), batches);
+        let registry = JobRegistry::new(self.contracts.jobs, &self.chain);
+        let call = registry.lease(self.entry.job.clone(), batches);
         assert!(call.send().await.unwrap().get_receipt().await.unwrap().status());
     }
 
@@ -205,13 +213,14 @@ impl Liar {
         let tree = manifest.tree(first).unwrap();
         let outputs = self.node.put(manifest.encode()).await.unwrap().into();
         let result = JobRegistry::Result { batch, root: tree.root(), fuel: tree.fuel(), outputs };
-        let call = self.registry.submit(self.entry.job.clone(), vec![result]);
+        let registry = JobRegistry::new(self.contracts.jobs, &self.chain);
+        let call = registry.submit(self.entry.job.clone(), vec![result]);
         assert!(call.send().await.unwrap().get_receipt().await.unwrap().status());
     }
 }
 
 /// What honest providers make of a job file.
-fn honest(file: &Path) -> Vec<(TaskResult, Vec<u8>)> {
+pub(super) fn honest(file: &Path) -> Vec<(TaskResult, Vec<u8>)> {
     let job = prepare(&JobFile::read(file).unwrap()).unwrap();
     let manifest = InputManifest::decode(&job.manifest).unwrap();
     let limits = Limits { memory_bytes: job.spec.memoryLimit, ..Limits::default() };
@@ -230,20 +239,6 @@ async fn a_liar_is_found_challenged_and_loses() {
     let (devnet, arbiter) = court(&home).await;
     let url = &devnet.url;
     let contracts: Contracts = Contracts::read(&home.path("deployments/31337.json")).unwrap();
-    let folder = home.path("liar");
-    home.run(&["account", "import", "liar", "--devnet", "1"]).succeeded();
-    home.run(&[
-        "provider",
-        "init",
-        "--account",
-        "liar",
-        "--rpc-url",
-        url,
-        "--data-dir",
-        folder.to_str().unwrap(),
-        "--run-always",
-    ])
-    .succeeded();
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
     let program = root().join("examples/hello/hello.wasm");
     std::fs::write(home.path("names"), "Ada\nGrace\nEdsger\nBarbara\nTony\n").unwrap();
@@ -258,7 +253,7 @@ async fn a_liar_is_found_challenged_and_loses() {
     submit.signal("-INT");
     assert_eq!(submit.wait(), Some(130));
 
-    let liar = Liar::new(url, contracts, &folder).await;
+    let liar = Liar::new(&home, url, contracts, 1).await;
     let job = liar.job.to_string();
     home.run(&["audit", &job, "--rpc-url", url]).refused(1, &["no such result"]);
     liar.lease(vec![0, 1, 2]).await;
@@ -330,7 +325,7 @@ async fn a_liar_is_found_challenged_and_loses() {
     // The challenge: asked for, opened with the right task, upheld.
     let challenge = ["audit", &job, "--challenge", "--account", "client", "--rpc-url", url];
     home.run(&challenge).refused(2, &["--yes", "nothing was sent"]);
-    let before = home.json(&["account", "balance", "liar", "--rpc-url", url])["stake"].clone();
+    let before = home.json(&["account", "balance", "liar1", "--rpc-url", url])["stake"].clone();
     let challenged = audit(&home, url, &[&job, "--challenge", "--yes", "--account", "client"], 1);
     let cases = challenged["challenges"].as_array().unwrap();
     let told: Vec<_> = cases.iter().map(|case| (case["batch"].as_u64(), case["task"].as_u64())).collect();
@@ -358,7 +353,7 @@ async fn a_liar_is_found_challenged_and_loses() {
     let amount = |value: &Value| value.as_str().unwrap().parse::<U256>().unwrap();
     // Two bonds of 50 tokens, and the liar's stake.
     assert!(amount(&claimed["amount"]) > U256::from(100 * 10u128.pow(18)), "{claimed}");
-    let after = home.json(&["account", "balance", "liar", "--rpc-url", url])["stake"].clone();
+    let after = home.json(&["account", "balance", "liar1", "--rpc-url", url])["stake"].clone();
     assert!(amount(&after) < amount(&before), "{before} {after}");
     // Only the batch that nobody challenged has a result still, and that one's window is over.
     let rest = audit(&home, url, &[&job], 1);

@@ -5,6 +5,7 @@ mod amend;
 mod anvil;
 mod asleep;
 mod audit;
+mod audit_votes;
 mod bad_input;
 mod cast;
 mod demo;
