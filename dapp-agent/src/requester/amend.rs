@@ -68,6 +68,7 @@ impl Amendment {
         let votes = old.limit > 1;
         let target = if votes { f64::from(old.target) / f64::from(CERTAIN) } else { assurance::DEFAULT_TARGET };
         let terms = AssuranceFile {
+            max_error: None,
             replicas: self.replicas.unwrap_or(old.replicas),
             limit: Some(self.limit.unwrap_or(old.limit)),
             target: self.target.unwrap_or(target),

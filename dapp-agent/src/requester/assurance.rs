@@ -7,6 +7,8 @@ use conun_bindings::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::promise::{LEAST_ERROR, MOST_ERROR};
+
 /// Most executions of a batch.
 const MOST_REPLICAS: u8 = 15;
 
@@ -23,6 +25,10 @@ pub(super) const DEFAULT_TARGET: f64 = 0.94;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AssuranceFile {
+    /// Most results that may be wrong, as a share: 0.001, 0.0001, 0.000001. It sets `replicas`, `limit`, `target`, `audit-share` and `min-checks` by the
+    /// records that providers have when the job is posted ([`super::promise`]), and goes with none of them.
+    #[serde(default)]
+    pub max_error: Option<f64>,
     /// Executions of each batch that are asked for at first; default 1.
     #[serde(default = "one")]
     pub replicas: u8,
@@ -76,6 +82,9 @@ impl AssuranceFile {
     /// # Errors
     /// What is wrong, and what to do about it.
     pub(super) fn assurance(&self, lease_seconds: u32) -> Result<Assurance, String> {
+        if let Some(error) = self.max_error {
+            return self.of_newcomers(error)?.assurance(lease_seconds);
+        }
         if !(0.5..1.0).contains(&self.target) {
             return Err(format!("target {} must be from 0.5 to below 1", self.target));
         }
@@ -134,6 +143,25 @@ impl AssuranceFile {
     }
 }
 
+impl AssuranceFile {
+    /// What a promise comes to as long as nobody has a record.
+    fn of_newcomers(&self, error: f64) -> Result<Self, String> {
+        if !(LEAST_ERROR..=MOST_ERROR).contains(&error) {
+            return Err(format!(
+                "max-error must be from {LEAST_ERROR} to {MOST_ERROR}: 0.0001 is one result in ten thousand"
+            ));
+        }
+        let plain = (self.replicas, self.limit, self.audit_share, self.min_checks) == (one(), None, None, 0);
+        if !plain || self.target != target() {
+            return Err(
+                "max-error sets replicas, limit, target, audit-share and min-checks: leave it or them out".to_owned()
+            );
+        }
+        let (replicas, audit_share) = (2, Some(DEFAULT_AUDIT_SHARE));
+        Ok(Self { max_error: None, replicas, audit_share, target: 1.0 - error, ..self.clone() })
+    }
+}
+
 /// What a deployment has against the terms.
 ///
 /// # Errors
@@ -181,6 +209,8 @@ mod tests {
         assert_eq!((audited.replicas, audited.limit, audited.auditBps), (1, 5, 2_500));
         let both = parse("replicas = 2\naudit-share = 0.1").unwrap();
         assert_eq!((both.replicas, both.limit, both.auditBps), (2, 7, 1_000));
+        let promise = parse("max-error = 0.001").unwrap();
+        assert_eq!((promise.replicas, promise.limit, promise.target, promise.auditBps), (2, 10, 999_000_000, 500));
         let records = parse("min-checks = 5").unwrap();
         assert_eq!((records.limit, records.target, records.widenSeconds), (1, 0, 0));
     }
@@ -204,6 +234,9 @@ mod tests {
             ("replicas = 2\nreveal-seconds = 59", "at least 60"),
             ("replicas = 2\npost-seconds = 601", "at most 600"),
             ("min-checks = 1048576", "below 1048576"),
+            ("max-error = 0", "from 0.000001 to 0.05"),
+            ("max-error = 0.001\nreplicas = 3", "leave it or them out"),
+            ("max-error = 0.001\ntarget = 0.9", "leave it or them out"),
             ("replica = 2", "unknown field"),
         ] {
             let error = parse(text).unwrap_err();

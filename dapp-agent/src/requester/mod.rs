@@ -14,6 +14,7 @@ mod ledger;
 mod logs;
 mod outputs;
 mod prepare;
+pub mod promise;
 mod session;
 mod view;
 

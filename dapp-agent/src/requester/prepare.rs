@@ -18,8 +18,9 @@ use conun_bindings::{
 use conun_vm::{Limits, native::Program};
 use serde::{Deserialize, Serialize};
 
-use super::{AssuranceFile, Error, io_error};
+use super::{AssuranceFile, Error, io_error, promise};
 use crate::{
+    chain::Index,
     manifest::{InputManifest, MAX_FILES_BYTES, MAX_STDIN_BYTES, SharedFile, blob_hash},
     provider::OUTPUT_BYTES,
 };
@@ -120,6 +121,8 @@ pub struct Prepared {
     pub job: Job,
     /// How its results are assured, and the seconds in which its post has to be mined.
     pub assurance: Option<(Assurance, u32)>,
+    /// Most results that may be wrong, as a share, where that says how they are assured: by then as if nobody had a record.
+    pub max_error: Option<f64>,
     /// What is computed.
     pub spec: Spec,
     /// The program.
@@ -133,6 +136,16 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// How results are assured by the records that there are; `lot` is even from 0 to 1.
+    pub(super) fn assured(&self, index: &Index, lot: f64) -> Option<(Assurance, u32)> {
+        let (base, post_seconds) = self.assurance.clone()?;
+        let Some(error) = self.max_error else { return Some((base, post_seconds)) };
+        let ways = promise::ways(error, &base, &index.rules);
+        let registered = index.providers.values().filter(|provider| provider.registered);
+        let checks: Vec<_> = registered.map(|provider| provider.checks).collect();
+        Some((ways[promise::choose(&ways, &checks, lot)].clone(), post_seconds))
+    }
+
     /// What posting it locks, token wei.
     pub fn deposit(&self, rules: &Rules) -> U256 {
         match &self.assurance {
@@ -289,7 +302,8 @@ pub fn assemble(
             "the deposit would be 2^95 token wei or more: lower price, fuel-limit or the number of tasks".to_owned(),
         );
     }
-    Ok(Prepared { job, assurance, spec, wasm, manifest: encoded.into(), inputs, files })
+    let max_error = file.assurance.as_ref().and_then(|terms| terms.max_error);
+    Ok(Prepared { job, assurance, max_error, spec, wasm, manifest: encoded.into(), inputs, files })
 }
 
 #[cfg(test)]

@@ -54,6 +54,10 @@ pub struct Posted {
     pub deposit: U256,
     /// The transaction.
     pub transaction: TxHash,
+    /// How many providers execute each batch at first.
+    pub replicas: u8,
+    /// Checks that each of them must have passed.
+    pub min_checks: u32,
     /// Tasks.
     pub tasks: u32,
     /// Batches.
@@ -215,6 +219,8 @@ impl Requester {
         let contracts = *self.follower.contracts();
         let settings = Deployment::new(contracts.deployment, self.provider()).settings().call().await?;
         let rules = self.follower.index().rules;
+        let lot = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+        let prepared = &Prepared { assurance: prepared.assured(self.follower.index(), lot), ..prepared.clone() };
         let mut job = Job { requester: account, ..prepared.job.clone() };
         let cap: u64 = settings.maxCommitmentSeconds.to();
         if u64::from(job.leaseSeconds) + u64::from(job.windowSeconds) > cap {
@@ -268,7 +274,10 @@ impl Requester {
         let receipt = self.send("post", call).await?;
         // Nobody is given anything of it before the chain is seen to name it. What cannot be looked at now is when it is followed.
         let _ = self.refresh().await;
-        Ok(Posted { job: id, deposit, transaction: receipt.transaction_hash, tasks, batches })
+        let (replicas, min_checks) =
+            prepared.assurance.as_ref().map_or((1, 0), |(terms, _)| (terms.replicas, terms.minChecks));
+        let transaction = receipt.transaction_hash;
+        Ok(Posted { job: id, deposit, transaction, replicas, min_checks, tasks, batches })
     }
 
     /// A permit for `missing` token wei; none if nothing is missing.

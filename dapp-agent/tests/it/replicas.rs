@@ -183,6 +183,19 @@ async fn an_audited_batch_is_executed_twice_before_anything_is_shown() {
     auditor.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promised_error_asks_for_what_the_records_on_the_chain_allow() {
+    let world = World::new().await;
+    let provider = world.register(1, Policy::default()).await;
+    let mut requester = world.requester().await;
+    let posted = requester.post(&voted(2, "max-error = 0.001\nwiden-seconds = 2")).await.unwrap();
+    assert_eq!((posted.replicas, posted.min_checks), (2, 0), "nobody has a record");
+    let index = world.follower().await.index().clone();
+    assert_eq!(index.providers[&provider.signer.address()].checks, 0);
+    let (assurance, _) = index.jobs[&posted.job].ballot(0).unwrap();
+    assert_eq!((assurance.limit, assurance.target, assurance.auditBps), (10, 999_000_000, 500));
+}
+
 /// Decision 27: two that agree are audited as well, and so is who stays alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vote_is_audited_before_anything_is_shown() {

@@ -14,7 +14,7 @@ use conun_bindings::{
     Rules,
     abi::{JobRegistry::Job, ReplicaRegistry::Assurance},
     job,
-    replicas::{self, CERTAIN, Tally, Vote, can_be_believed, limit_of_audits},
+    replicas::{self, Tally, Vote},
 };
 
 use super::{Counts, tables::tokens};
@@ -422,45 +422,5 @@ impl Market {
         for (way, count) in self.terms.demand.ways.iter().zip(&mut self.experienced) {
             *count = *count + usize::from(checks >= way.minChecks) - usize::from(before >= way.minChecks);
         }
-    }
-}
-
-/// Assurance for a promised share of wrong results.
-pub mod promise {
-    use super::{Assurance, CERTAIN, Rules, can_be_believed, limit_of_audits};
-
-    fn of(epsilon: f64, rules: &Rules) -> Assurance {
-        let target = CERTAIN - (epsilon * f64::from(CERTAIN)).round() as u32;
-        let mut assurance =
-            Assurance { replicas: 2, limit: 2, target, auditBps: 0, minChecks: 0, widenSeconds: 1, revealSeconds: 60 };
-        while !can_be_believed(&assurance, rules) && assurance.limit < 15 {
-            assurance.limit += 1;
-        }
-        // One that is wrong must not leave it undecided.
-        assurance.limit = (assurance.limit + 2).min(15);
-        assurance
-    }
-
-    /// A vote of two and more.
-    pub fn vote(epsilon: f64, rules: &Rules) -> Assurance {
-        of(epsilon, rules)
-    }
-
-    /// One result of a provider with so many checks, of which a share is audited.
-    pub fn single(epsilon: f64, min_checks: u32, audit_bps: u16, rules: &Rules) -> Assurance {
-        let single = Assurance { replicas: 1, minChecks: min_checks, ..of(epsilon, rules) };
-        audited(single, audit_bps, rules)
-    }
-
-    /// The same with audits, and room for those who are right to outvote a lie.
-    pub fn audited(assurance: Assurance, audit_bps: u16, rules: &Rules) -> Assurance {
-        let least = limit_of_audits(assurance.replicas, assurance.target, rules.faulty_bps);
-        Assurance { auditBps: audit_bps, limit: assurance.limit.max(least), ..assurance }
-    }
-
-    /// Checks that one result needs: with fewer its provider alone would not be believed.
-    pub fn checks(epsilon: f64, rules: &Rules) -> u32 {
-        // o / (1 + o) > 1 - e for o = s / f - 1 says s > f / e.
-        (f64::from(rules.faulty_bps) / 10_000.0 / epsilon).ceil() as u32
     }
 }

@@ -1,6 +1,7 @@
 //! What is played, and what should come of it: the tables of docs/voting.md.
 
 use alloy::primitives::{Address, B256, U256};
+use conun_agent::requester::promise;
 use conun_bindings::{
     Rules,
     abi::{JobRegistry::Job, ReplicaRegistry::Assurance},
@@ -10,7 +11,7 @@ use conun_bindings::{
 use super::{
     Counts,
     classic::{self, Population},
-    market::{Conduct, Demand, Dice, Market, Terms, promise},
+    market::{Conduct, Demand, Dice, Market, Terms},
     tail::{self, Backups, Cluster, Tail},
 };
 use crate::{random::Random, report::interval};
@@ -19,12 +20,6 @@ pub use super::classic::Policy;
 
 /// What a result costs whoever executes it, as a share of what it is paid.
 pub const COST: f64 = 0.5;
-
-/// Share of all jobs that are for newcomers whatever records others have.
-const OPEN: f64 = 0.05;
-
-/// Share of all providers that must have a record before jobs ask for it.
-const ENOUGH: f64 = 0.4;
 
 /// A row that others have measured before.
 #[derive(Clone, Debug, PartialEq)]
@@ -266,26 +261,11 @@ pub struct Row {
     pub times: u64,
 }
 
-/// What requesters ask for that want no more than one result in 1/`epsilon` to be wrong: votes of newcomers until there are records, then
-/// votes of two with records, or one result of a provider with a long one and an audit share.
+/// What requesters ask for that want no more than one result in 1/`epsilon` to be wrong.
 pub fn by_record(epsilon: f64, rules: &Rules) -> Demand {
-    // A ring that holds all votes of a batch is found by audits alone.
-    let vote = |min_checks: u32| {
-        let vote = Assurance { minChecks: min_checks, ..promise::vote(epsilon, rules) };
-        promise::audited(vote, 500, rules)
-    };
-    let single = |audit_bps: u16| promise::single(epsilon, promise::checks(epsilon, rules), audit_bps, rules);
-    let ways = if epsilon >= 1e-3 {
-        // Two of them are believed from 7 checks on.
-        vec![vote(0), vote(7), single(500)]
-    } else if epsilon >= 1e-4 {
-        // Two from 21 on.
-        vec![vote(0), vote(21), single(2_500)]
-    } else {
-        // Three from 21, two from 201.
-        vec![vote(0), vote(21), vote(201)]
-    };
-    Demand { ways, enough: ENOUGH, open: OPEN }
+    let base =
+        Assurance { replicas: 1, limit: 1, target: 0, auditBps: 0, minChecks: 0, widenSeconds: 1, revealSeconds: 60 };
+    Demand { ways: promise::ways(epsilon, &base, rules), enough: promise::ENOUGH, open: promise::OPEN }
 }
 
 const PROMISES: [(f64, f64, f64); 3] = [(1e-3, 1.9, 1.15), (1e-4, f64::INFINITY, 1.3), (1e-6, 2.8, 2.25)];
@@ -333,14 +313,12 @@ pub fn sleepers() -> Vec<Row> {
     let mut all = Vec::new();
     for faulty in [0.1, 0.2] {
         for (epsilon, ..) in PROMISES {
-            let climber = promise::checks(epsilon.max(1e-4), &standard_rules());
+            let ways = by_record(epsilon, &standard_rules()).ways;
+            let most = ways.last().map_or(0, |way| way.minChecks);
             let conducts = [
                 ("wakes after 1,500 results", Conduct::Sleeper { results: 1_500 }),
                 ("wakes after 200 results", Conduct::Sleeper { results: 200 }),
-                (
-                    "wakes when it is trusted most",
-                    Conduct::Climber { checks: if epsilon < 1e-5 { 201 } else { climber } },
-                ),
+                ("wakes when it is trusted most", Conduct::Climber { checks: most }),
                 ("lies where it has all votes", Conduct::Hidden),
             ];
             for (name, conduct) in conducts {

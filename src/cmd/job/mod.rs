@@ -168,11 +168,17 @@ async fn submit(context: &Context, args: SubmitArgs) -> eyre::Result<ExitCode> {
     let stop = crate::exit::signalled();
     let posted = requester.post(&prepared).await?;
     output::note(format_args!(
-        "posted job {}: {} tasks in {} batches, {} CON locked\nit is served from here until it is done; after an interruption: conun job result {}",
+        "posted job {}: {} tasks in {} batches, {} CON locked{}\nit is served from here until it is done; after an interruption: conun job result {}",
         posted.job,
         posted.tasks,
         posted.batches,
         tokens(posted.deposit),
+        match (posted.replicas, posted.min_checks) {
+            (1, 0) => String::new(),
+            (replicas, 0) => format!("; {replicas} executions of each"),
+            (1, checks) => format!("; by providers that passed {checks} checks"),
+            (replicas, checks) => format!("; {replicas} executions of each, by providers that passed {checks} checks"),
+        },
         short(posted.job)
     ));
     follow(context, requester, posted.job, &args.serve, stop).await
