@@ -67,14 +67,18 @@ impl World {
         let mined = self.node.chain.mine_at(EPOCH + self.now / 1_000, None, |_, _| false);
         self.trace.note(self.now, "chain", format_args!("block {} {}", mined.number, mined.hash));
         self.check_block(&mined)?;
-        Ok(mined.receipts)
+        Ok(mined.receipts.to_vec())
     }
 
     /// I3: what is left is ended by whoever may, as soon as they may.
     fn end_jobs(&mut self) -> Result<(), Violation> {
         for _ in 0..ROUNDS {
             // What agents had sent comes first.
-            while self.node.chain.waiting() > 0 && !self.block_now()?.is_empty() {}
+            let mut blocks = 0;
+            while self.node.chain.waiting() > 0 && !self.block_now()?.is_empty() {
+                blocks += 1;
+                self.check_left(blocks)?;
+            }
             let index = self.chain_index()?;
             let errands = self.errands(&index);
             self.node.chain.set_clock(self.unix());
