@@ -71,6 +71,8 @@ pub(crate) struct Wallet {
     pub(crate) mined: Option<(u64, Action)>,
     /// Block of the latest transaction: before the index shows it, nobody knows what is next.
     pub(crate) latest_block: u64,
+    /// Calls that it has tried so far.
+    pub(crate) calls: u64,
 }
 
 impl Wallet {

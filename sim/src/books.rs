@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::{B256, U256};
-use conun_agent::chain::{BallotStage, BatchStage, Index, JobEntry, ReplicaStage};
+use conun_agent::chain::{BallotStage, BatchStage, Claim, Index, JobEntry, ReplicaStage};
 use conun_bindings::deploy::TOKEN;
 use conun_chain::Mined;
 use serde::Serialize;
@@ -89,6 +89,12 @@ pub struct Figures {
     pub refused: u64,
     /// Those of them that lost a race.
     pub lost_races: u64,
+    /// Those of them whose sender, a provider, had seen the latest block.
+    pub foreseeable: u64,
+    /// Chunks of outputs that were demanded.
+    pub demands: u64,
+    /// Those of them that nobody showed.
+    pub unanswered: u64,
     /// Calls that anybody may make and that nobody had made when everything was to be over.
     pub left_over: u64,
     /// Re-orgs.
@@ -146,9 +152,11 @@ impl Books {
         }
     }
 
-    pub(crate) fn refused(&mut self, lost: bool) {
+    /// A call would have failed; `seen`: its sender, a provider, had seen the latest block.
+    pub(crate) fn refused(&mut self, lost: bool, seen: bool) {
         self.figures.refused += 1;
         self.figures.lost_races += u64::from(lost);
+        self.figures.foreseeable += u64::from(seen);
     }
 
     pub(crate) fn mined(&mut self, mined: &Mined) {
@@ -228,6 +236,9 @@ impl World {
         }
         figures.redundancy = if figures.settled == 0 { 0.0 } else { figures.results as f64 / figures.settled as f64 };
         figures.cost_per_gigafuel = if fuel == 0.0 { 0.0 } else { paid / fuel };
+        let demands = index.cases.values().filter(|case| matches!(case.claim, Claim::Withheld(_)));
+        figures.demands = demands.clone().count() as u64;
+        figures.unanswered = demands.filter(|case| case.open).count() as u64;
         (figures.events, figures.reorgs) = (self.books.events, self.books.reorgs);
         let mut there = 0.0;
         for who in 0..self.agents.len() {

@@ -67,7 +67,7 @@ impl World {
         let mined = self.node.chain.mine_at(EPOCH + self.now / 1_000, None, |_, _| false);
         self.trace.note(self.now, "chain", format_args!("block {} {}", mined.number, mined.hash));
         self.check_block(&mined)?;
-        Ok(mined.receipts)
+        Ok(mined.receipts.to_vec())
     }
 
     /// I3: what is left is ended by whoever may, as soon as they may.
@@ -107,7 +107,10 @@ impl World {
 
     /// What agents had sent comes first, and what waits behind a nonce that a re-org lost: else it would be mined when nobody looks any more.
     fn mine_what_waits(&mut self) -> Result<(), Violation> {
+        let mut blocks = 0;
         while self.node.chain.waiting() > 0 {
+            blocks += 1;
+            self.check_left(blocks)?;
             if !self.block_now()?.is_empty() {
                 continue;
             }

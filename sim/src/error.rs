@@ -23,6 +23,8 @@ pub enum Invariant {
     I9,
     /// A vote ends as its count says.
     I10,
+    /// A run comes to an end.
+    I11,
     /// Nothing panics.
     Panics,
     /// What the scenario expects of all runs together.
@@ -41,6 +43,7 @@ impl fmt::Display for Invariant {
             Self::I8 => "I8 (the index is what a replay gives and the contracts hold)",
             Self::I9 => "I9 (what must be refused is refused)",
             Self::I10 => "I10 (a vote ends as its count says)",
+            Self::I11 => "I11 (a run comes to an end)",
             Self::Panics => "the code itself (nothing panics)",
             Self::Expected => "what the scenario expects",
         };

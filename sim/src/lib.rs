@@ -243,9 +243,20 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Result<(), Violation> {
         return missed(format!("{settled:.3} of the batches were paid, more than {most}"));
     }
     let vain = sum(|figures| figures.refused);
-    let vain = share(vain, vain + sum(|figures| figures.transactions));
+    let calls = vain + sum(|figures| figures.transactions);
+    let vain = share(vain, calls);
     if let Some(most) = expect.vain_share.filter(|most| vain > *most) {
         return missed(format!("{vain:.3} of the calls were in vain, more than {most}"));
+    }
+    let foreseeable = share(sum(|figures| figures.foreseeable), calls);
+    if let Some(most) = expect.foreseeable_share.filter(|most| foreseeable > *most) {
+        return missed(format!(
+            "{foreseeable:.3} of the calls were in vain, as the latest block told, more than {most}"
+        ));
+    }
+    let unanswered = share(sum(|figures| figures.unanswered), sum(|figures| figures.demands));
+    if let Some(most) = expect.unanswered_share.filter(|most| unanswered > *most) {
+        return missed(format!("{unanswered:.3} of the demands were not answered, more than {most}"));
     }
     let left = share(sum(|figures| figures.left_over), sum(|figures| figures.batches));
     if let Some(most) = expect.left_share.filter(|most| left > *most) {

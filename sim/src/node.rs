@@ -168,7 +168,7 @@ impl Node {
     pub(crate) fn settle_stage(&mut self) {
         while self.chain.waiting() > 0 {
             let mined = self.chain.mine_at(EPOCH - 600, None, |_, _| false);
-            for receipt in &mined.receipts {
+            for receipt in &*mined.receipts {
                 assert!(receipt.status(), "setting the stage failed: {receipt:?}");
             }
         }

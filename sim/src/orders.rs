@@ -179,7 +179,7 @@ impl World {
         let nonces = |sender: Address| order.iter().filter(move |tx| tx.sender == sender).map(|tx| tx.nonce);
         let mut ok = BTreeMap::new();
         let mut used = BTreeMap::<Address, usize>::new();
-        for receipt in &mined.receipts {
+        for receipt in &*mined.receipts {
             // Those of one sender come in the order of their nonces.
             let mut all: Vec<_> = nonces(receipt.from).collect();
             all.sort_unstable();

@@ -429,7 +429,8 @@ fn dispute(
         let refuses = strategy == RequesterStrategy::NonPaying;
         let withheld =
             own.tries.get(&number).is_some_and(|tries| *tries >= TRIES) && !own.verified.contains_key(&number);
-        let challenged = if spams || refuses { Some(first) } else { wrong };
+        // Of every other result it demands a chunk.
+        let challenged = if (spams && number.is_multiple_of(2)) || refuses { Some(first) } else { wrong };
         let errand = if let Some(task) = challenged
             && has_arbiter
         {

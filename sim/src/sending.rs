@@ -53,6 +53,7 @@ impl World {
             }
         }
         let Some((kind, request, purpose)) = self.agents[who].wallet.next.take() else { return Ok(()) };
+        self.check_calls(who)?;
         let request = request.from(account);
         let gas = match self.node.chain.try_call(request.clone()) {
             Ok((_, gas)) => gas + gas * GAS_MARGIN_PERCENT / 100 + 10_000,
@@ -206,9 +207,12 @@ impl World {
     fn refused(&mut self, who: Who, error: Option<SendError>, text: &str) -> Result<(), Violation> {
         let Some((kind, _, purpose)) = self.agents[who].wallet.next.take() else { return Ok(()) };
         let lost = error.as_ref().is_some_and(SendError::is_lost_race);
+        let is_call = error.is_some();
         let text = error.map_or_else(|| text.to_owned(), |error| error.to_string());
         self.note(who, format_args!("does not send {kind}: {text}"));
-        self.books.refused(lost);
+        let seen = self.agents[who].view.as_ref().map(|view| view.head.hash);
+        let is_latest = seen == self.node.chain.hash_of(self.node.chain.height());
+        self.books.refused(lost, is_call && is_latest && matches!(purpose, Purpose::Action(_)));
         match purpose {
             Purpose::Action(_) if lost => {
                 self.poll(who)?;

@@ -14,7 +14,7 @@ use crate::{
     books::Books,
     error::Violation,
     faults::Fault,
-    invariants::Invariants,
+    invariants::{Invariants, Pace},
     machine::Machine,
     node::{EPOCH, Node, token_wei},
     queue::Queue,
@@ -76,6 +76,7 @@ pub(crate) struct World {
     /// Virtual time, milliseconds since [`EPOCH`].
     pub(crate) now: u64,
     pub(crate) queue: Queue<Happening>,
+    pub(crate) pace: Pace,
     pub(crate) trace: Trace,
     pub(crate) node: Node,
     pub(crate) truth: Truth,
@@ -125,6 +126,7 @@ impl World {
             scenario: scenario.clone(),
             now: 0,
             queue: Queue::new(),
+            pace: Pace::default(),
             trace: Trace::default(),
             invariants: Invariants::new(&node),
             node,
@@ -338,6 +340,7 @@ impl World {
                 break;
             }
             self.now = at;
+            self.check_pace()?;
             let is_block = matches!(what, Happening::Block);
             self.happen(what)?;
             if is_block && enough(self) {
@@ -406,6 +409,7 @@ impl World {
         let feed = self.agents[who].feed;
         match self.node.look(feed) {
             Ok(view) => {
+                self.check_compared(who, &view)?;
                 self.agents[who].view = Some(view);
                 match self.agents[who].part {
                     Part::Provider(_) => self.provide(who),

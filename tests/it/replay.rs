@@ -49,6 +49,10 @@ fn a_paid_job_is_replayed_and_what_was_tampered_with_is_found() {
     let number = |name: &str| report[name].as_u64().unwrap();
     assert!(number("transactions") >= 15 && number("logs") >= 20 && number("slots") >= 20, "{report}");
     assert_eq!(number("checked"), number("last") - number("first") + 1);
+    let blocks = report["blocks"].as_array().unwrap();
+    assert_eq!(blocks.len() as u64, number("checked"));
+    let of_all = |name: &str| blocks.iter().map(|block| block[name].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((of_all("transactions"), of_all("differences")), (number("transactions"), 0));
     let flow = &report["ledger"]["flows"][0];
     assert_eq!((&flow["job"], &flow["paid"], &flow["tasks"]), (&ledger["job"], &ledger["spent"], &json!(12)));
     // What the post pulled, too.
@@ -62,9 +66,13 @@ fn a_paid_job_is_replayed_and_what_was_tampered_with_is_found() {
     // The same as a page, which asks nobody for anything.
     let page = fs::read_to_string(home.path("page.html")).unwrap();
     let con = conun_agent::parse_tokens;
-    for part in
-        ["No difference", "JobRegistry.submit", "Who paid whom", ledger["providers"][0]["account"].as_str().unwrap()]
-    {
+    for part in [
+        "No difference",
+        "JobRegistry.submit",
+        "Who paid whom",
+        "Block by block",
+        ledger["providers"][0]["account"].as_str().unwrap(),
+    ] {
         assert!(page.to_lowercase().contains(&part.to_lowercase()), "no `{part}` in {page}");
     }
     let paid = page.split("<td>").map(|cell| cell.split('<').next().unwrap());
@@ -122,7 +130,12 @@ fn a_paid_job_is_replayed_and_what_was_tampered_with_is_found() {
         edit(&tampered, lie);
         let ran = offline(&tampered).refused(1, &["1 differences"]);
         let document: Value = serde_json::from_str(&ran.stdout).unwrap();
-        assert_eq!(document["replay"]["differences"][0]["what"], what, "{}", ran.stdout);
+        let difference = &document["replay"]["differences"][0];
+        assert_eq!(difference["what"], what, "{}", ran.stdout);
+        // Its block says so, and no other.
+        let blocks = document["replay"]["blocks"].as_array().unwrap();
+        let differing: Vec<_> = blocks.iter().filter(|block| block["differences"] != 0).collect();
+        assert_eq!(differing.iter().map(|block| &block["number"]).collect::<Vec<_>>(), [&difference["block"]]);
         let page = home.path("tampered.html");
         let args = ["replay", "--recording", tampered.to_str().unwrap(), "--report", page.to_str().unwrap()];
         home.run(&args).refused(1, &["1 differences"]);

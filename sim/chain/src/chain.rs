@@ -10,11 +10,11 @@ use alloy::{
     consensus::{
         BlockHeader as _, EMPTY_OMMER_ROOT_HASH, Header, Receipt, ReceiptEnvelope, Transaction as _, TxEnvelope,
         TxType,
-        proofs::{calculate_receipt_root, calculate_transaction_root},
+        proofs::{calculate_receipt_root, ordered_trie_root_with_encoder},
         transaction::{Recovered, SignerRecoverable},
     },
-    eips::{Decodable2718, eip1559::BaseFeeParams, eip4895::Withdrawals},
-    primitives::{Address, B256, Bloom, Bytes, Log, U256, keccak256, logs_bloom},
+    eips::{Decodable2718, Encodable2718 as _, eip1559::BaseFeeParams, eip4895::Withdrawals},
+    primitives::{Address, B256, Bloom, Bytes, Log, U256, keccak256},
     rpc::types::{
         Block as RpcBlock, BlockTransactions, Header as RpcHeader, Log as RpcLog, Transaction, TransactionReceipt,
         TransactionRequest,
@@ -24,6 +24,7 @@ use revm::context::{BlockEnv, result::ExecutionResult};
 
 use crate::{
     ChainConfig, Clock, Error,
+    bloom::Blooms,
     dump::{Dump, DumpedBlock},
     execute::{Check, Executor, SPEC, TX_GAS_CAP, block_env, call_env, execute, output, tx_env},
     pool::Pool,
@@ -38,7 +39,7 @@ const MIN_TX_GAS: u64 = 21_000;
 pub(crate) struct Block {
     pub(crate) header: RpcHeader,
     pub(crate) transactions: Vec<Transaction>,
-    pub(crate) receipts: Vec<TransactionReceipt>,
+    pub(crate) receipts: Arc<Vec<TransactionReceipt>>,
 }
 
 impl Block {
@@ -133,7 +134,7 @@ impl Chain {
         let state = State::load(dump.state, hashes);
         for DumpedBlock { header, transactions, receipts } in dump.blocks {
             let header = RpcHeader::new(header);
-            self.index(Block { header, transactions, receipts });
+            self.index(Block { header, transactions, receipts: receipts.into() });
         }
         self.states.insert(self.height(), state);
     }
@@ -142,7 +143,7 @@ impl Chain {
         let block = |block: &Arc<Block>| DumpedBlock {
             header: block.header.inner.clone(),
             transactions: block.transactions.clone(),
-            receipts: block.receipts.clone(),
+            receipts: block.receipts.to_vec(),
         };
         Dump::new(self.chain_id, self.time_offset, self.blocks.iter().map(block).collect(), self.state().dump())
     }
@@ -338,7 +339,7 @@ impl Chain {
         self.next_timestamp = None;
         let mut state = self.state().clone();
         state.store_parent_hash(number, parent);
-        let mut queue = self.pool.queue(&state, base_fee, left_out);
+        let mut queue = self.pool.queue(|sender| state.nonce(sender), base_fee, left_out);
         let mut executor = Executor::new(state, self.chain_id, block_env(&header));
         let mut mined = Vec::new();
         while let Some(tx) = queue.pop(&self.pool) {
@@ -352,9 +353,9 @@ impl Chain {
                     header.gas_used += result.tx_gas_used();
                     if tx.is_eip7702() {
                         // It uses up nonces of others than its sender, too.
-                        queue = self.pool.queue(executor.state(), base_fee, left_out);
+                        queue = self.pool.queue(|sender| executor.nonce(sender), base_fee, left_out);
                     } else {
-                        queue.push(&self.pool, executor.state(), sender);
+                        queue.push(&self.pool, sender, executor.nonce(sender));
                     }
                     mined.push((tx, result, header.gas_used));
                 }
@@ -365,9 +366,10 @@ impl Chain {
         }
         let state = executor.into_state();
         self.pool.prune(&state);
-        let envelopes: Vec<_> = mined.iter().map(|(tx, ..)| tx.inner().clone()).collect();
-        header.transactions_root = calculate_transaction_root(&envelopes);
-        let receipts: Vec<_> = mined.iter().map(|(tx, result, cumulative)| envelope(tx, result, *cumulative)).collect();
+        header.transactions_root = ordered_trie_root_with_encoder(&mined, |(tx, ..), out| tx.encode_2718(out));
+        let mut blooms = Blooms::default();
+        let receipts: Vec<_> =
+            mined.iter().map(|(tx, result, cumulative)| envelope(tx, result, *cumulative, &mut blooms)).collect();
         header.receipts_root = calculate_receipt_root(&receipts);
         header.logs_bloom = receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
         let hash = header.hash_slow();
@@ -398,7 +400,7 @@ impl Chain {
         while self.states.len() as u64 > self.kept_states {
             self.states.pop_first();
         }
-        self.index(Block { header, transactions, receipts })
+        self.index(Block { header, transactions, receipts: receipts.into() })
     }
 
     fn index(&mut self, block: Block) -> Arc<Block> {
@@ -453,7 +455,7 @@ impl Chain {
         self.states.split_off(&(height - depth + 1));
         for block in &dropped {
             self.by_hash.remove(&block.header.hash);
-            for receipt in &block.receipts {
+            for receipt in &*block.receipts {
                 self.transactions.remove(&receipt.transaction_hash);
             }
         }
@@ -635,9 +637,9 @@ impl Place {
     }
 }
 
-fn envelope(tx: &TxEnvelope, result: &ExecutionResult, cumulative: u64) -> ReceiptEnvelope<Log> {
+fn envelope(tx: &TxEnvelope, result: &ExecutionResult, cumulative: u64, blooms: &mut Blooms) -> ReceiptEnvelope<Log> {
     let logs = if result.is_success() { result.logs().to_vec() } else { Vec::new() };
-    let bloom = logs_bloom(&logs);
+    let bloom = blooms.of(&logs);
     let receipt = Receipt { status: result.is_success().into(), cumulative_gas_used: cumulative, logs };
     ReceiptEnvelope::from_typed(tx.tx_type(), alloy::consensus::ReceiptWithBloom::new(receipt, bloom))
 }

@@ -3,6 +3,8 @@
 //! Automining is to be off ([`SharedChain::by_hand`]): transactions wait until [`SharedChain::mine_at`] says when, at what price, and
 //! which of them are left out.
 
+use std::sync::Arc;
+
 use alloy::{
     consensus::{SignableTransaction as _, Transaction as _, TxEip1559, TxEnvelope, transaction::Recovered},
     primitives::{Address, B256, Bytes, Signature, U256},
@@ -26,7 +28,7 @@ pub struct Mined {
     /// Wei for a gas that are burned.
     pub base_fee: u64,
     /// Receipts of its transactions.
-    pub receipts: Vec<TransactionReceipt>,
+    pub receipts: Arc<Vec<TransactionReceipt>>,
 }
 
 impl SharedChain {
@@ -155,7 +157,7 @@ impl SharedChain {
     }
 
     /// Receipts of a block.
-    pub fn receipts(&self, number: u64) -> Vec<TransactionReceipt> {
+    pub fn receipts(&self, number: u64) -> Arc<Vec<TransactionReceipt>> {
         self.lock().chain.block(number).map(|block| block.receipts.clone()).unwrap_or_default()
     }
 

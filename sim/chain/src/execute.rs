@@ -12,7 +12,7 @@ use revm::{
     context::{
         BlockEnv, TxEnv,
         either::Either,
-        result::{EVMError, ExecutionResult, InvalidTransaction, ResultAndState},
+        result::{EVMError, ExecutionResult, InvalidTransaction},
     },
     context_interface::block::BlobExcessGasAndPrice,
     database_interface::WrapDatabaseRef,
@@ -57,10 +57,11 @@ fn evm<DB: DatabaseRef>(state: DB, chain_id: u64, block: BlockEnv, check: Check)
     context.build_mainnet()
 }
 
-fn transact<DB: DatabaseRef<Error = Infallible>>(evm: &mut Evm<DB>, tx: TxEnv) -> Result<ResultAndState, Error> {
+/// Executes a transaction; what it changes stays in the journal.
+fn transact<DB: DatabaseRef<Error = Infallible>>(evm: &mut Evm<DB>, tx: TxEnv) -> Result<ExecutionResult, Error> {
     let (caller, nonce, cap) = (tx.caller, tx.nonce, tx.gas_price);
     let base_fee = evm.ctx.block.basefee;
-    evm.transact(tx).map_err(|error| match error {
+    evm.transact_one(tx).map_err(|error| match error {
         EVMError::Transaction(InvalidTransaction::NonceTooLow { state, .. }) => {
             Error::NonceTooLow { address: caller, tx: nonce, state }
         }
@@ -92,10 +93,11 @@ pub(crate) fn execute(
     tx: TxEnv,
     check: Check,
 ) -> Result<ExecutionResult, Error> {
-    Ok(transact(&mut evm(state, chain_id, block, check), tx)?.result)
+    transact(&mut evm(state, chain_id, block, check), tx)
 }
 
-/// Executes a block's transactions, each on what the ones before it left.
+/// Executes a block's transactions, each on what the ones before it left. What they change stays in the EVM's journal until the block
+/// is over: the state takes it in once, instead of after each of them.
 pub(crate) struct Executor(Evm<State>);
 
 impl Executor {
@@ -103,21 +105,25 @@ impl Executor {
         Self(evm(state, chain_id, block, Check::All))
     }
 
-    /// The state after what was executed so far.
-    pub(crate) fn state(&self) -> &State {
-        &self.0.ctx.journaled_state.database.0
+    /// The account's next nonce after what was executed so far.
+    pub(crate) fn nonce(&self, account: Address) -> u64 {
+        let journal = &self.0.ctx.journaled_state;
+        let changed = journal.inner.state.get(&account).map(|account| account.info.nonce);
+        changed.unwrap_or_else(|| journal.database.0.nonce(account))
     }
 
-    pub(crate) fn into_state(self) -> State {
-        self.0.ctx.journaled_state.database.0
+    /// The state after what was executed so far.
+    pub(crate) fn into_state(mut self) -> State {
+        let changes = self.0.finalize();
+        let mut state = self.0.ctx.journaled_state.database.0;
+        state.commit(changes);
+        state
     }
 
     /// Executes a transaction and keeps what it changes; one that is refused changes nothing.
     pub(crate) fn execute(&mut self, tx: TxEnv, check: Check) -> Result<ExecutionResult, Error> {
         self.0.ctx.cfg.disable_eip3607 = check != Check::All;
-        let done = transact(&mut self.0, tx).inspect_err(|_| drop(self.0.finalize()))?;
-        self.0.ctx.journaled_state.database.0.commit(done.state);
-        Ok(done.result)
+        transact(&mut self.0, tx)
     }
 }
 

@@ -24,6 +24,7 @@
 //! # });
 //! ```
 
+mod bloom;
 mod chain;
 mod config;
 mod direct;

@@ -48,10 +48,15 @@ impl Pool {
         Ok(())
     }
 
-    /// What a block on `state` at `base_fee` takes its transactions from; none of `left_out`.
-    pub(crate) fn queue<'a>(&self, state: &State, base_fee: u64, left_out: &'a HashSet<B256>) -> Queue<'a> {
+    /// What a block at `base_fee` takes its transactions from, where `nonce` says which one of each account is next; none of `left_out`.
+    pub(crate) fn queue<'a>(
+        &self,
+        nonce: impl Fn(Address) -> u64,
+        base_fee: u64,
+        left_out: &'a HashSet<B256>,
+    ) -> Queue<'a> {
         let mut queue = Queue { heap: BinaryHeap::new(), base_fee, left_out };
-        self.senders.keys().for_each(|sender| queue.push(self, state, *sender));
+        self.senders.keys().for_each(|sender| queue.push(self, *sender, nonce(*sender)));
         queue
     }
 
@@ -100,9 +105,8 @@ pub(crate) struct Queue<'a> {
 }
 
 impl Queue<'_> {
-    /// Takes in the transaction that `sender` can send next on `state`, if it is there, pays the base fee and is not left out.
-    pub(crate) fn push(&mut self, pool: &Pool, state: &State, sender: Address) {
-        let nonce = state.nonce(sender);
+    /// Takes in the transaction of `sender` under its next `nonce`, if it is there, pays the base fee and is not left out.
+    pub(crate) fn push(&mut self, pool: &Pool, sender: Address, nonce: u64) {
         let Some(waiting) = pool.senders.get(&sender).and_then(|slots| slots.get(&nonce)) else { return };
         if let Some(tip) = waiting.tx.effective_tip_per_gas(self.base_fee)
             && !self.left_out.contains(waiting.tx.tx_hash())

@@ -115,14 +115,15 @@ impl State {
         }
     }
 
-    /// Takes over what a transaction changed.
+    /// Takes over what a block's transactions changed.
     pub(crate) fn commit(&mut self, changes: AddressMap<Account>) {
         for (address, account) in changes {
             if !account.is_touched() {
                 continue;
             }
-            // EIP-161: touched and empty accounts vanish; self-destructed ones (in their own transaction, EIP-6780), too.
-            if account.is_selfdestructed() || account.is_empty() {
+            // EIP-161: touched and empty accounts vanish; self-destructed ones (in their own transaction, EIP-6780), too. One that a later
+            // transaction looked at is empty by then, or was created once more.
+            if account.is_selfdestructed_locally() || account.is_empty() {
                 self.accounts.remove(&address);
                 continue;
             }

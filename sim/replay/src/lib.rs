@@ -28,7 +28,7 @@ pub use compare::{Difference, What};
 pub use error::Error;
 pub use ledger::{Flow, Ledger};
 pub use recording::Recording;
-pub use report::{Calls, Report, replay};
+pub use report::{Calls, Replayed, Report, replay};
 pub use revm::primitives::hardfork::SpecId;
 pub use trace::{Call, Step, Trace, trace};
 pub use what_if::{Changed, Changes, Outcome, Send, Skip, what_if};

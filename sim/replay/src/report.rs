@@ -36,6 +36,22 @@ pub struct Calls {
     pub gas: u64,
 }
 
+/// One block of the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replayed {
+    /// Its number.
+    pub number: u64,
+    /// Its time, UNIX seconds.
+    pub timestamp: u64,
+    /// Transactions executed.
+    pub transactions: u64,
+    /// Gas of all.
+    pub gas: u64,
+    /// Differences found in it or after it.
+    pub differences: u64,
+}
+
 /// What a replay found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +64,8 @@ pub struct Report {
     pub first: u64,
     /// Last block.
     pub last: u64,
+    /// The blocks one by one.
+    pub blocks: Vec<Replayed>,
     /// Transactions executed.
     pub transactions: u64,
     /// Logs compared.
@@ -148,6 +166,7 @@ pub async fn replay(recording: &mut Recording, endpoint: Option<DynProvider>, sp
         deployment: contracts.deployment,
         first,
         last,
+        blocks: Vec::new(),
         transactions: 0,
         logs: 0,
         slots: 0,
@@ -159,6 +178,7 @@ pub async fn replay(recording: &mut Recording, endpoint: Option<DynProvider>, sp
     for recorded in &mut recording.blocks {
         let number = recorded.block.header.number;
         let (done, broken) = replay.block(recorded, |_| true, |_, _| Ok(Vec::new()))?;
+        let before = report.differences.len();
         let mut written = BTreeSet::new();
         let transactions = recorded.block.transactions.as_transactions().unwrap_or_default();
         for ((tx, receipt), done) in transactions.iter().zip(&recorded.receipts).zip(done.iter().flatten()) {
@@ -179,6 +199,13 @@ pub async fn replay(recording: &mut Recording, endpoint: Option<DynProvider>, sp
         report.checked += 1;
         let broken = broken.into_iter().map(|what| Difference { block: number, transaction: None, what });
         report.differences.extend(broken);
+        report.blocks.push(Replayed {
+            number,
+            timestamp: recorded.block.header.timestamp,
+            transactions: done.len() as u64,
+            gas: done.iter().flatten().map(|done| done.gas).sum(),
+            differences: (report.differences.len() - before) as u64,
+        });
     }
     let (before, ledger) = replay.close();
     recording.before = before.into_known();

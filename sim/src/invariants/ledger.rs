@@ -50,10 +50,8 @@ impl World {
         let contracts = &self.node.contracts;
         let bond = U256::from(self.node.settings.challengeBond);
         let demand_bond = U256::from(self.node.settings.demandBond);
-        for log in (1..=self.node.chain.height())
-            .flat_map(|number| self.node.chain.receipts(number))
-            .flat_map(|receipt| receipt.logs().to_vec())
-        {
+        let receipts: Vec<_> = (1..=self.node.chain.height()).map(|number| self.node.chain.receipts(number)).collect();
+        for log in receipts.iter().flat_map(|receipts| receipts.iter()).flat_map(|receipt| receipt.logs()) {
             if log.address() == contracts.disputes {
                 match DisputesEvents::decode_log(&log.inner).map(|event| event.data) {
                     Ok(DisputesEvents::Challenged(event)) => add(event.challenger, -signed(bond)),

@@ -1,10 +1,14 @@
 //! What must hold after every block, and of every promise that an agent makes.
 
 mod counts;
+mod ends;
 mod ledger;
 mod refused;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use alloy::{
     primitives::{Address, B256, U256, keccak256},
@@ -24,6 +28,7 @@ use crate::{
     world::World,
 };
 
+pub(crate) use ends::Pace;
 pub(crate) use refused::is_personal;
 
 /// Blocks between two comparisons of the index with a replay.
@@ -297,9 +302,6 @@ impl World {
                 &[],
             ));
         }
-        if self.scenario.chain.lies.as_ref().is_some_and(|lies| lies.compared) {
-            self.check_compared(&view, &replayed)?;
-        }
         for (provider, entry) in &view.index.providers {
             let balance = self.node.balance(*provider);
             let locked = view.index.locked_stake(*provider);
@@ -316,16 +318,22 @@ impl World {
         Ok(())
     }
 
-    /// I8: nor is an agent misled whose endpoint lies and who compares it with an honest one.
-    fn check_compared(&self, honest: &View, replayed: &Index) -> Result<(), Violation> {
-        for (who, agent) in self.agents.iter().enumerate() {
-            let Some(view) = agent.view.as_ref().filter(|view| view.head == honest.head) else { continue };
-            if let Some(what) = difference(&view.index, replayed) {
+    /// I8: nor is an agent misled whose endpoint lies and who compares it with an honest one, whenever it looks.
+    pub(crate) fn check_compared(&mut self, who: Who, view: &Rc<View>) -> Result<(), Violation> {
+        let agent = &self.agents[who];
+        let compares = self.scenario.chain.lies.as_ref().is_some_and(|lies| lies.compared);
+        let is_known = agent.view.as_ref().is_some_and(|known| Rc::ptr_eq(known, view));
+        if !compares || is_known || agent.feed == self.agents_feed {
+            return Ok(());
+        }
+        let honest = self.node.look(self.agents_feed).map_err(|text| self.violation(Invariant::I8, text, &[]))?;
+        match difference(&view.index, &honest.index).filter(|_| view.head == honest.head) {
+            None => Ok(()),
+            Some(what) => {
                 let what = format!("#{who} believes what one of its two endpoints made up: {what}");
-                return Err(self.violation(Invariant::I8, what, &[format!("#{who} ")]));
+                Err(self.violation(Invariant::I8, what, &[format!("#{who} ")]))
             }
         }
-        Ok(())
     }
 
     /// I6: no agent that follows the rules commits to two results of one batch, or submits two.

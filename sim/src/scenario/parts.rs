@@ -316,7 +316,7 @@ pub enum RequesterStrategy {
     NonPaying,
     /// Is not there any more once it has posted and served the inputs.
     Vanishing,
-    /// Demands a chunk of every result, and challenges every result where there is an arbiter.
+    /// Demands a chunk of every result; where there is an arbiter, of every other one, and challenges the rest.
     Spamming,
     /// Its program's results are chance.
     NonDeterministic,
@@ -473,6 +473,10 @@ pub struct Expectations {
     pub settled_share_most: Option<f64>,
     /// Most calls that would have failed, and were not sent, among all that agents wanted to send.
     pub vain_share: Option<f64>,
+    /// The same of those alone whose sender, a provider, had seen the latest block, and so should have known.
+    pub foreseeable_share: Option<f64>,
+    /// Most demands for outputs that nobody answered, as a share of all.
+    pub unanswered_share: Option<f64>,
     /// Most calls left to whoever may make them when everything was to be over, for each batch.
     pub left_share: Option<f64>,
 }

@@ -8,6 +8,7 @@
 //! - `--minutes N`: all of them, each in a copy of the tree that is built, until the time is over
 //! - `--done FILE`: what that file says is not done again, and what is done is added to it
 //! - `--table FILE`: writes what was found there
+//! - `--built FOLDER`: programs with a bug in them that are there already, each under its bug's name, are not built again
 //! - `--keep FOLDER`: there the scenario of the first bug is written, made smaller
 //! - `--hunt SCENARIO,...` (and `--from RUNS`): only tells what is wrong with this very program; a patched copy of it is called so
 //! - words: only bugs with one of them in their names
@@ -44,6 +45,7 @@ struct Arguments {
     done: Option<PathBuf>,
     table: Option<PathBuf>,
     keep: Option<PathBuf>,
+    built: Option<PathBuf>,
     hunt: Option<Vec<String>>,
     from: u64,
     words: Vec<String>,
@@ -59,6 +61,7 @@ impl Arguments {
                 "--minutes" => parsed.minutes = Some(number(value()?)?),
                 "--done" => parsed.done = Some(value()?.into()),
                 "--table" => parsed.table = Some(value()?.into()),
+                "--built" => parsed.built = Some(value()?.into()),
                 "--keep" => parsed.keep = Some(value()?.into()),
                 "--from" => parsed.from = number(value()?)?,
                 "--hunt" => parsed.hunt = Some(value()?.split(',').map(str::to_owned).collect()),
@@ -84,7 +87,13 @@ fn root() -> &'static Path {
 const SHRINK_RUNS: u32 = 30;
 
 /// Looks for a bug from run `from` on. `shrink`: if it is found, a smaller scenario must show it, too, which is written where that says.
-fn look(bug: &Bug, from: u64, most: u64, end: Option<Instant>, shrink: Option<Option<&Path>>) -> Result<Outcome> {
+fn look(
+    bug: &Bug,
+    (from, most): (u64, u64),
+    end: Option<Instant>,
+    shrink: Option<Option<&Path>>,
+    built: Option<&Path>,
+) -> Result<Outcome> {
     let (mut outcome, mut trouble) = (Outcome::NotIn(from), None);
     let mut tell = |event: Event| {
         match event {
@@ -114,7 +123,9 @@ fn look(bug: &Bug, from: u64, most: u64, end: Option<Instant>, shrink: Option<Op
             }
         }
     } else {
-        listen(&tree::build(root(), bug)?, bug, from, end, &mut tell)?;
+        let built = built.map(|folder| folder.join(&bug.name)).filter(|program| program.exists());
+        let program = built.map_or_else(|| tree::build(root(), bug), Ok)?;
+        listen(&program, bug, from, end, &mut tell)?;
     }
     trouble.map_or(Ok(outcome), Err)
 }
@@ -173,7 +184,8 @@ fn search(arguments: &Arguments) -> Result<bool> {
             break;
         }
         let shrink = std::mem::take(&mut to_shrink).then_some(arguments.keep.as_deref());
-        let outcome = look(bug, from, most, end, shrink).map_err(|error| format!("{}: {error}", bug.name))?;
+        let outcome = look(bug, (from, most), end, shrink, arguments.built.as_deref())
+            .map_err(|error| format!("{}: {error}", bug.name))?;
         let text = match &outcome {
             Outcome::Found(finding) => format!("run {}, {:?}: {}", finding.runs, finding.seeds, finding.what),
             Outcome::NotIn(runs) => format!("not found in {runs} runs; {} should have noticed", bug.noticed_by),

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, U256};
-use conun_replay::{Difference, Flow, Ledger, Outcome, Report, What};
+use conun_replay::{Difference, Flow, Ledger, Outcome, Replayed, Report, What};
 use conun_sim::report::{Bar, Page};
 
-use crate::output::{short, tokens};
+use crate::output::{date, short, tokens};
 
 /// Most rows of a list of transactions or differences: a page is to be read.
 const MOST: usize = 1_000;
@@ -23,6 +23,7 @@ pub(super) fn html(report: &Report, outcome: Option<&Outcome>) -> String {
     compared(&mut page, report);
     books(&mut page, &report.ledger);
     gas(&mut page, report);
+    blocks(&mut page, report);
     if let Some(outcome) = outcome {
         changes(&mut page, outcome);
     }
@@ -145,6 +146,25 @@ fn gas(page: &mut Page, report: &Report) {
     };
     page.say("Gas of all its transactions; in another colour where some failed:");
     page.bars(&report.calls.iter().map(bar).collect::<Vec<_>>(), "Gas by function");
+}
+
+/// Block by block; of a long range those with differences, then those with transactions, come before the others.
+fn blocks(page: &mut Page, report: &Report) {
+    page.heading("Block by block");
+    let mut shown: Vec<_> = report.blocks.iter().collect();
+    shown.sort_by_key(|block| (block.differences == 0, block.transactions == 0));
+    shown.truncate(MOST);
+    shown.sort_by_key(|block| block.number);
+    let row = |block: &&Replayed| {
+        let Replayed { number, timestamp, transactions, gas, differences } = **block;
+        let [number, transactions, gas, differences] = [number, transactions, gas, differences].map(|n| n.to_string());
+        [number, date(timestamp), transactions, gas, differences]
+    };
+    page.table(["block", "time", "transactions", "gas", "differences"], shown.iter().map(row));
+    if report.blocks.len() > MOST {
+        let left = report.blocks.len() - MOST;
+        page.say(format_args!("and {left} more: those with differences or transactions were listed first"));
+    }
 }
 
 fn changes(page: &mut Page, outcome: &Outcome) {

@@ -81,7 +81,7 @@ pub(super) fn handle(inner: &mut Inner, method: &str, params: &Params) -> Answer
         }
         "eth_getBlockReceipts" => {
             let block = params.block(0, chain).ok().and_then(|block| chain.block(block.unwrap_or(chain.height())));
-            answer(&block.map(|block| &block.receipts))
+            answer(&block.map(|block| &*block.receipts))
         }
         "eth_getUncleCountByBlockNumber" | "eth_getUncleCountByBlockHash" => answer(&"0x0"),
         "eth_getLogs" => answer(&filters::logs(chain, &params.get::<Filter>(0, "a log filter")?)?),
@@ -243,7 +243,7 @@ fn fee_history(chain: &Chain, params: &Params) -> Answer {
 fn block_rewards(block: &crate::chain::Block, base_fee: u64, percentiles: &[f64]) -> Vec<u128> {
     let tip = |tx: &Transaction| tx.inner.effective_tip_per_gas(base_fee).unwrap_or(0);
     let mut tips: Vec<_> =
-        block.transactions.iter().zip(&block.receipts).map(|(tx, receipt)| (tip(tx), receipt.gas_used)).collect();
+        block.transactions.iter().zip(&*block.receipts).map(|(tx, receipt)| (tip(tx), receipt.gas_used)).collect();
     tips.sort_unstable();
     let at = |percentile: &f64| {
         let wanted = block.header.gas_used() as f64 * percentile / 100.0;

@@ -1,6 +1,12 @@
 //! Blocks, re-orgs, snapshots, dumps.
 
-use alloy::{consensus::proofs::calculate_transaction_root, primitives::U256, providers::Provider};
+use alloy::{
+    consensus::proofs::calculate_transaction_root,
+    network::TransactionBuilder,
+    primitives::{B256, U256, address, bytes},
+    providers::Provider,
+    rpc::types::TransactionRequest,
+};
 use conun_chain::{ChainConfig, Clock, SharedChain};
 use serde_json::json;
 
@@ -160,4 +166,41 @@ async fn evm_mine_takes_a_time_and_a_number_of_blocks() {
     let block = chain.provider().get_block_by_number(1.into()).await.unwrap().unwrap();
     assert_eq!(block.header.timestamp, 0xf4250);
     assert!(chain.handle("evm_mine", json!([{ "blocks": 1_000_000 }])).is_err());
+}
+
+/// A contract that destroys itself as it is created, and is created once more later in its block, as EIP-6780 has it; what a block's
+/// transactions leave in between is that block's own.
+#[tokio::test]
+async fn what_is_destroyed_and_created_again_in_one_block_is_there() {
+    let provider = chain().dev_provider();
+    let factory = address!("00000000000000000000000000000000000fac70");
+    // CREATE2 of what it is given, with salt 0.
+    raw(&provider, "anvil_setCode", json!([factory, "0x365f5f375f365f5ff500"])).await;
+    // SELFDESTRUCT as long as the stranger has nothing; then a value in slot 0, and a byte of code.
+    let init = bytes!("61dead316009575fff5b60015f5560015ff3");
+    let made = factory.create2_from_code(B256::ZERO, &init);
+    let create = || {
+        TransactionRequest::default()
+            .with_from(first())
+            .with_to(factory)
+            .with_input(init.clone())
+            .with_gas_limit(200_000)
+    };
+    raw(&provider, "evm_setAutomine", json!([false])).await;
+    let after = |block: u64| {
+        let provider = provider.clone();
+        async move {
+            raw(&provider, "evm_mine", json!([])).await;
+            let receipts = provider.get_block_receipts(block.into()).await.unwrap().unwrap();
+            assert!(receipts.iter().all(|receipt| receipt.status()));
+            let code = provider.get_code_at(made).await.unwrap();
+            (receipts.len(), code.len(), provider.get_storage_at(made, U256::ZERO).await.unwrap())
+        }
+    };
+    let _ = provider.send_transaction(create()).await.unwrap();
+    assert_eq!(after(1).await, (1, 0, U256::ZERO));
+    let _ = provider.send_transaction(create()).await.unwrap();
+    let _ = provider.send_transaction(transfer(1).with_gas_limit(21_000)).await.unwrap();
+    let _ = provider.send_transaction(create()).await.unwrap();
+    assert_eq!(after(2).await, (3, 1, U256::from(1)));
 }

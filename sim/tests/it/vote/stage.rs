@@ -190,10 +190,10 @@ impl Bytecode {
         let mut receipts = Vec::new();
         loop {
             let mined = self.chain.mine_at(self.now, None, |_, _| false);
-            for receipt in &mined.receipts {
+            for receipt in &*mined.receipts {
                 assert!(receipt.status(), "a transaction failed: {}", self.reason(receipt));
             }
-            receipts.extend(mined.receipts);
+            receipts.extend(mined.receipts.iter().cloned());
             if self.chain.waiting() == 0 {
                 return receipts;
             }
