@@ -135,7 +135,9 @@ pub(super) async fn idle_cpu(process: u32) -> io::Result<()> {
     for _ in 0..ATTEMPTS {
         match std::fs::write(format!("/proc/{process}/autogroup"), "19") {
             // A kernel without sessions' shares, or the session that it began with, which has none.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => return Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+                return Ok(());
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
