@@ -11,7 +11,7 @@ use alloy::{
     sol_types::SolEvent,
 };
 use conun_agent::{
-    chain::Index,
+    chain::{Index, OwnJobs},
     core::{Core, Event, Policy},
 };
 use conun_bindings::{
@@ -127,11 +127,30 @@ fn main() {
     println!("{} open jobs of {BATCHES} batches", index.jobs.len());
     println!("events a second, taken in   {:>10.0}", 2.0 * JOBS as f64 / seconds);
     println!("memory of both indexes, MiB {:>10.0}", resident() - before);
+    own(&mut index);
 
     for (what, min_price) in [("none", 2_000), ("one in a hundred", 1_990), ("all", 1_000)] {
         println!("of interest: {what}");
         decide(&index, Policy { min_price, ..Policy::default() });
     }
+}
+
+/// Times how jobs in which an account has a part are kept: a look at all of them, and one after another job was leased.
+fn own(index: &mut Index) {
+    let mut own = OwnJobs::new(Address::repeat_byte(12));
+    let start = Instant::now();
+    own.look(index);
+    println!("own jobs, first look, ms    {:>10.1}", start.elapsed().as_secs_f64() * 1e3);
+    let rounds = 1_000;
+    let mut seconds = 0.0;
+    for number in 0..rounds {
+        let lease = BatchesLeased { provider: Address::repeat_byte(12), batches: vec![1], ..leased(number) };
+        index.apply(&contracts(), &log(&lease, 2 * JOBS + number));
+        let start = Instant::now();
+        own.look(index);
+        seconds += start.elapsed().as_secs_f64();
+    }
+    println!("own jobs, one leased, ms    {:>10.4} ({} kept)", seconds * 1e3 / rounds as f64, own.jobs().len());
 }
 
 /// Times a core that takes the jobs `policy` says.

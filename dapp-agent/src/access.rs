@@ -6,8 +6,8 @@
 //! | inputs, shared files | the same; if the job is private, those who have a part in their batch (files: in any batch), and its requester |
 //! | outputs | its requester, those who have voted on the batch, those who challenge its result |
 //!
-//! Nothing else is served, and only of jobs that the account has posted or has a part in. Nothing of it is kept: it follows from the chain each
-//! time, so that no list can be wrong after a re-org.
+//! Nothing else is served, and only of jobs that the account has posted or has a part in. Nothing of it is kept beyond the next look: it follows
+//! from the chain each time, so that no list can be wrong after a re-org.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,7 +20,7 @@ use conun_bindings::job;
 use tokio::sync::watch;
 
 use crate::{
-    chain::{BatchStage, Claim, Head, Index, JobEntry, ReplicaStage},
+    chain::{BatchStage, Claim, Head, Index, JobEntry, OwnJobs, ReplicaStage},
     manifest::BlobHash,
     net::{PeerContact, Rights, Share},
 };
@@ -33,13 +33,12 @@ pub(crate) struct Access {
     news: Arc<watch::Sender<()>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     head: Option<B256>,
     /// Accounts of registered providers, by endpoint: several may have published the same one.
     providers: HashMap<[u8; 32], Vec<Address>>,
-    /// Those that this account has posted, has a part in or has had one.
-    jobs: HashMap<B256, Arc<JobEntry>>,
+    own: OwnJobs,
     /// Who says that a batch's result is wrong.
     challengers: HashSet<(B256, u32, Address)>,
     /// What was worked out since.
@@ -48,11 +47,23 @@ struct Known {
 
 impl Access {
     pub(crate) fn new(me: Address) -> Self {
-        Self { me, known: Arc::default(), news: Arc::new(watch::Sender::new(())) }
+        let known = Known {
+            head: None,
+            providers: HashMap::new(),
+            own: OwnJobs::new(me),
+            challengers: HashSet::new(),
+            rights: HashMap::new(),
+        };
+        Self { me, known: Arc::new(RwLock::new(known)), news: Arc::new(watch::Sender::new(())) }
     }
 
     fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> std::sync::RwLockWriteGuard<'_, Known> {
+        // Nothing that is done with it can fail half-way.
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings it up to date.
@@ -60,21 +71,13 @@ impl Access {
         if self.known().head == Some(head.hash) {
             return;
         }
-        let mut known = Known { head: Some(head.hash), ..Known::default() };
-        for (account, entry) in index.providers.iter().filter(|(_, entry)| entry.registered) {
-            known.providers.entry(entry.contact.endpoint).or_default().push(*account);
-        }
-        let is_own = |entry: &JobEntry| entry.job.requester == self.me || accounts(entry).any(|part| part == self.me);
-        let own = index.jobs.iter().filter(|(_, entry)| is_own(entry));
-        known.jobs = own.map(|(id, entry)| (*id, entry.clone())).collect();
-        for case in index.cases.values().filter(|case| !case.concluded) {
-            if let Claim::Wrong(challenger) = case.claim {
-                known.challengers.insert((case.job, case.batch, challenger));
-            }
-        }
-        // Nothing here can fail half-way.
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        self.change().look(head, index);
         self.news.send_replace(());
+    }
+
+    /// The jobs that this account has posted, has a part in or has had one.
+    pub(crate) fn own_jobs(&self) -> Vec<(B256, Arc<JobEntry>)> {
+        self.known().own.jobs().iter().map(|(id, entry)| (*id, entry.clone())).collect()
     }
 
     /// Changes with each look that saw something new.
@@ -85,12 +88,12 @@ impl Access {
     /// Where the requester is of a job that is not over and in which this account has a part.
     pub(crate) fn requester(&self, job: &B256) -> Option<PeerContact> {
         let known = self.known();
-        known.jobs.get(job).filter(|entry| !entry.is_over()).map(|entry| entry.contact.clone())
+        known.own.jobs().get(job).filter(|entry| !entry.is_over()).map(|entry| entry.contact.clone())
     }
 
     /// A job that this account has posted.
     pub(crate) fn posted(&self, job: &B256) -> Option<Arc<JobEntry>> {
-        self.known().jobs.get(job).filter(|entry| entry.job.requester == self.me).cloned()
+        self.known().own.jobs().get(job).filter(|entry| entry.job.requester == self.me).cloned()
     }
 
     /// The account behind an endpoint that has a part in a batch.
@@ -108,12 +111,12 @@ impl Access {
                 return rights.clone();
             }
             // Nothing is kept of strangers: there may be any number of them.
-            let is_requester = || known.jobs.values().any(|entry| entry.contact.endpoint == *endpoint);
+            let is_requester = || known.own.jobs().values().any(|entry| entry.contact.endpoint == *endpoint);
             if !known.providers.contains_key(endpoint) && !is_requester() {
                 return None;
             }
         }
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.change();
         let rights = Some(Arc::new(known.work_out(self.me, endpoint)));
         known.rights.insert(*endpoint, rights.clone());
         rights
@@ -121,10 +124,26 @@ impl Access {
 }
 
 impl Known {
+    fn look(&mut self, head: Head, index: &Index) {
+        self.head = Some(head.hash);
+        self.own.look(index);
+        self.rights.clear();
+        self.providers.clear();
+        for (account, entry) in index.providers.iter().filter(|(_, entry)| entry.registered) {
+            self.providers.entry(entry.contact.endpoint).or_default().push(*account);
+        }
+        self.challengers.clear();
+        for (_, case) in index.pending_cases() {
+            if let Claim::Wrong(challenger) = case.claim {
+                self.challengers.insert((case.job, case.batch, challenger));
+            }
+        }
+    }
+
     fn work_out(&self, me: Address, endpoint: &[u8; 32]) -> Rights {
         let accounts = self.providers.get(endpoint).map_or(&[][..], Vec::as_slice);
         let (mut blobs, mut named) = (HashSet::new(), Vec::new());
-        for (id, entry) in &self.jobs {
+        for (id, entry) in self.own.jobs() {
             let is_requester = entry.contact.endpoint == *endpoint;
             let numbers = 0..entry.batch_count() as u32;
             let challenges = |number: u32, account: &Address| self.challengers.contains(&(*id, number, *account));
@@ -155,13 +174,6 @@ impl Known {
         }
         Rights::Some { blobs, named }
     }
-}
-
-/// Everybody who holds a batch of a job, or has held one, once for each.
-pub(crate) fn accounts(entry: &JobEntry) -> impl Iterator<Item = Address> {
-    let once = entry.batches.iter().flat_map(|batch| [batch.provider, batch.previous]);
-    let voters = entry.ballots().flat_map(|ballot| ballot.replicas.keys().copied());
-    once.chain(voters)
 }
 
 /// Whether `account` is at work on a batch, may still deliver it late, or has a result that stands.

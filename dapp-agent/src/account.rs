@@ -16,6 +16,8 @@ use alloy::{
 };
 use serde::Serialize;
 
+use crate::files::{FileError, io_error};
+
 /// An account's file, without opening it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Account {
@@ -61,23 +63,13 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file system refused.
-    #[error("cannot access {path}: {source}")]
-    Io {
-        /// File or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// A file or folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 fn known(accounts: &[String]) -> String {
     if accounts.is_empty() { String::new() } else { format!(" (there are: {})", accounts.join(", ")) }
-}
-
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
 }
 
 /// File of account `name`: in `dir`, or `name` itself if it is a path.
@@ -131,7 +123,7 @@ pub fn import(dir: &Path, name: &str, signer: &PrivateKeySigner, password: &str)
     fs::create_dir_all(dir).map_err(io_error(dir))?;
     // Encrypted inside a folder that only the owner can enter, then moved into place whole.
     let draft = tempfile::Builder::new().prefix(".draft").tempdir_in(dir).map_err(io_error(dir))?;
-    let refused = |error: LocalSignerError| Error::Io { path: dir.join(name), source: io::Error::other(error) };
+    let refused = |error: LocalSignerError| io_error(&dir.join(name))(io::Error::other(error));
     PrivateKeySigner::encrypt_keystore(draft.path(), &mut OsRng, signer.to_bytes(), password, Some(name))
         .map_err(refused)?;
     let from = draft.path().join(name);
@@ -139,14 +131,14 @@ pub fn import(dir: &Path, name: &str, signer: &PrivateKeySigner, password: &str)
     // `hard_link` fails where `rename` would overwrite what came meanwhile.
     fs::hard_link(&from, dir.join(name)).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => Error::Exists { name: name.to_owned(), dir: dir.to_owned() },
-        _ => Error::Io { path: dir.join(name), source },
+        _ => io_error(&dir.join(name))(source).into(),
     })
 }
 
 #[cfg(unix)]
 fn owner_only(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io_error(path))
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io_error(path))?)
 }
 
 #[cfg(not(unix))]

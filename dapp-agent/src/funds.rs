@@ -3,7 +3,7 @@
 use alloy::{
     primitives::{Address, U256, utils::parse_units},
     providers::{DynProvider, Provider},
-    signers::{Signer, local::PrivateKeySigner},
+    signers::{SignerSync, local::PrivateKeySigner},
     sol,
     sol_types::{SolStruct, eip712_domain},
 };
@@ -72,7 +72,7 @@ pub(crate) async fn permit(
     signer: &PrivateKeySigner,
     value: U256,
     deadline: U256,
-) -> Result<(u8, alloy::primitives::B256, alloy::primitives::B256), PermitError> {
+) -> Result<(u8, alloy::primitives::B256, alloy::primitives::B256), alloy::contract::Error> {
     let token = ConunToken::new(contracts.token, provider);
     let domain = token.eip712Domain().call().await?;
     let nonce = token.nonces(signer.address()).call().await?;
@@ -83,15 +83,7 @@ pub(crate) async fn permit(
         verifying_contract: contracts.token,
     };
     let message = Permit { owner: signer.address(), spender: contracts.escrow, value, nonce, deadline };
-    let signature = signer.sign_hash(&message.eip712_signing_hash(&domain)).await?;
+    let signature =
+        signer.sign_hash_sync(&message.eip712_signing_hash(&domain)).expect("a key in memory signs any hash");
     Ok((27 + u8::from(signature.v()), signature.r().into(), signature.s().into()))
-}
-
-/// Why there is no permit.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PermitError {
-    #[error(transparent)]
-    Call(#[from] alloy::contract::Error),
-    #[error(transparent)]
-    Signer(#[from] alloy::signers::Error),
 }

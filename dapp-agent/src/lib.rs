@@ -13,6 +13,7 @@ pub mod audit;
 pub mod chain;
 pub mod core;
 pub mod fabric;
+mod files;
 mod funds;
 pub mod manifest;
 pub mod net;
@@ -21,4 +22,5 @@ pub mod requester;
 pub mod sandbox;
 pub mod store;
 
+pub use files::FileError;
 pub use funds::parse_tokens;

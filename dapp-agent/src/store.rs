@@ -19,7 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use file::JournalFile;
 
-use crate::chain::Sent;
+use crate::{
+    chain::Sent,
+    files::{FileError, io_error},
+};
 
 /// The journal in a data folder.
 const FILE: &str = "journal.redb";
@@ -87,14 +90,9 @@ pub enum Error {
     /// Another process has it open.
     #[error("{0} is in use by another agent: stop that one, or give this one a folder of its own with --data-dir")]
     InUse(PathBuf),
-    /// The folder or its file cannot be used.
-    #[error("cannot access {path}: {source}")]
-    Io {
-        /// Folder or file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file or folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// What was kept cannot be read. To go on without it could mean a second, different commitment or transaction.
     #[error(
         "the journal in {path} has an entry of {table} that cannot be read: it is damaged, or of another version; restore it from a backup, or use the version that wrote it"
@@ -160,11 +158,6 @@ fn key(job: B256, batch: u32) -> [u8; 36] {
     key
 }
 
-fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
-}
-
 fn database_error(folder: &Path) -> impl FnOnce(redb::Error) -> Error {
     let path = folder.to_owned();
     move |source| Error::Database { path, source: Box::new(source) }
@@ -176,7 +169,7 @@ fn lock(folder: &Path, path: &Path) -> Result<File, Error> {
     let file = file.map_err(io_error(path))?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => Error::InUse(folder.to_owned()),
-        TryLockError::Error(source) => io_error(path)(source),
+        TryLockError::Error(source) => io_error(path)(source).into(),
     })?;
     Ok(file)
 }

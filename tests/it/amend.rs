@@ -4,7 +4,7 @@ use alloy::primitives::U256;
 use serde_json::Value;
 
 use crate::{
-    support::{Home, Server, root},
+    support::{Home, Server, client, root},
     walk::start_provider,
 };
 
@@ -31,7 +31,7 @@ fn posted(home: &Home, url: &str, more: &str) -> String {
     );
     std::fs::write(home.path("job.toml"), text).unwrap();
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
-    let submit = ["job", "submit", "job.toml", "--account", "client", "--rpc-url", url, "--poll-millis", "100"];
+    let submit = client(url, &["submit", "job.toml"]);
     let mut submit = Server::hear(home.conun(&submit));
     submit.wait_for("it is served from here");
     let list = || home.json(&["job", "list", "--rpc-url", url]);

@@ -31,8 +31,7 @@ fn the_same_job_runs_on_anvil() {
     }
     let _first = start_provider(&home, &url, "lender", &["--poll-millis", "250"]);
     let _second = start_provider(&home, &url, "other", &["--poll-millis", "250"]);
-    let ledger =
-        home.json(&["job", "submit", &hello(), "--account", "client", "--rpc-url", &url, "--out", "greetings"]);
+    let ledger = home.json(&["job", "submit", hello(), "--account", "client", "--rpc-url", &url, "--out", "greetings"]);
     let tasks: u64 =
         ledger["providers"].as_array().unwrap().iter().map(|provider| provider["tasks"].as_u64().unwrap()).sum();
     assert_eq!(tasks, 12);

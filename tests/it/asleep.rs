@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    support::{Home, PATIENCE, Server, cast, root},
+    support::{Home, PATIENCE, Server, cast, client},
+    votes::greetings,
     walk::{provider, run_provider},
 };
 
@@ -12,13 +13,8 @@ const REVEAL: u64 = 1_500;
 
 /// Writes a job of two greetings in a batch that two execute; one vote is believed.
 fn job(home: &Home, nonce: usize) {
-    let program = root().join("examples/hello/hello.wasm");
-    std::fs::write(home.path("names"), format!("Ada {nonce}\nGrace\n")).unwrap();
-    let text = format!(
-        "program = {program:?}\ninput-lines = 'names'\nprice = '1'\nbatch-size = 2\nfuel-limit = 1000000\nlease-seconds = 60\n\
-         window-seconds = 120\n[assurance]\npost-seconds = 2\nwiden-seconds = 2\nreveal-seconds = {REVEAL}\nreplicas = 2\nlimit = 2\ntarget = 0.7"
-    );
-    std::fs::write(home.path("job.toml"), text).unwrap();
+    let assurance = format!("reveal-seconds = {REVEAL}\nreplicas = 2\nlimit = 2\ntarget = 0.7");
+    greetings(home, &format!("Ada {nonce}\nGrace\n"), &assurance);
 }
 
 /// Waits until a document says something; the document.
@@ -61,20 +57,7 @@ fn away(
     other.signal("-STOP");
     job(home, nonce);
     let out = format!("o{nonce}");
-    let args = [
-        "job",
-        "submit",
-        "job.toml",
-        "--account",
-        "client",
-        "--rpc-url",
-        url,
-        "--out",
-        &out,
-        "--poll-millis",
-        "100",
-        "--json",
-    ];
+    let args = client(url, &["submit", "job.toml", "--out", &out, "--json"]);
     let client = Server::start(home.conun(&args));
     let jobs =
         until(home, &["job", "list", "--rpc-url", url], |jobs| jobs.as_array().is_some_and(|jobs| jobs.len() > nonce));

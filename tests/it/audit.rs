@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    support::{Devnet, Home, Server, cast, foundry, root},
+    support::{Devnet, Home, Server, cast, client, foundry, root},
     walk::{hello, provider},
 };
 
@@ -56,8 +56,7 @@ fn an_honest_job_agrees_with_every_engine_and_from_whatever_it_is_audited() {
     let url = &devnet.url;
     let lender = provider(&home, url, "lender", "1");
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
-    let submit =
-        ["job", "submit", &hello(), "--account", "client", "--rpc-url", url, "--out", "o", "--poll-millis", "100"];
+    let submit = client(url, &["submit", hello(), "--out", "o"]);
     let ledger = home.json(&submit);
     let job = &ledger["job"].as_str().unwrap()[..12];
 
@@ -247,7 +246,7 @@ async fn a_liar_is_found_challenged_and_loses() {
     );
     std::fs::write(home.path("job.toml"), file).unwrap();
     // Its requester is away before there are results: it would accept what is what its provider committed to.
-    let submit = ["job", "submit", "job.toml", "--account", "client", "--rpc-url", url, "--poll-millis", "100"];
+    let submit = client(url, &["submit", "job.toml"]);
     let mut submit = Server::hear(home.conun(&submit));
     submit.wait_for("it is served from here");
     submit.signal("-INT");

@@ -1,7 +1,7 @@
 //! Bad input gets a sentence that says what to do, and nothing is lost.
 
 use crate::{
-    support::{Home, Server, anvil, cast},
+    support::{Home, Server, anvil, cast, client},
     walk::{hello, provider},
 };
 
@@ -88,12 +88,12 @@ fn not_enough_tokens_or_ether() {
     let devnet = home.devnet(&[]);
     let url = &devnet.url;
     let poor = home.json(&["account", "new", "poor"])["address"].as_str().unwrap().to_owned();
-    home.run(&["job", "submit", &hello(), "--account", "poor", "--rpc-url", url])
+    home.run(&["job", "submit", hello(), "--account", "poor", "--rpc-url", url])
         .refused(1, &["has no ether", "nothing was sent"]);
     home.run(&["provider", "init", "--account", "poor", "--rpc-url", url]).refused(1, &["has no ether"]);
     home.run(&["account", "import", "rich", "--devnet", "1"]).succeeded();
     home.run(&["account", "send", &poor, "0.1", "--ether", "--account", "rich", "--rpc-url", url]).succeeded();
-    home.run(&["job", "submit", &hello(), "--account", "poor", "--rpc-url", url])
+    home.run(&["job", "submit", hello(), "--account", "poor", "--rpc-url", url])
         .refused(1, &["deposit", "nothing was sent"]);
     home.run(&["provider", "init", "--account", "poor", "--rpc-url", url]).refused(1, &["are needed"]);
     home.run(&["provider", "init", "--account", "rich", "--stake", "1", "--rpc-url", url]).refused(1, &["--stake"]);
@@ -116,7 +116,7 @@ fn job_files() {
         home.run(&["job", "submit", "job.toml", "--account", "a", "--rpc-url", &devnet.url]).refused(1, &[words]);
     }
     home.run(&["job", "submit", "none.toml", "--account", "a", "--rpc-url", &devnet.url]).refused(1, &["none.toml"]);
-    let dry = home.json(&["job", "submit", &hello(), "--dry-run"]);
+    let dry = home.json(&["job", "submit", hello(), "--dry-run"]);
     assert_eq!((&dry["tasks"], &dry["batches"]), (&12.into(), &4.into()));
     home.run(&["job", "status", "0xabc", "--rpc-url", &devnet.url]).refused(1, &["no job's id starts with abc"]);
     assert_eq!(cast(&devnet.url, &["nonce", "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"]), "0", "nothing was sent");
@@ -159,17 +159,7 @@ fn a_corrupt_blob_of_a_peer_costs_the_provider_nothing() {
     let devnet = home.devnet(&[]);
     let url = &devnet.url;
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
-    let mut submit = Server::start(home.conun(&[
-        "job",
-        "submit",
-        &hello(),
-        "--account",
-        "client",
-        "--rpc-url",
-        url,
-        "--poll-millis",
-        "100",
-    ]));
+    let mut submit = Server::start(home.conun(&client(url, &["submit", hello()])));
     while home.json(&["job", "list", "--rpc-url", url]).as_array().unwrap().is_empty() && submit.is_running() {}
     submit.signal("-INT");
     submit.wait();
@@ -188,17 +178,7 @@ fn a_corrupt_blob_of_a_peer_costs_the_provider_nothing() {
     }
     assert_eq!(flipped, 1, "the store keeps blobs as files");
     let job = home.json(&["job", "list", "--rpc-url", url])[0]["job"].as_str().unwrap().to_owned();
-    let _serving = Server::start(home.conun(&[
-        "job",
-        "result",
-        &job,
-        "--account",
-        "client",
-        "--rpc-url",
-        url,
-        "--poll-millis",
-        "100",
-    ]));
+    let _serving = Server::start(home.conun(&client(url, &["result", &job])));
     let mut running = provider(&home, url, "lender", "1");
     let trouble = running.wait_for("\"trouble\"");
     assert!(trouble.contains("cannot be had"), "{trouble}");

@@ -57,7 +57,7 @@ fn metrics_and_the_event_log_tell_of_a_paid_job() {
     let mut running = Server::start(home.conun(&["provider", "run", "--json", "--data-dir", &folder]));
     running.wait_for("\"ready\"");
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
-    let submit = ["job", "submit", &hello(), "--account", "client", "--rpc-url", &devnet.url, "--out", "o"];
+    let submit = ["job", "submit", hello(), "--account", "client", "--rpc-url", &devnet.url, "--out", "o"];
     home.run(&[&submit[..], &["--poll-millis", "100"]].concat()).succeeded();
 
     let text = get(&address, &address, "200");
@@ -278,7 +278,7 @@ fn a_job_is_done_by_a_provider_that_names_the_relay_that_a_command_runs() {
     let mut running = Server::start(home.conun(&["provider", "run", "--json", "--data-dir", &folder]));
     running.wait_for("\"ready\"");
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
-    let submit = ["job", "submit", &hello(), "--account", "client", "--rpc-url", &devnet.url, "--out", "o"];
+    let submit = ["job", "submit", hello(), "--account", "client", "--rpc-url", &devnet.url, "--out", "o"];
     home.run(&[&submit[..], &["--poll-millis", "100", "--relay", &url, "--max-bytes-sec-up", "1"]].concat())
         .refused(2, &["`max-bytes-sec-up` is 1", "65536"]);
     home.run(&[&submit[..], &["--poll-millis", "100", "--relay", &url]].concat()).succeeded();

@@ -14,7 +14,7 @@ fn market(home: &Home) -> (Devnet, Value) {
     let devnet = home.devnet(&[]);
     let _provider = provider(home, &devnet.url, "lender", "1");
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
-    let submit = ["job", "submit", &hello(), "--account", "client", "--rpc-url", &devnet.url, "--out", "greetings"];
+    let submit = ["job", "submit", hello(), "--account", "client", "--rpc-url", &devnet.url, "--out", "greetings"];
     let ledger = home.json(&submit);
     (devnet, ledger)
 }

@@ -202,6 +202,11 @@ fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     lines
 }
 
+/// Arguments of a `conun job` command that goes on until the job is over, by the account `client`.
+pub(crate) fn client<'a>(url: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+    [&["job"][..], args, &["--account", "client", "--rpc-url", url, "--poll-millis", "100"]].concat()
+}
+
 /// The root of the checkout.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

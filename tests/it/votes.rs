@@ -3,36 +3,29 @@
 use serde_json::Value;
 
 use crate::{
-    support::{Home, Server, anvil, cast, root},
+    support::{Home, Server, anvil, cast, client, root},
     walk::{provider, start_provider},
 };
 
-/// Writes a job of four greetings in two batches; the lot is over four seconds after the post.
-fn job(home: &Home, assurance: &str) {
+/// Writes a job of greetings in batches of two; the lot is over four seconds after the post.
+pub(crate) fn greetings(home: &Home, names: &str, assurance: &str) {
     let program = root().join("examples/hello/hello.wasm");
-    std::fs::write(home.path("names"), "Ada\nGrace\nEdsger\nBarbara\n").unwrap();
+    std::fs::write(home.path("names"), names).unwrap();
     let text = format!(
         "program = {program:?}\ninput-lines = 'names'\nprice = '1'\nbatch-size = 2\nfuel-limit = 1000000\nlease-seconds = 60\n\
-         window-seconds = 120\n[assurance]\npost-seconds = 2\nwiden-seconds = 2\nreveal-seconds = 60\n{assurance}"
+         window-seconds = 120\n[assurance]\npost-seconds = 2\nwiden-seconds = 2\n{assurance}"
     );
     std::fs::write(home.path("job.toml"), text).unwrap();
 }
 
+/// Four of them in two batches.
+fn job(home: &Home, assurance: &str) {
+    greetings(home, "Ada\nGrace\nEdsger\nBarbara\n", &format!("reveal-seconds = 60\n{assurance}"));
+}
+
 /// Submits it and follows it to its end.
 fn submit(home: &Home, url: &str) -> Value {
-    home.json(&[
-        "job",
-        "submit",
-        "job.toml",
-        "--account",
-        "client",
-        "--rpc-url",
-        url,
-        "--out",
-        "o",
-        "--poll-millis",
-        "100",
-    ])
+    home.json(&client(url, &["submit", "job.toml", "--out", "o"]))
 }
 
 fn assert_greeted(home: &Home) {

@@ -1,6 +1,8 @@
 //! The README's five minutes: a provider in one terminal, a requester in another, against the devnet.
 
-use crate::support::{Home, Server, root};
+use std::sync::LazyLock;
+
+use crate::support::{Home, Server, client, root};
 
 /// Registers account `name` (the devnet's `number`) as a provider in a folder of its own.
 pub(crate) fn provider(home: &Home, url: &str, name: &str, number: &str) -> Server {
@@ -26,8 +28,10 @@ pub(crate) fn run_provider(home: &Home, name: &str) -> Server {
     server
 }
 
-pub(crate) fn hello() -> String {
-    root().join("examples/hello/job.toml").to_str().unwrap().to_owned()
+pub(crate) fn hello() -> &'static str {
+    static FILE: LazyLock<String> =
+        LazyLock::new(|| root().join("examples/hello/job.toml").to_str().unwrap().to_owned());
+    &FILE
 }
 
 #[test]
@@ -38,19 +42,7 @@ fn a_first_paid_job() {
     let _provider = provider(&home, url, "lender", "1");
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
 
-    let ledger = home.json(&[
-        "job",
-        "submit",
-        &hello(),
-        "--account",
-        "client",
-        "--rpc-url",
-        url,
-        "--out",
-        "greetings",
-        "--poll-millis",
-        "100",
-    ]);
+    let ledger = home.json(&client(url, &["submit", hello(), "--out", "greetings"]));
     assert_eq!(ledger["tasks"], 12);
     assert_eq!(ledger["providers"][0]["tasks"], 12);
     assert_eq!(std::fs::read_to_string(home.path("greetings/0")).unwrap(), "Hello, Ada Lovelace! (2 words)\n");
@@ -86,20 +78,7 @@ fn a_paused_provider_takes_nothing_until_it_is_resumed_and_a_restart_does_not_fo
     assert_eq!(home.json(&["provider", "status", "--data-dir", folder])["paused"], true);
 
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
-    let args = [
-        "job",
-        "submit",
-        &hello(),
-        "--account",
-        "client",
-        "--rpc-url",
-        &devnet.url,
-        "--out",
-        "o",
-        "--json",
-        "--poll-millis",
-        "100",
-    ];
+    let args = client(&devnet.url, &["submit", hello(), "--out", "o", "--json"]);
     let mut submit = Server::start(home.conun(&args));
     // The job is on the chain, and ten blocks pass in which a provider that is not paused would long have taken it.
     let block = || home.json(&["provider", "status", "--data-dir", folder])["last"]["block"].as_u64().unwrap();
@@ -122,17 +101,7 @@ fn an_interrupted_requester_goes_on_and_a_cancelled_job_is_refunded() {
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
     let before = home.json(&["account", "balance", "client", "--rpc-url", url, "--account", "client"]);
     let submit = || {
-        let mut submit = Server::hear(home.conun(&[
-            "job",
-            "submit",
-            &hello(),
-            "--account",
-            "client",
-            "--rpc-url",
-            url,
-            "--poll-millis",
-            "100",
-        ]));
+        let mut submit = Server::hear(home.conun(&client(url, &["submit", hello()])));
         submit.wait_for("it is served from here");
         submit.signal("-INT");
         assert_eq!(submit.wait(), Some(130));
@@ -152,19 +121,7 @@ fn an_interrupted_requester_goes_on_and_a_cancelled_job_is_refunded() {
 
     let resumed = submit();
     let _provider = provider(&home, url, "lender", "1");
-    let ledger = home.json(&[
-        "job",
-        "result",
-        &resumed,
-        "--account",
-        "client",
-        "--rpc-url",
-        url,
-        "--out",
-        "o",
-        "--poll-millis",
-        "100",
-    ]);
+    let ledger = home.json(&client(url, &["result", &resumed, "--out", "o"]));
     assert_eq!(ledger["providers"][0]["tasks"], 12);
     assert!(std::fs::read_to_string(home.path("o/11")).unwrap().contains("Satoshi"));
     home.run(&["job", "accept", &resumed, "--account", "client", "--rpc-url", url]).refused(1, &["no such batch"]);
@@ -177,20 +134,7 @@ fn a_provider_killed_in_the_middle_of_its_work_resumes_it() {
     let url = &devnet.url;
     let mut running = provider(&home, url, "lender", "1");
     home.run(&["account", "import", "client", "--devnet", "2"]).succeeded();
-    let args = [
-        "job",
-        "submit",
-        &hello(),
-        "--account",
-        "client",
-        "--rpc-url",
-        url,
-        "--out",
-        "o",
-        "--json",
-        "--poll-millis",
-        "100",
-    ];
+    let args = client(url, &["submit", hello(), "--out", "o", "--json"]);
     let mut submit = Server::start(home.conun(&args));
     running.wait_for("\"leased\"");
     running.signal("-KILL");

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{Error, io_error};
 use crate::{
-    access::{Access, accounts},
+    access::Access,
     chain::{Head, Index, JobEntry},
     manifest::{BlobHash, blob_hash},
     net::{NetworkSettings, Node, NodeConfig, PeerContact, Rights, Share},
@@ -121,7 +121,7 @@ impl<'a> Chain<'a> {
         let holders: Vec<(Address, Option<PeerContact>)> = match wanted {
             Wanted::Result { makers, .. } => makers.iter().map(|maker| (*maker, contact(maker))).collect(),
             _ => {
-                let others = accounts(entry).filter(|account| !account.is_zero() && seen.insert(*account));
+                let others = entry.accounts().filter(|account| !account.is_zero() && seen.insert(*account));
                 let others = others.map(|account| (account, contact(&account)));
                 std::iter::once((entry.job.requester, Some(entry.contact.clone()))).chain(others).collect()
             }

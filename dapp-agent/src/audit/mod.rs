@@ -8,7 +8,7 @@ mod blobs;
 mod engine;
 mod pick;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use alloy::primitives::{Address, B256};
 use bytes::Bytes;
@@ -23,6 +23,7 @@ pub use pick::{Pick, Stage, Target, WHOLE, pick};
 
 use crate::{
     chain::{self, Follower, JobEntry},
+    files::{FileError, io_error},
     manifest::{BlobHash, InputManifest, MAX_INPUT_MANIFEST, MAX_RESULT_MANIFEST, ResultManifest, TaskResult},
     net,
     provider::{BYTES_AT_ONCE, Checked, OUTPUT_BYTES, TASKS_AT_ONCE, check, content_of},
@@ -36,14 +37,9 @@ use engine::{Loaded, Machines};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file cannot be used.
-    #[error("cannot access {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// A file or folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The data folder cannot be opened.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -53,11 +49,6 @@ pub enum Error {
     /// The chain cannot be read.
     #[error(transparent)]
     Chain(#[from] chain::Error),
-}
-
-fn io_error(path: &std::path::Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
 }
 
 /// What an audit comes to.

@@ -9,7 +9,7 @@ mod send;
 pub use follow::{Follower, Head};
 pub use index::{
     Assured, Ballot, BallotStage, BatchEntry, BatchStage, Batches, CaseEntry, Claim, Index, JobEntry, Loss, LossReason,
-    ProviderEntry, Replica, ReplicaStage,
+    OwnJobs, ProviderEntry, Replica, ReplicaStage,
 };
 pub(crate) use outbox::Sent;
 pub use send::{GasUse, SendError, Sender};

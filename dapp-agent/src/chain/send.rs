@@ -24,6 +24,9 @@ use crate::store::{self, Journal};
 /// A transaction that is not mined after this long is sent again for more.
 const STALL: Duration = Duration::from_secs(60);
 
+/// How long a receipt may come after its nonce counts as used: a busy node, or several behind one address, tell them at different times.
+const RECEIPT_LAG: Duration = Duration::from_secs(3);
+
 /// An endpoint that does not answer within this time has failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -174,6 +177,8 @@ pub struct Sender {
     max_fee: Option<u128>,
     /// A transaction that is not mined after this long is sent again for more.
     stall: Duration,
+    /// [`RECEIPT_LAG`].
+    receipt_lag: Duration,
     turn: Arc<Mutex<Outbox>>,
     under_way: Arc<StdMutex<Option<&'static str>>>,
     gas: Arc<StdMutex<BTreeMap<&'static str, GasUse>>>,
@@ -211,6 +216,7 @@ impl Sender {
             account,
             max_fee: None,
             stall: STALL,
+            receipt_lag: RECEIPT_LAG,
             turn: Arc::default(),
             under_way: Arc::default(),
             gas: Arc::default(),
@@ -410,8 +416,10 @@ impl Sender {
     async fn fate(&self, outbox: &Outbox, hashes: &[TxHash], nonce: u64) -> Option<Fate> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(20);
+        // Since when the nonce has been used without a receipt.
+        let mut missing = None;
         while start.elapsed() < self.stall {
-            // In this order: a nonce that was used before is one whose receipt is there by now.
+            // In this order: a nonce that was used before is one whose receipt should be there by now.
             let next = self.used_nonces().await.unwrap_or(nonce);
             let used = next > nonce;
             self.fill_gap(outbox, next, nonce).await;
@@ -423,7 +431,9 @@ impl Sender {
                     _ => unknown = true,
                 }
             }
-            if used && !unknown {
+            if !used || unknown {
+                missing = None;
+            } else if missing.get_or_insert_with(Instant::now).elapsed() >= self.receipt_lag {
                 return Some(Fate::Used);
             }
             tokio::time::sleep(pause).await;

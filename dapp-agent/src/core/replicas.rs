@@ -359,9 +359,9 @@ impl Core {
 
     /// A demand that what is here answers.
     pub(super) fn answer(&self, index: &Index) -> Option<Action> {
-        let mut demands = index.cases.iter().filter(|(_, case)| {
-            case.open && !case.concluded && matches!(case.claim, Claim::Withheld(_)) && self.now <= case.deadline
-        });
+        let mut demands = index
+            .pending_cases()
+            .filter(|(_, case)| case.open && matches!(case.claim, Claim::Withheld(_)) && self.now <= case.deadline);
         let answerable = demands.find(|(_, case)| {
             let Some(done) = self.executed.get(&(case.job, case.batch)) else { return false };
             let Some(entry) = index.job(&case.job) else { return false };
@@ -371,7 +371,7 @@ impl Core {
             };
             disputed == Some((done.record.root, done.record.fuel))
         });
-        answerable.map(|(case, _)| Action::Answer(*case))
+        answerable.map(|(case, _)| Action::Answer(case))
     }
 
     /// Outputs that others may have from now on: of results that are believed. Before that a requester could have its work for nothing.

@@ -195,8 +195,8 @@ impl Core {
         };
         let frozen = (0..entry.batch_count() as u32).filter_map(|number| Some((number, frozen(number)?)));
         let cases = frozen.flat_map(|(batch, until)| {
-            let about = index.cases.iter().filter(move |(_, case)| (case.job, case.batch) == (id, batch));
-            about.filter(|(_, case)| !case.concluded).map(move |(id, case)| (*id, case, until))
+            let about = index.pending_cases().filter(move |(_, case)| (case.job, case.batch) == (id, batch));
+            about.map(move |(id, case)| (id, case, until))
         });
         let told = |(case_id, case, until): (B256, &CaseEntry, u64)| {
             let (claim, by) = match case.claim {

@@ -29,6 +29,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
+use super::lent::Lent;
 use crate::manifest::BlobHash;
 
 /// The store's metadata, in its folder.
@@ -44,6 +45,8 @@ const NOTED: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Cache {
     pub(super) store: FsStore,
+    /// What is served beside it.
+    pub(super) lent: Lent,
     /// Asks for a sweep, and has its end told.
     sweeps: mpsc::Sender<oneshot::Sender<()>>,
     noted: Mutex<HashMap<Hash, Instant>>,
@@ -169,7 +172,7 @@ impl Cache {
         let store = FsStore::load_with_opts(folder.join(DATABASE), options).await.map_err(reason)?;
         // It is set once.
         let _ = loaded.set(store.clone().into());
-        Ok(Self { store, sweeps, noted: Mutex::default(), database: folder.join(DATABASE) })
+        Ok(Self { store, lent: Lent::default(), sweeps, noted: Mutex::default(), database: folder.join(DATABASE) })
     }
 
     /// A blob that is completely here. The store checks what it reads: one that is not what its hash says, since the power went before
@@ -191,6 +194,11 @@ impl Cache {
         self.store.tags().delete_prefix(hash.as_bytes()).await.map_err(reason)?;
         self.sweep().await?;
         Ok(None)
+    }
+
+    /// Whether a blob can be served; a store that fails has nothing to give.
+    pub(super) async fn has(&self, hash: Hash) -> bool {
+        self.lent.has(&hash) || self.store.blobs().has(hash).await.unwrap_or(false)
     }
 
     fn noted(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, Instant>> {

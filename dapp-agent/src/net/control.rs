@@ -70,9 +70,8 @@ impl Control {
             Ok(Request::Have(hashes)) => {
                 let mut have = Vec::with_capacity(hashes.len());
                 for hash in hashes {
-                    // What it may not have is not here for it, and a store that fails has nothing to give.
-                    let is_here = self.cache.store.blobs().has(Hash::from_bytes(hash)).await.unwrap_or(false);
-                    have.push(is_here && self.door.grants(&peer, &hash).await);
+                    // What it may not have is not here for it.
+                    have.push(self.cache.has(Hash::from_bytes(hash)).await && self.door.grants(&peer, &hash).await);
                 }
                 Answer::Have(have)
             }
@@ -97,15 +96,7 @@ impl Control {
 
 impl ProtocolHandler for Control {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        let served = if self.door.will_allow(connection.remote_id().as_bytes(), None).await {
-            match self.crowd.enter(&connection) {
-                Ok(()) => self.serve(&connection).await,
-                crowded => crowded,
-            }
-        } else {
-            Err(Breach::Stranger)
-        };
-        crowd::end(&connection, served);
+        crowd::serve(&connection, (&self.door, &self.crowd), self.serve(&connection)).await;
         Ok(())
     }
 }

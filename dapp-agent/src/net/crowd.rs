@@ -10,6 +10,8 @@ use iroh::{
     endpoint::{Connection, VarInt},
 };
 
+use super::gate::Door;
+
 /// Most endpoints at once.
 const MAX_PEERS: usize = 256;
 
@@ -25,7 +27,7 @@ pub(super) enum Breach {
 }
 
 impl Breach {
-    pub(super) fn words(self) -> &'static str {
+    fn words(self) -> &'static str {
         match self {
             Self::Stranger => "stranger: no provider and no requester on the chain has this endpoint",
             Self::TooLong => "the message is too long",
@@ -41,8 +43,20 @@ impl Breach {
     }
 }
 
-/// Ends a connection as it was served.
-pub(super) fn end(connection: &Connection, served: Result<(), Breach>) {
+/// Serves the connection of somebody whom the chain knows, if there is room for it, and ends it.
+pub(super) async fn serve(
+    connection: &Connection,
+    (door, crowd): (&Door, &Crowd),
+    serving: impl Future<Output = Result<(), Breach>>,
+) {
+    let served = if door.will_allow(connection.remote_id().as_bytes(), None).await {
+        match crowd.enter(connection) {
+            Ok(()) => serving.await,
+            crowded => crowded,
+        }
+    } else {
+        Err(Breach::Stranger)
+    };
     match served {
         Ok(()) => connection.close(VarInt::from_u32(0), b"idle"),
         Err(breach) => {
@@ -66,7 +80,7 @@ impl Crowd {
     }
 
     /// Counts a connection. The oldest of its endpoint's goes if it is one too many.
-    pub(super) fn enter(&self, connection: &Connection) -> Result<(), Breach> {
+    fn enter(&self, connection: &Connection) -> Result<(), Breach> {
         // Nothing here can fail half-way.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, connections| {

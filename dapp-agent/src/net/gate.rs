@@ -206,12 +206,15 @@ impl Door {
         if let Some(listing) = self.listings().get(manifest) {
             return Some(listing.clone());
         }
-        let (blobs, hash) = (self.cache.store.blobs(), Hash::from_bytes(*manifest));
-        // A store that fails has nothing to give.
-        if !blobs.has(hash).await.unwrap_or(false) {
+        let hash = Hash::from_bytes(*manifest);
+        if !self.cache.has(hash).await {
             return None;
         }
-        let (bytes, share) = (blobs.get_bytes(hash).await.ok()?, share.clone());
+        let bytes = match self.cache.lent.read(&hash).await {
+            Some(bytes) => bytes,
+            None => self.cache.store.blobs().get_bytes(hash).await.ok()?,
+        };
+        let share = share.clone();
         let read = tokio::task::spawn_blocking(move || Listing::read(&bytes, &share)).await;
         let listing = Arc::new(read.ok()??);
         let mut listings = self.listings();

@@ -10,6 +10,7 @@ mod control;
 mod crowd;
 mod fetch;
 mod gate;
+mod lent;
 mod limit;
 mod peers;
 mod relay;
@@ -45,7 +46,10 @@ pub use settings::{NetworkSettings, Relay};
 use traffic::{Counted, Traffic};
 use wire::{CONTROL_ALPN, Refusal};
 
-use crate::manifest::BlobHash;
+use crate::{
+    files::{FileError, io_error},
+    manifest::BlobHash,
+};
 
 /// What endpoints announce themselves as in the local network.
 const SERVICE: &str = "conun";
@@ -65,14 +69,9 @@ pub struct NodeConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file of the data folder cannot be used.
-    #[error("cannot access {path}: {source}")]
-    Io {
-        /// File or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// A file or folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The key file holds something else.
     #[error("{0} is not an endpoint key: move it away and a new one is made")]
     BadKey(PathBuf),
@@ -165,11 +164,6 @@ fn list(failures: &[PeerFailure]) -> String {
     }
     let one = |failure: &PeerFailure| format!("peer {} {}", &hex(&failure.endpoint)[..10], failure.what);
     failures.iter().map(one).collect::<Vec<_>>().join("; ")
-}
-
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
 }
 
 /// An endpoint and its blobs. Clones share both.
@@ -274,6 +268,16 @@ impl Node {
         Ok(*held.hash().as_bytes())
     }
 
+    /// Serves the file of a blob to those who may have it, beside the store, until [`Node::take_back`].
+    pub(crate) fn lend(&self, hash: &BlobHash, file: PathBuf) {
+        self.inner.cache.lent.lend(Hash::from_bytes(*hash), file);
+    }
+
+    /// Serves no file of a folder any more.
+    pub(crate) fn take_back(&self, folder: &Path) {
+        self.inner.cache.lent.take_back(folder);
+    }
+
     /// A blob that is completely here.
     ///
     /// # Errors
@@ -312,7 +316,7 @@ impl Node {
 /// # Errors
 /// If the folder cannot be renamed.
 pub(crate) fn set_aside(blobs: &Path) -> Result<PathBuf, Error> {
-    cache::set_aside(blobs).map_err(io_error(blobs))
+    Ok(cache::set_aside(blobs).map_err(io_error(blobs))?)
 }
 
 async fn bind(config: &NodeConfig, key: &SecretKey, address: SocketAddr) -> Result<Endpoint, Error> {
@@ -349,7 +353,7 @@ fn key(path: &Path) -> Result<SecretKey, Error> {
             write_secret(path, &hex(&key.to_bytes())).map_err(io_error(path))?;
             Ok(key)
         }
-        Err(error) => Err(io_error(path)(error)),
+        Err(error) => Err(io_error(path)(error).into()),
     }
 }
 

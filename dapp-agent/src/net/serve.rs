@@ -80,7 +80,11 @@ impl Answering {
             Request::Get(request)
                 if is_blob(&request) && self.door.will_allow(&self.peer, Some(request.hash.as_bytes())).await =>
             {
-                let store = self.cache.store.clone().into();
+                let lent = self.cache.lent.store(&request.hash).await;
+                let (store, _room) = match lent {
+                    Some((store, room)) => (store, Some(room)),
+                    None => (self.cache.store.clone().into(), None),
+                };
                 tokio::select! {
                     // What goes wrong is told to the peer, and is the peer's matter.
                     _ = handle_get(pair, store, request) => {}
@@ -145,15 +149,7 @@ impl Blobs {
 
 impl ProtocolHandler for Blobs {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        let served = if self.door.will_allow(connection.remote_id().as_bytes(), None).await {
-            match self.crowd.enter(&connection) {
-                Ok(()) => self.serve(&connection).await,
-                crowded => crowded,
-            }
-        } else {
-            Err(Breach::Stranger)
-        };
-        crowd::end(&connection, served);
+        crowd::serve(&connection, (&self.door, &self.crowd), self.serve(&connection)).await;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use alloy::{
 use conun_bindings::{Contracts, abi::Escrow, job};
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{BatchStage, Index, ReplicaStage};
+use crate::chain::{BatchStage, JobEntry, ReplicaStage};
 
 /// Time over which speed is a mean.
 const RECENT: Duration = Duration::from_secs(600);
@@ -115,10 +116,10 @@ impl Books {
         self.record
     }
 
-    /// What the index says of `me`, on the local day `date`.
-    pub(super) fn earnings(&mut self, index: &Index, me: Address, date: &str) -> Earnings {
+    /// What `jobs` say of `me`, on the local day `date`.
+    pub(super) fn earnings(&mut self, jobs: &[(B256, Arc<JobEntry>)], me: Address, date: &str) -> Earnings {
         let mut sum = Earnings { claimable: self.claimable, ..Earnings::default() };
-        for entry in index.jobs.values() {
+        for (_, entry) in jobs {
             for (number, batch) in (0..).zip(&entry.batches).filter(|(_, batch)| batch.provider == me) {
                 match batch.stage {
                     BatchStage::Settled => {
@@ -182,30 +183,19 @@ pub struct LeaseStatus {
 
 #[cfg(test)]
 mod tests {
-    use conun_bindings::Rules;
-
     use super::*;
 
     #[test]
     fn a_day_begins_with_what_was_earned_before_and_a_restart_does_not_forget() {
         let folder = tempfile::tempdir().unwrap();
-        let rules = Rules {
-            min_stake: U256::ZERO,
-            audit_floor_bps: 0,
-            faulty_bps: 0,
-            fee_bps: 0,
-            check_fee: U256::ZERO,
-            arbiter: Address::ZERO,
-        };
-        let index = Index::new(rules);
         let mut books = Books::open(folder.path());
-        assert_eq!(books.earnings(&index, Address::ZERO, "2026-03-01"), Earnings::default());
+        assert_eq!(books.earnings(&[], Address::ZERO, "2026-03-01"), Earnings::default());
         books.day.before = U256::from(7);
         std::fs::write(&books.file, serde_json::to_vec(&books.day).unwrap()).unwrap();
         let mut again = Books::open(folder.path());
         assert_eq!(again.day.before, U256::from(7));
-        assert_eq!(again.earnings(&index, Address::ZERO, "2026-03-01").earned_today, U256::ZERO, "less than before");
-        again.earnings(&index, Address::ZERO, "2026-03-02");
+        assert_eq!(again.earnings(&[], Address::ZERO, "2026-03-01").earned_today, U256::ZERO, "less than before");
+        again.earnings(&[], Address::ZERO, "2026-03-02");
         assert_eq!(Books::open(folder.path()).day, Day { date: "2026-03-02".to_owned(), before: U256::ZERO });
     }
 

@@ -1,14 +1,12 @@
 //! Keeps the blobs of jobs within the disk space that the owner gives.
 
-use std::sync::Arc;
-
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use alloy::primitives::{Address, B256};
 use conun_bindings::job;
 
 use crate::{
-    chain::{BatchStage, Index, JobEntry, ReplicaStage},
+    chain::{BatchStage, JobEntry, ReplicaStage},
     core::BatchId,
     manifest::{BlobHash, InputManifest, ResultManifest},
     net::{Cleaned, Error, Node},
@@ -41,16 +39,20 @@ fn holds(entry: &JobEntry, number: u32, me: Address) -> bool {
     batch.provider == me && matches!(batch.stage, BatchStage::Leased | BatchStage::Submitted | BatchStage::Frozen)
 }
 
-/// Jobs with batches that are leased, voted about, in their window or in dispute.
-pub(super) fn stakes(index: &Index, me: Address, result: impl Fn(BatchId) -> Option<ResultRecord>) -> Vec<Stake> {
-    let of_job = |(id, entry): (&B256, &Arc<JobEntry>)| {
+/// Those of `jobs` with batches that are leased, voted about, in their window or in dispute.
+pub(super) fn stakes(
+    jobs: &[(B256, Arc<JobEntry>)],
+    me: Address,
+    result: impl Fn(BatchId) -> Option<ResultRecord>,
+) -> Vec<Stake> {
+    let of_job = |(id, entry): &(B256, Arc<JobEntry>)| {
         let numbers = (0..entry.batch_count() as u32).filter(|number| holds(entry, *number, me));
         let own = |number| (job::tasks_in(&entry.job, number), result((*id, number)).map(|kept| kept.outputs.0));
         let batches: Vec<_> = numbers.map(own).collect();
         let stake = Stake { program: entry.spec.program.0, inputs: entry.spec.inputs.0, batches };
         (!stake.batches.is_empty()).then_some(stake)
     };
-    index.jobs.iter().filter(|(_, entry)| !entry.is_over()).filter_map(of_job).collect()
+    jobs.iter().filter(|(_, entry)| !entry.is_over()).filter_map(of_job).collect()
 }
 
 /// Drops what has not been used for longest, if the blobs have more than `most` bytes; nothing that a batch at stake needs.
@@ -89,18 +91,13 @@ mod tests {
     use super::*;
     use crate::{
         manifest::{Content, SharedFile, TaskResult, blob_hash},
-        net::{NetworkSettings, NodeConfig},
+        provider::tests::node,
     };
 
     #[tokio::test]
     async fn what_a_batch_at_stake_needs_stays_and_the_rest_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let config = NodeConfig {
-            data_dir: folder.path().to_owned(),
-            bind: ([127, 0, 0, 1], 0).into(),
-            network: NetworkSettings::default(),
-        };
-        let node = Node::start(config).await.unwrap();
+        let node = node(folder.path()).await;
         let put = async |text: &'static str| node.put(text).await.unwrap();
         let files = [Bytes::from_static(b"shared")];
         let mut inputs = InputManifest::default();

@@ -71,7 +71,7 @@ impl ProviderConfig {
         let path = Self::file(folder);
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::NoFolder(folder.to_owned()),
-            _ => io_error(&path)(source),
+            _ => io_error(&path)(source).into(),
         })?;
         let read = toml::from_str(&text).map_err(|error| error.to_string());
         let checked = read.and_then(|config: Self| config.validate().map(|()| config));
@@ -100,7 +100,7 @@ impl ProviderConfig {
         let text = toml::to_string_pretty(self)
             .map_err(|error| Error::Config { path: path.clone(), reason: error.to_string() })?;
         let text = commented(&text);
-        std::fs::write(&path, text).map_err(io_error(&path))
+        Ok(std::fs::write(&path, text).map_err(io_error(&path))?)
     }
 }
 

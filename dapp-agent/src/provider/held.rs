@@ -49,22 +49,35 @@ impl Held {
         match tokio::fs::read(&path).await {
             Ok(bytes) => Ok((blob_hash(&bytes) == *hash).then(|| bytes.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_error(&path)(error)),
+            Err(error) => Err(io_error(&path)(error).into()),
         }
     }
 
-    /// Has `node` serve all blobs of a batch, which are no longer held then.
-    pub(super) async fn publish(&self, id: BatchId, node: &Node) -> Result<(), Error> {
+    /// Has `node` serve the files of a batch as they are.
+    pub(super) async fn lend(&self, id: BatchId, node: &Node) -> Result<Vec<PathBuf>, Error> {
         let folder = self.batch(id);
         let mut files = match tokio::fs::read_dir(&folder).await {
             Ok(files) => files,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(io_error(&folder)(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(io_error(&folder)(error).into()),
         };
+        let mut lent = Vec::new();
         while let Some(file) = files.next_entry().await.map_err(io_error(&folder))? {
-            let path = file.path();
+            let name = file.file_name();
+            // What nobody has put here is nobody's to have.
+            let Some(hash) = name.to_str().and_then(|name| name.parse::<B256>().ok()) else { continue };
+            node.lend(&hash.0, file.path());
+            lent.push(file.path());
+        }
+        Ok(lent)
+    }
+
+    /// Has `node` serve all blobs of a batch, which are no longer held then; as long as its store takes none, from the files.
+    pub(super) async fn publish(&self, id: BatchId, node: &Node) -> Result<(), Error> {
+        for path in self.lend(id, node).await? {
             node.put(tokio::fs::read(&path).await.map_err(io_error(&path))?).await?;
         }
+        node.take_back(&self.batch(id));
         self.discard(id).await;
         Ok(())
     }
@@ -96,17 +109,12 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{NetworkSettings, Node, NodeConfig};
+    use crate::provider::tests::node;
 
     #[tokio::test]
     async fn what_is_held_is_not_served_until_it_is_published() {
         let folder = tempfile::tempdir().unwrap();
-        let config = NodeConfig {
-            data_dir: folder.path().to_owned(),
-            bind: ([127, 0, 0, 1], 0).into(),
-            network: NetworkSettings::default(),
-        };
-        let node = Node::start(config).await.unwrap();
+        let node = node(folder.path()).await;
         let held = Held::new(folder.path());
         let id = (B256::repeat_byte(1), 3);
         let hash = held.put(id, "secret".into()).await.unwrap();

@@ -36,7 +36,11 @@ pub(crate) use work::{
 
 use std::path::PathBuf;
 
-use crate::{chain, net, store};
+use crate::{
+    chain,
+    files::{FileError, io_error},
+    net, store,
+};
 
 /// Why a provider cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +90,6 @@ pub enum Error {
     /// The account has no ether.
     #[error("{0} has no ether to pay for gas: send it some with `conun account send {0} 0.1 --ether`")]
     NoEther(alloy::primitives::Address),
-    /// The permit could not be signed.
-    #[error("the permit could not be signed: {0}")]
-    Signer(#[from] alloy::signers::Error),
     /// The folder was never initialised.
     #[error("{0} is no provider's folder: make one with `conun provider init`")]
     NoFolder(PathBuf),
@@ -116,17 +117,20 @@ pub enum Error {
         /// Whether the disk was seen to fail before.
         disk_failed: bool,
     },
-    /// A file of the data folder cannot be used.
-    #[error("cannot access {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file or folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
-fn io_error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::net::{NetworkSettings, Node, NodeConfig};
+
+    /// A node on loopback.
+    pub(super) async fn node(folder: &Path) -> Node {
+        let (data_dir, bind) = (folder.to_owned(), ([127, 0, 0, 1], 0).into());
+        Node::start(NodeConfig { data_dir, bind, network: NetworkSettings::default() }).await.unwrap()
+    }
 }

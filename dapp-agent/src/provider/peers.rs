@@ -6,7 +6,7 @@ use alloy::primitives::{Address, B256};
 use tokio::sync::watch;
 
 use crate::{
-    access::{Access, accounts},
+    access::Access,
     chain::Index,
     net::{
         Gate, PeerContact, Rights,
@@ -39,7 +39,7 @@ impl Gate for Peers {
 pub(super) fn holders(index: &Index, job: B256, me: Address) -> Vec<PeerContact> {
     let Some(entry) = index.job(&job) else { return Vec::new() };
     let mut parts: HashMap<Address, usize> = HashMap::new();
-    for account in accounts(entry).filter(|account| *account != me && !account.is_zero()) {
+    for account in entry.accounts().filter(|account| *account != me && !account.is_zero()) {
         *parts.entry(account).or_default() += 1;
     }
     let mut parts: Vec<_> = parts.into_iter().collect();

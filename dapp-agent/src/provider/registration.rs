@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::{Error, ProviderConfig};
 use crate::{
     chain::{self, Sender},
-    funds::{Funds, PermitError, permit},
+    funds::{Funds, permit},
     net::{Node, NodeConfig},
 };
 
@@ -40,15 +40,6 @@ pub struct Registration {
 /// A provider that signs for `signer`.
 pub(crate) async fn connect(url: &str, signer: &PrivateKeySigner) -> Result<DynProvider, Error> {
     Ok(chain::endpoint::writer(url, signer.clone()).await.map_err(chain::Error::from)?)
-}
-
-impl From<PermitError> for Error {
-    fn from(error: PermitError) -> Self {
-        match error {
-            PermitError::Call(error) => Self::Chain(error.into()),
-            PermitError::Signer(error) => Self::Signer(error),
-        }
-    }
 }
 
 impl From<alloy::contract::Error> for Error {
@@ -123,6 +114,19 @@ pub async fn is_registered(provider: &DynProvider, contracts: &Contracts, accoun
     Ok(registry.providerOf(account).call().await?.payout != Address::ZERO)
 }
 
+/// What the registry has of `account`, and what the Escrow holds of its.
+async fn registered(
+    provider: &DynProvider,
+    contracts: &Contracts,
+    account: Address,
+) -> Result<(ProviderRegistry::Provider, Escrow::Balance), Error> {
+    let known = ProviderRegistry::new(contracts.providers, provider).providerOf(account).call().await?;
+    if known.payout == Address::ZERO {
+        return Err(Error::NotRegistered(account));
+    }
+    Ok((known, Escrow::new(contracts.escrow, provider).balanceOf(account).call().await?))
+}
+
 /// Block time.
 pub(crate) async fn now(provider: &DynProvider) -> Result<U256, Error> {
     let block = provider.get_block(alloy::eips::BlockId::latest()).await.map_err(chain::Error::from)?;
@@ -147,14 +151,9 @@ pub struct Withdrawal {
 /// # Errors
 /// If the account is not registered, or the chain fails.
 pub async fn withdraw(url: &str, contracts: &Contracts, signer: &PrivateKeySigner) -> Result<Withdrawal, Error> {
-    let provider = connect(url, signer).await?;
-    let account = signer.address();
+    let (provider, account) = (connect(url, signer).await?, signer.address());
+    let (known, held) = registered(&provider, contracts, account).await?;
     let registry = ProviderRegistry::new(contracts.providers, &provider);
-    let known = registry.providerOf(account).call().await?;
-    if known.payout == Address::ZERO {
-        return Err(Error::NotRegistered(account));
-    }
-    let held = Escrow::new(contracts.escrow, &provider).balanceOf(account).call().await?;
     let earned = U256::from(held.earned);
     let exit_at: u64 = known.exitAt.into();
     let leaves = exit_at != 0 && now(&provider).await? >= U256::from(exit_at) && held.held.is_zero();
@@ -198,14 +197,9 @@ pub async fn cancel_exit(url: &str, contracts: &Contracts, signer: &PrivateKeySi
 }
 
 async fn leaving(url: &str, contracts: &Contracts, signer: &PrivateKeySigner, leave: bool) -> Result<Leaving, Error> {
-    let provider = connect(url, signer).await?;
-    let account = signer.address();
-    let registry = ProviderRegistry::new(contracts.providers, &provider);
-    let known = registry.providerOf(account).call().await?;
-    if known.payout == Address::ZERO {
-        return Err(Error::NotRegistered(account));
-    }
-    let locked = U256::from(Escrow::new(contracts.escrow, &provider).balanceOf(account).call().await?.held);
+    let (provider, account) = (connect(url, signer).await?, signer.address());
+    let (known, held) = registered(&provider, contracts, account).await?;
+    let (registry, locked) = (ProviderRegistry::new(contracts.providers, &provider), U256::from(held.held));
     if leave != (known.exitAt == 0) {
         return Ok(Leaving { exit_at: known.exitAt.into(), locked, transaction: None });
     }

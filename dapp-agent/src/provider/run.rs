@@ -58,6 +58,9 @@ const GUEST_CHECK: Duration = Duration::from_millis(500);
 /// Time until lost outputs that could not be made anew are tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// The same of outputs that could not be published.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(10);
+
 /// Something from a task of the loop.
 enum Report {
     Prepared(B256, Result<Box<Prepared>, Unprepared>),
@@ -73,6 +76,8 @@ enum Report {
     Restored(BatchId, ResultRecord),
     /// They could not be made anew, and why.
     NotRestored(BatchId, String),
+    /// Outputs are still held back, though they may be had from there; and what went wrong, if that is news.
+    NotPublished(BatchId, Option<String>),
     /// Something else did not work out.
     Trouble(String),
 }
@@ -173,11 +178,12 @@ async fn live(
         }
         tell(event);
     };
-    follower.poll().await?;
+    let head = follower.poll().await?;
     let guest = Guest::start(folder, config.preferences.clone(), sensors, sandbox.brake().clone(), node.clone()).await;
     // Whoever wants work beside busy programs gets some of it done.
     let sandbox = if config.preferences.suspend_cpu_usage == 0 { sandbox } else { sandbox.as_guest() };
     let access = Access::new(account);
+    access.look(head, follower.index());
     node.open_to(Arc::new(Peers(access.clone())));
     let (reporter, reporting) = Reporter::new(node.clone(), access.clone());
     tasks.spawn(reporting);
@@ -241,6 +247,7 @@ async fn live(
         weighs_gas,
         priced: None,
         lost: BTreeMap::new(),
+        unpublished: BTreeMap::new(),
         swept: None,
         tasks,
         metrics,
@@ -255,7 +262,7 @@ async fn live(
         (agent.tell)(Running::Trouble(text));
     }
     agent.announce().await?;
-    agent.remember().await?;
+    agent.remember(head.timestamp).await?;
     let result = agent.work(inbox, Duration::from_millis(config.poll_millis.max(10)), shutdown).await;
     agent.tasks.shutdown().await;
     agent.executor.workers.clear().await;
@@ -294,6 +301,8 @@ struct Agent<T> {
     priced: Option<Instant>,
     /// Results on the chain whose outputs were lost, with the time at which they are made anew.
     lost: BTreeMap<BatchId, Instant>,
+    /// Results that are believed and whose outputs are not in the store yet, with the time at which they are tried again.
+    unpublished: BTreeMap<BatchId, Instant>,
     /// When outputs were looked for last that no job needs any more.
     swept: Option<Instant>,
     tasks: JoinSet<()>,
@@ -414,6 +423,7 @@ impl<T: FnMut(Running)> Agent<T> {
                 }
                 self.tidy().await;
                 self.restore();
+                self.publish_again();
                 self.measure().await;
                 self.books.look(self.sender.provider(), self.follower.contracts(), self.me).await;
             }
@@ -523,6 +533,10 @@ impl<T: FnMut(Running)> Agent<T> {
                 if self.follower.index().job(&job).is_some_and(|entry| !entry.is_over()) {
                     self.lost.insert((job, batch), Instant::now() + AGAIN);
                 }
+            }
+            Report::NotPublished(batch, text) => {
+                self.unpublished.insert(batch, Instant::now() + PUBLISH_AGAIN);
+                text.into_iter().for_each(|text| self.trouble(text));
             }
             Report::Trouble(text) => self.trouble(text),
         }

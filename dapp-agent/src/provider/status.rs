@@ -97,7 +97,7 @@ fn replace(folder: &Path, name: &str, value: &impl Serialize) -> Result<(), Erro
     let path = folder.join(name);
     let part = folder.join(format!("{name}.part"));
     let text = serde_json::to_vec_pretty(value).expect("a status has string keys only");
-    std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path)).map_err(io_error(&path))
+    Ok(std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path)).map_err(io_error(&path))?)
 }
 
 /// What the provider in `folder` said last; `None` if it never ran.
@@ -121,7 +121,7 @@ fn read(folder: &Path, name: &str) -> Result<Option<Value>, Error> {
     match std::fs::read(&path) {
         Ok(text) => Ok(serde_json::from_slice(&text).ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_error(&path)(error)),
+        Err(error) => Err(io_error(&path)(error).into()),
     }
 }
 
@@ -158,7 +158,7 @@ fn set_flag(folder: &Path, name: &str, on: bool) -> Result<(), Error> {
     let path = folder.join(name);
     let done = if on { std::fs::write(&path, "") } else { std::fs::remove_file(&path) };
     match done {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&path)(error).into()),
         _ => Ok(()),
     }
 }

@@ -30,20 +30,19 @@ use std::path::PathBuf;
 
 use alloy::primitives::{Address, B256, U256};
 
-use crate::{chain, funds::PermitError, net};
+use crate::{
+    chain,
+    files::{FileError, io_error},
+    net,
+};
 
 /// Why a job cannot be posted or followed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file cannot be used.
-    #[error("cannot access {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file or folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The job file is malformed.
     #[error("{path}: {reason}")]
     JobFile {
@@ -132,18 +131,6 @@ pub enum Error {
     /// The endpoint cannot start.
     #[error(transparent)]
     Net(#[from] net::Error),
-    /// The permit could not be signed.
-    #[error("the permit could not be signed: {0}")]
-    Signer(#[from] alloy::signers::Error),
-}
-
-impl From<PermitError> for Error {
-    fn from(error: PermitError) -> Self {
-        match error {
-            PermitError::Call(error) => Self::Chain(error.into()),
-            PermitError::Signer(error) => Self::Signer(error),
-        }
-    }
 }
 
 impl From<alloy::contract::Error> for Error {
@@ -159,9 +146,4 @@ impl From<crate::provider::Error> for Error {
             other => Self::Term(other.to_string()),
         }
     }
-}
-
-fn io_error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
 }

@@ -35,7 +35,7 @@ pub(super) fn keep(out: &Path, index: u32, form: Form, output: &[u8]) -> Result<
     let folder = out.join(format!("{index}.files"));
     // What an earlier result left, one that a re-org has taken back.
     match fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&folder)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&folder)(error).into()),
         _ => {}
     }
     let output = match form {

@@ -185,7 +185,6 @@ async fn fail(anvil: Option<PathBuf>, fault: Fault, phase: Phase) -> u64 {
         (Fault::Full, Some(small)) if on => small.fill(),
         (Fault::Full, small) => small.iter_mut().for_each(SmallDisk::empty),
     };
-    // Known to the requester when it posts: this agent, whose disk will be full, may have nothing to give it.
     let other = market.seat(2, Machine::new(None, 0)).await;
     let mut requester = market.requester().await;
     let mut agent = seat.boot().await;
@@ -200,18 +199,20 @@ async fn fail(anvil: Option<PathBuf>, fault: Fault, phase: Phase) -> u64 {
         market.until("commits", |index| shows_all(index, job, account, committed)).await;
         break_disk(true);
         // The other one's commits end the round.
-        let other = other.boot().await;
+        let (others, other) = (other.account(), other.boot().await);
         let both = |index: &Index| index.job(&job).is_some_and(|entry| entry.ballots().all(|one| one.committed() == 2));
         market.until("both's commits", both).await;
         // How fast this machine is has no part in who reveals in time.
         market.chain.stop_time(true);
         let revealed = |stage: &ReplicaStage| matches!(stage, ReplicaStage::Revealed { .. });
         market.until("reveals", |index| shows_all(index, job, account, revealed)).await;
+        market.until("the other one's reveals", |index| shows_all(index, job, others, revealed)).await;
         assert_told(&mut agent).await;
+        // Nobody else has the outputs: they come from where this one holds them.
+        other.crash().await.unwrap();
         let ledger = market.follow(&mut requester, job).await;
         market.chain.stop_time(false);
         assert_eq!(ledger.providers.len(), 2, "{ledger:?}");
-        other.crash().await.unwrap();
     } else {
         agent.until("lease", |event| matches!(event, Running::Leased(..)).then_some(())).await;
         break_disk(true);

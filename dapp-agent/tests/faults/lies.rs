@@ -120,10 +120,17 @@ async fn lied_to(anvil: Option<PathBuf>, first: bool, seed: u64) -> u64 {
     let mut events = 0;
     while events < EVENTS {
         let batches: Vec<_> = (0..BATCHES).collect();
-        // A batch that was given back can be leased again a second later. All is mined at once.
-        market.chain.skip(1).await;
-        let _ = registry.lease(job.clone(), batches.clone()).send().await.unwrap();
-        let _ = registry.release(job.clone(), batches).send().await.unwrap();
+        // A batch that was given back can be leased again a second later. All is mined at once, or by a busy anvil a moment later.
+        let leased = async {
+            market.chain.skip(1).await;
+            while registry.lease(job.clone(), batches.clone()).send().await.is_err() {
+                market.chain.skip(1).await;
+            }
+            while registry.release(job.clone(), batches.clone()).send().await.is_err() {
+                market.chain.skip(1).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, leased).await.expect("what was given back can be leased");
         events += u64::from(BATCHES) + 1;
         for _ in 0..4 {
             // What it takes in is true, or nothing.

@@ -7,7 +7,7 @@ use conun_agent::{
     chain::BatchStage,
     core::Policy,
     manifest::{InputManifest, TaskInput},
-    net::{NetworkSettings, Node, NodeConfig},
+    net::Node,
     provider::{Running, read_status},
     requester::{self, Progress},
 };
@@ -21,8 +21,8 @@ use conun_bindings::{
 use conun_chain::dev_accounts;
 
 use crate::{
-    net::open_node,
-    world::{HELLO, PATIENCE, REQUESTER, World, greetings, loopback},
+    net::node,
+    world::{HELLO, PATIENCE, REQUESTER, World, greetings},
 };
 
 /// A requester that does as it likes: its node, and the registry as it signs.
@@ -35,9 +35,7 @@ struct Rogue {
 impl Rogue {
     /// Serves the program and `manifest`, but no input.
     async fn new(world: &World, manifest: InputManifest) -> Self {
-        let node =
-            NodeConfig { data_dir: world.folder("rogue"), bind: loopback(), network: NetworkSettings::default() };
-        let node = open_node(node).await;
+        let node = node(&world.folder("rogue")).await;
         let prepared = greetings(manifest.tasks.len());
         let (mut job, mut spec) = (prepared.job, prepared.spec);
         job.requester = dev_accounts()[REQUESTER].address();

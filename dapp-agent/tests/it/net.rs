@@ -178,21 +178,15 @@ async fn key_port_and_blobs_outlive_the_process_and_the_key_is_its_owners_alone(
     third.shutdown().await;
 
     std::fs::write(folder.path().join("endpoint.key"), "not a key").unwrap();
-    let config =
-        NodeConfig { data_dir: folder.path().to_owned(), bind: loopback(), network: NetworkSettings::default() };
-    let refused = Node::start(config).await.unwrap_err();
+    let refused = Node::start(config(folder.path())).await.unwrap_err();
     assert!(matches!(&refused, Error::BadKey(path) if path.ends_with("endpoint.key")), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_listens_everywhere_publishes_addresses_that_can_be_dialled() {
     let folder = tempfile::tempdir().unwrap();
-    let config = NodeConfig {
-        data_dir: folder.path().to_owned(),
-        bind: ([0, 0, 0, 0], 0).into(),
-        network: NetworkSettings::default(),
-    };
-    let node = Node::start(config).await.unwrap();
+    let bind = ([0, 0, 0, 0], 0).into();
+    let node = Node::start(NodeConfig { bind, ..config(folder.path()) }).await.unwrap();
     let contact = node.contact();
     assert!(!contact.hints.iter().any(|hint| hint.ip().is_unspecified()), "{contact:?}");
     assert_eq!(

@@ -1,5 +1,7 @@
 //! Jobs whose batches several agents execute: votes, audits, extra rounds, backups.
 
+use std::{path::Path, time::Duration};
+
 use alloy::primitives::{B256, U256};
 use conun_agent::{
     chain::{BallotStage, ReplicaStage},
@@ -18,6 +20,21 @@ use crate::{
 
 fn did(kind: &'static str) -> impl Fn(&Running) -> Option<()> {
     move |event| matches!(event, Running::Did(what, ..) if *what == kind).then_some(())
+}
+
+fn looked(event: &Running) -> Option<()> {
+    matches!(event, Running::Looked(_)).then_some(())
+}
+
+/// Waits until something is deleted.
+async fn gone(path: &Path) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let gone = async {
+        while path.exists() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it is deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,14 +306,72 @@ async fn an_agent_killed_between_commit_and_reveal_shows_what_it_committed_to() 
     std::fs::write(left.join("output"), "of a lost vote").unwrap();
     let mut agent = loser.start();
     agent.ready().await;
-    agent.until(|event| matches!(event, Running::Looked(_)).then_some(())).await;
-    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(20));
-    let gone = async {
-        while left.exists() {
-            ticks.tick().await;
+    agent.until(looked).await;
+    gone(&left).await;
+    agent.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_that_could_not_be_published_are_published_later() {
+    let world = World::new().await;
+    let seat = world.register(1, Policy::default()).await;
+    let mut requester = world.requester().await;
+    let posted = requester.post(&voted(2, "replicas = 1")).await.unwrap();
+    // What is named like a blob and cannot be read.
+    let held = seat.folder.join("held").join(alloy::hex::encode(posted.job));
+    let stray = held.join("0").join("f".repeat(64));
+    std::fs::create_dir_all(&stray).unwrap();
+    let mut agent = seat.start();
+    agent.ready().await;
+    agent.until(|event| matches!(event, Running::Trouble(text) if text.contains("ffff")).then_some(())).await;
+    assert!(held.exists());
+    std::fs::remove_dir(&stray).unwrap();
+    gone(&held).await;
+    let out = world.folder("out");
+    follow(&mut requester, posted.job, &out).await;
+    assert_greeted(&out, 2);
+    agent.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_of_votes_that_have_long_been_over_are_not_made_anew_after_a_restart() {
+    let world = World::new().await;
+    let seat = world.register(1, Policy::default()).await;
+    let mut requester = world.requester().await;
+    let mut agent = seat.start();
+    agent.ready().await;
+    let mut outputs = Vec::new();
+    for tasks in [2, 4] {
+        let job = requester.post(&voted(tasks, "replicas = 1")).await.unwrap().job;
+        let out = world.folder(&job.to_string());
+        follow(&mut requester, job, &out).await;
+        assert_greeted(&out, tasks);
+        let (_, ballot) = requester.follower().index().jobs[&job].ballot(0).unwrap();
+        outputs.extend(ballot.makers(ballot.best).map(|(_, outputs)| outputs));
+        if tasks == 2 {
+            world.skip(300);
+        }
+    }
+    let contact = world.follower().await.index().providers[&seat.signer.address()].contact.clone();
+    agent.stop().await.unwrap();
+    requester.shutdown().await;
+
+    // All of it is forgotten. What was decided a moment ago may still be wanted.
+    std::fs::remove_dir_all(seat.folder.join("blobs")).unwrap();
+    let requester = node(&world.folder("requester")).await;
+    let mut agent = seat.start();
+    agent.ready().await;
+    let has_recent = async {
+        while !requester.ask_for(&contact, &outputs[1..]).await.is_ok_and(|has| has == [true]) {
+            agent.until(looked).await;
         }
     };
-    tokio::time::timeout(PATIENCE, gone).await.expect("it is deleted");
+    tokio::time::timeout(PATIENCE, has_recent).await.expect("it is made anew");
+    for _ in 0..20 {
+        agent.until(looked).await;
+    }
+    assert_eq!(requester.ask_for(&contact, &outputs).await.unwrap(), [false, true]);
+    requester.shutdown().await;
     agent.stop().await.unwrap();
 }
 

@@ -12,7 +12,7 @@ use conun_bindings::{
     job, replicas,
 };
 
-use super::{At, Batches, Index, JobEntry, LossReason, contact};
+use super::{At, Index, JobEntry, LossReason, contact};
 
 /// Where a batch of several executions stands, in the order of the contract's `BallotState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -260,21 +260,10 @@ impl Index {
             E::ReplicatedJobPosted(event) => {
                 let job: Job = event.job.job.into();
                 let ballots = vec![Ballot::NEW; job::batch_count(&job) as usize];
-                let entry = JobEntry {
-                    contact: contact(event.contact.endpoint, &event.contact.hint),
-                    job,
-                    spec: event.spec.into(),
-                    deposit: event.deposit,
-                    block: at.block,
-                    changed: at.block,
-                    batches: Batches::default(),
-                    assured: Some(Box::new(Assured::new(event.job.assurance, ballots))),
-                    cancelled: false,
-                    refunded: U256::ZERO,
-                    burned: U256::ZERO,
-                    transactions: vec![(at.hash, "post")],
-                };
-                self.insert(event.jobId, entry);
+                let contact = contact(event.contact.endpoint, &event.contact.hint);
+                let assured = Some(Box::new(Assured::new(event.job.assurance, ballots)));
+                let posted = JobEntry::posted(job, event.spec.into(), contact, event.deposit, at);
+                self.insert(event.jobId, JobEntry { assured, ..posted });
             }
             E::JobContactChanged(event) => {
                 if let Some(entry) = self.touch(event.jobId, at, "contact") {

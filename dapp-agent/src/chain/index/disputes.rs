@@ -43,7 +43,7 @@ impl Index {
         let mut open = |case: B256, job, batch, task, claim, deadline| {
             let (open, won, concluded, claimed) = (true, false, false, false);
             let entry = CaseEntry { job, batch, task, claim, deadline, open, won, concluded, claimed };
-            self.cases.insert(case, entry);
+            self.insert_case(case, entry);
         };
         match event {
             E::Challenged(event) => {
@@ -69,15 +69,32 @@ impl Index {
         }
     }
 
+    /// Takes in a dispute, or another state of one whose batch is not resolved.
+    pub fn insert_case(&mut self, id: B256, entry: CaseEntry) {
+        self.cases.insert(id, entry);
+        self.pending.insert(id);
+    }
+
+    /// Disputes whose batch is not resolved.
+    pub fn pending_cases(&self) -> impl Iterator<Item = (B256, &CaseEntry)> {
+        self.pending.iter().filter_map(|id| Some((*id, self.cases.get(id)?)))
+    }
+
     /// All disputes about a batch's result are over.
     pub(super) fn conclude(&mut self, job: B256, batch: u32) {
-        let about = self.cases.values_mut().filter(|case| (case.job, case.batch) == (job, batch));
-        about.for_each(|case| case.concluded = true);
+        let cases = &mut self.cases;
+        self.pending.retain(|id| match cases.get_mut(id) {
+            Some(case) if (case.job, case.batch) == (job, batch) => {
+                case.concluded = true;
+                false
+            }
+            _ => true,
+        });
     }
 
     /// Block time from which a frozen batch's disputes are over, if its window ends at `final_at`.
     pub fn resolvable_at(&self, job: B256, batch: u32, final_at: u64) -> u64 {
-        let about = self.cases.values().filter(|case| (case.job, case.batch) == (job, batch) && !case.concluded);
+        let about = self.pending_cases().map(|(_, case)| case).filter(|case| (case.job, case.batch) == (job, batch));
         let (latest, any_open) =
             about.fold((0, false), |(latest, open), case| (case.deadline.max(latest), open || case.open));
         if any_open { final_at.max(latest + 1) } else { final_at }

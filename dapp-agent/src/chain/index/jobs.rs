@@ -99,21 +99,9 @@ impl Index {
         match event {
             E::JobPosted(event) => {
                 let batches = Batches::new(job::batch_count(&event.job) as usize);
-                let entry = JobEntry {
-                    contact: contact(event.contact.endpoint, &event.contact.hint),
-                    job: event.job,
-                    spec: event.spec,
-                    deposit: event.deposit,
-                    block: at.block,
-                    changed: at.block,
-                    batches,
-                    assured: None,
-                    cancelled: false,
-                    refunded: U256::ZERO,
-                    burned: U256::ZERO,
-                    transactions: vec![(at.hash, "post")],
-                };
-                self.insert(event.jobId, entry);
+                let contact = contact(event.contact.endpoint, &event.contact.hint);
+                let posted = JobEntry::posted(event.job, event.spec, contact, event.deposit, at);
+                self.insert(event.jobId, JobEntry { batches, ..posted });
             }
             E::JobContactChanged(event) => {
                 if let Some(entry) = self.touch(event.jobId, at, "contact") {

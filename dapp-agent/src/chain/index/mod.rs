@@ -5,10 +5,11 @@ mod batches;
 mod changes;
 mod disputes;
 mod jobs;
+mod own;
 mod providers;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -32,6 +33,7 @@ pub use ballots::{Assured, Ballot, BallotStage, Replica, ReplicaStage};
 pub use batches::Batches;
 pub use disputes::{CaseEntry, Claim};
 pub use jobs::{BatchEntry, BatchStage};
+pub use own::OwnJobs;
 pub use providers::{Loss, LossReason, ProviderEntry};
 
 use self::changes::Changes;
@@ -67,6 +69,24 @@ pub struct JobEntry {
 }
 
 impl JobEntry {
+    /// A new one, without its batches.
+    fn posted(job: Job, spec: Spec, contact: PeerContact, deposit: U256, at: At) -> Self {
+        Self {
+            job,
+            spec,
+            contact,
+            deposit,
+            block: at.block,
+            changed: at.block,
+            batches: Batches::default(),
+            assured: None,
+            cancelled: false,
+            refunded: U256::ZERO,
+            burned: U256::ZERO,
+            transactions: vec![(at.hash, "post")],
+        }
+    }
+
     /// Whether all batches are final.
     pub fn is_over(&self) -> bool {
         self.batches.iter().all(BatchEntry::is_final) && self.ballots().all(Ballot::is_final)
@@ -75,6 +95,13 @@ impl JobEntry {
     /// Its batches, if each is executed several times.
     pub fn ballots(&self) -> impl Iterator<Item = &Ballot> {
         self.assured.iter().flat_map(|assured| &assured.ballots)
+    }
+
+    /// Everybody who holds a batch of it, or has held one, once for each; zero where nobody does.
+    pub fn accounts(&self) -> impl Iterator<Item = Address> {
+        let once = self.batches.iter().flat_map(|batch| [batch.provider, batch.previous]);
+        let voters = self.ballots().flat_map(|ballot| ballot.replicas.keys().copied());
+        once.chain(voters)
     }
 
     /// Number of its batches.
@@ -115,6 +142,8 @@ pub struct Index {
     pub providers: BTreeMap<Address, ProviderEntry>,
     /// Disputes by id.
     pub cases: BTreeMap<B256, CaseEntry>,
+    /// Those whose batch is not resolved.
+    pending: BTreeSet<B256>,
     /// Jobs that changed lately.
     changes: Changes,
 }
@@ -140,6 +169,7 @@ impl Index {
             order: Vec::new(),
             providers: BTreeMap::new(),
             cases: BTreeMap::new(),
+            pending: BTreeSet::new(),
             changes: Changes::default(),
         }
     }

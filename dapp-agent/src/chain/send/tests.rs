@@ -43,7 +43,7 @@ impl Bench {
     fn sender(&self) -> Sender {
         let journal = Arc::new(Journal::open(self.folder.path()).unwrap());
         let sender = Sender::new(self.provider(), self.signer.address()).with_journal(journal).unwrap();
-        Sender { stall: Duration::from_millis(40), ..sender }
+        Sender { stall: Duration::from_millis(40), receipt_lag: Duration::from_millis(10), ..sender }
     }
 
     fn automine(&self, on: bool) {

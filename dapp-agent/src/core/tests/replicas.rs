@@ -368,7 +368,7 @@ fn what_is_demanded_of_ones_result_is_answered_in_time() {
     let (open, won, concluded, claimed) = (true, false, false, false);
     let (job, deadline) = (poll.id, ROUND_END);
     let entry = CaseEntry { job, batch: 0, task: 0, claim, deadline, open, won, concluded, claimed };
-    poll.index.cases.insert(case, entry);
+    poll.index.insert_case(case, entry);
     let actions = poll.until_acts();
     assert_eq!(actions, [Action::Publish((poll.id, 0)), Action::Answer(case)]);
     poll.index.cases.get_mut(&case).unwrap().open = false;
@@ -380,7 +380,7 @@ fn what_is_demanded_of_ones_result_is_answered_in_time() {
     let mut poll = Poll::executed(assurance(2, 3, 0), BallotStage::Frozen, revealed(0x11));
     poll.part(OTHER, revealed(0x11));
     let claim = Claim::Wrong(OTHER);
-    poll.index.cases.insert(case, CaseEntry { claim, deadline: ROUND_END + 100, ..entry });
+    poll.index.insert_case(case, CaseEntry { claim, deadline: ROUND_END + 100, ..entry });
     assert_eq!(poll.until_acts(), [Action::Publish((poll.id, 0))]);
     assert_eq!(poll.at(ROUND_END + 100), []);
     assert_eq!(poll.at(ROUND_END + 101), [Action::Resolve((poll.id, 0))]);

@@ -6,7 +6,7 @@ use super::{
     replicas::{assurance, ballot, provider},
     *,
 };
-use crate::chain::{Assured, Ballot, BallotStage, Replica, ReplicaStage};
+use crate::chain::{Assured, Ballot, BallotStage, OwnJobs, Replica, ReplicaStage};
 
 const ACCOUNTS: [Address; 3] = [ME, OTHER, Address::repeat_byte(9)];
 
@@ -69,6 +69,7 @@ fn moves() -> impl Strategy<Value = Move> {
 struct Pair {
     quick: Core,
     plain: Core,
+    own: OwnJobs,
     index: Index,
     before: Index,
     number: u64,
@@ -90,6 +91,7 @@ impl Pair {
         Self {
             quick: Core::new(ME, POLICY),
             plain,
+            own: OwnJobs::new(ME),
             before: index.clone(),
             index,
             number: 100,
@@ -127,6 +129,10 @@ impl Pair {
     fn look(&mut self) {
         let locked = self.quick.locked_stake(&self.index);
         assert_eq!(locked, self.index.locked_stake(ME));
+        self.own.look(&self.index);
+        let mut anew = OwnJobs::new(ME);
+        anew.look(&self.index);
+        assert_eq!(self.own.jobs(), anew.jobs());
         let free_stake = U256::from(self.stake).saturating_sub(locked);
         self.step(Event::Head { number: self.number, now: self.now, free_stake });
         assert_eq!(self.quick.overview(&self.index), self.plain.overview(&self.index));

@@ -60,11 +60,21 @@ impl<T: FnMut(Running)> Agent<T> {
                 });
             }
             Action::Publish(batch) => {
-                let executor = self.executor.clone();
+                let (executor, has_room) = (self.executor.clone(), self.status.disk.is_none());
                 self.tasks.spawn(async move {
                     executor.reporter.publish(batch).await;
-                    if let Err(error) = executor.held.publish(batch, &executor.node).await {
-                        let _ = reports.send(Report::Trouble(error.to_string()));
+                    let (held, node) = (&executor.held, &executor.node);
+                    let published = match has_room {
+                        true => held.publish(batch, node).await.map_err(|error| Some(error.to_string())),
+                        // The store would close for good.
+                        false => match held.lend(batch, node).await {
+                            Ok(files) if files.is_empty() => Ok(()),
+                            Ok(_) => Err(None),
+                            Err(error) => Err(Some(error.to_string())),
+                        },
+                    };
+                    if let Err(text) = published {
+                        let _ = reports.send(Report::NotPublished(batch, text));
                     }
                 });
             }

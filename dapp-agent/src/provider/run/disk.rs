@@ -46,7 +46,10 @@ impl<T: FnMut(Running)> Agent<T> {
                     self.step(Event::Paused(true));
                     self.trouble(format!("{text}; takes nothing new until that has changed"));
                 }
-                None => (self.tell)(Running::Guest("the disk can be written again".to_owned())),
+                None => {
+                    self.unpublished.values_mut().for_each(|at| *at = Instant::now());
+                    (self.tell)(Running::Guest("the disk can be written again".to_owned()));
+                }
             }
         }
         // The store closes for good when a write fails.

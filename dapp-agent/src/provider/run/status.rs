@@ -43,7 +43,7 @@ impl<T: FnMut(Running)> Agent<T> {
         self.written = Some(Instant::now());
         let index = self.follower.index();
         let today = jiff::Zoned::now().date().to_string();
-        self.status.earnings = self.books.earnings(index, self.me, &today);
+        self.status.earnings = self.books.earnings(&self.access.own_jobs(), self.me, &today);
         self.status.record = self.books.record();
         self.status.peers = self.executor.node.peers();
         self.status.pending = self.sender.under_way();

@@ -43,7 +43,7 @@ impl<T: FnMut(Running)> Agent<T> {
                 None
             })
         };
-        let stakes = clean::stakes(self.follower.index(), self.me, result);
+        let stakes = clean::stakes(&self.access.own_jobs(), self.me, result);
         if let Some(error) = unread.take() {
             // What is at stake is not known: nothing goes.
             return self.trouble(error.to_string());
