@@ -23,6 +23,8 @@ pub(super) struct Budget {
     pub(super) role: Role,
     /// Most private writable memory, bytes.
     pub(super) data_bytes: u64,
+    /// Most of a long input that it keeps outside of that, bytes.
+    pub(super) file_bytes: u64,
     /// Most processor time, seconds.
     pub(super) cpu_seconds: u64,
 }
@@ -108,7 +110,8 @@ fn limits(budget: &Budget, done: &mut Confinement) -> io::Result<()> {
     // Fails where it leads its group already, which is as good.
     let _ = setsid();
     limit(Resource::Core, 0)?;
-    limit(Resource::Fsize, 0)?;
+    // The only file that it can write to is that of long inputs.
+    limit(Resource::Fsize, budget.file_bytes)?;
     limit(Resource::Data, budget.data_bytes)?;
     limit(Resource::Cpu, budget.cpu_seconds)?;
     // A guest on somebody's computer: whatever the owner does comes first.
@@ -135,7 +138,9 @@ pub(super) async fn idle_cpu(process: u32) -> io::Result<()> {
     for _ in 0..ATTEMPTS {
         match std::fs::write(format!("/proc/{process}/autogroup"), "19") {
             // A kernel without sessions' shares, or the session that it began with, which has none.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => return Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+                return Ok(());
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
