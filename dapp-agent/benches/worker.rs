@@ -1,6 +1,7 @@
-//! What a worker process holds on to: `cargo bench -p conun-agent --bench worker`.
+//! What a worker process holds on to: `cargo bench -p conun-agent --bench worker [-- killing [competing] | memory]`.
 //!
-//! - from killing a worker to its memory being free, and to its process being gone; also of one that the brake has stopped
+//! - from killing a worker to its letting go of its memory, and to its process being gone, when all of that is free; also of one that the
+//!   brake has stopped; `competing`: not as guests, which on a busy machine do not get to fill their memory
 //! - memory of a worker at its worst beside what its job may have
 //!
 //! Each worker is measured for itself and once or a few times: criterion would average away the worst, which is what counts.
@@ -23,25 +24,41 @@ fn main() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        println!(
-            "killing a worker, milliseconds until its memory is free: median, worst; until it is gone: median, worst"
-        );
-        kill("in an endless loop", &program("", "(loop (br 0))", MIB, MIB), Stopped::No).await;
-        for mib in [256, 2_048] {
-            kill(&format!("with {mib} MiB of memory"), &holding(mib * MIB), Stopped::No).await;
+        if !only("memory") {
+            killings().await;
         }
-        kill("stopped, with 256 MiB of memory", &holding(256 * MIB), Stopped::Yes).await;
-        println!("a worker, MiB: before a task, at most, and the latter without its job's memory, input and output");
-        let fill = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 67108864))";
-        let read = "(drop (call $read (i64.const 0) (i64.const 0) (i32.const 67108864)))";
-        let write = "(call $write (i64.const 0) (i32.const 67108864))";
-        memory("nothing", &program("", "", 64 * MIB, MIB), 0).await;
-        memory("memory", &program("", fill, 64 * MIB, MIB), 0).await;
-        memory("memory, input", &program("", &format!("{fill} {read}"), 64 * MIB, 64 * MIB), 64 * MIB).await;
-        memory("memory, output", &program("", &format!("{fill} {write}"), 64 * MIB, 64 * MIB), 0).await;
-        memory("all three", &program("", &format!("{fill} {read} {write}"), 64 * MIB, 64 * MIB), 64 * MIB).await;
-        memory("memory, deep calls", &deep(fill), 0).await;
+        if !only("killing") {
+            memories().await;
+        }
     });
+}
+
+fn only(part: &str) -> bool {
+    std::env::args().any(|arg| arg == part)
+}
+
+async fn killings() {
+    println!(
+        "killing a worker, milliseconds until it has let go of its memory: median, worst; until it is gone: median, worst"
+    );
+    kill("in an endless loop", &program("", "(loop (br 0))", MIB, MIB), Stopped::No).await;
+    for mib in [256, 2_048] {
+        kill(&format!("with {mib} MiB of memory"), &holding(mib * MIB), Stopped::No).await;
+    }
+    kill("stopped, with 256 MiB of memory", &holding(256 * MIB), Stopped::Yes).await;
+}
+
+async fn memories() {
+    println!("a worker, MiB: before a task, at most, and the latter without its job's memory");
+    let fill = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 67108864))";
+    let read = "(drop (call $read (i64.const 0) (i64.const 0) (i32.const 67108864)))";
+    let write = "(call $write (i64.const 0) (i32.const 67108864))";
+    memory("nothing", &program("", "", 64 * MIB, MIB), 0).await;
+    memory("memory", &program("", fill, 64 * MIB, MIB), 0).await;
+    memory("memory, input", &program("", &format!("{fill} {read}"), 64 * MIB, 64 * MIB), 64 * MIB).await;
+    memory("memory, output", &program("", &format!("{fill} {write}"), 64 * MIB, 64 * MIB), 0).await;
+    memory("all three", &program("", &format!("{fill} {read} {write}"), 64 * MIB, 64 * MIB), 64 * MIB).await;
+    memory("memory, deep calls", &deep(fill), 0).await;
 }
 
 fn sandbox() -> Sandbox {
@@ -104,7 +121,7 @@ enum Stopped {
 async fn kill(name: &str, program: &Program, stopped: Stopped) {
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..KILLS {
-        let sandbox = sandbox().as_guest();
+        let sandbox = if only("competing") { sandbox() } else { sandbox().as_guest() };
         let mut worker = started(&sandbox, program).await;
         let pid = worker.id().expect("it lives");
         let holds = async {
@@ -162,12 +179,10 @@ async fn memory(name: &str, program: &Program, input: u64) {
     let mut worker = started(&sandbox(), program).await;
     let pid = worker.id().expect("it lives");
     let before = status(pid, "VmRSS:").expect("it lives");
-    let mut output = 0;
     for _ in 0..3 {
-        let done = worker.execute(task(input), PATIENCE).await.expect("this machine can");
-        output = done.output.len() as u64;
+        worker.execute(task(input), PATIENCE).await.expect("this machine can");
     }
     let most = status(pid, "VmHWM:").expect("it lives");
-    let own = most.saturating_sub(program.memory_bytes + input + output);
+    let own = most.saturating_sub(program.memory_bytes);
     println!("  {name}: {}, {}, {}", before / MIB, most / MIB, own / MIB);
 }

@@ -66,7 +66,7 @@ pub use limits::{
 pub use native::Program;
 pub use output::{OUTPUT_ENTRY_BYTES, OUTPUT_FOOTER_BYTES, Output};
 pub use prepare::{FUEL, LOG, MEMORY, Prepared, START, SYSTEM, prepare, prepare_library};
-pub use task::{Execution, Outcome, PROGRAM_NAME, Task};
+pub use task::{Execution, Outcome, PROGRAM_NAME, Source, Task};
 pub use wasi::{merge, uses_wasi};
 
 /// Names everything that decides a result besides program and input: engine, its options, the rules of fuel and of WASI.

@@ -23,6 +23,8 @@ pub(super) struct Budget {
     pub(super) role: Role,
     /// Most private writable memory, bytes.
     pub(super) data_bytes: u64,
+    /// Most of a long input that it keeps outside of that, bytes.
+    pub(super) file_bytes: u64,
     /// Most processor time, seconds.
     pub(super) cpu_seconds: u64,
 }
@@ -108,7 +110,8 @@ fn limits(budget: &Budget, done: &mut Confinement) -> io::Result<()> {
     // Fails where it leads its group already, which is as good.
     let _ = setsid();
     limit(Resource::Core, 0)?;
-    limit(Resource::Fsize, 0)?;
+    // The only file that it can write to is that of long inputs.
+    limit(Resource::Fsize, budget.file_bytes)?;
     limit(Resource::Data, budget.data_bytes)?;
     limit(Resource::Cpu, budget.cpu_seconds)?;
     // A guest on somebody's computer: whatever the owner does comes first.

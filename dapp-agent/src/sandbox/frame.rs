@@ -1,7 +1,8 @@
 //! The pipe between agent and worker: frames of a length (8 bytes, little-endian) and a body.
 //!
 //! A body is one byte that tells its kind, fields of fixed size, and one piece of any length at the end. The worker runs hostile
-//! code: whatever it sends is capped and decoded without trust.
+//! code: whatever it sends is capped and decoded without trust. A long output comes in pieces before the answer that it belongs to,
+//! while the program runs; whether it counts, that answer says.
 
 use std::io;
 
@@ -9,13 +10,19 @@ use bytes::{Buf, Bytes};
 use conun_vm::{Execution, MAX_OUTPUT_BYTES, MAX_STDERR_BYTES, Outcome};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::confine::{Budget, Confinement, Layer, Role};
+use super::{
+    confine::{Budget, Confinement, Layer, Role},
+    spill::{LONG, Spill, Spilled},
+};
 
 /// Room for the fields of any frame.
 const FIELDS: u64 = 4096;
 
-/// Longest answer of a worker that executes: an output and a log.
-pub(super) const MAX_RESULT: u64 = MAX_OUTPUT_BYTES + MAX_STDERR_BYTES as u64 + FIELDS;
+/// Longest piece of an output, bytes.
+pub(super) const PIECE: usize = 1 << 20;
+
+/// Longest answer of a worker that executes: the last piece of an output and a log.
+pub(super) const MAX_RESULT: u64 = PIECE as u64 + MAX_STDERR_BYTES as u64 + FIELDS;
 
 /// Longest native code of a program, and so the longest answer of a worker that compiles.
 pub(super) const MAX_ARTIFACT: u64 = 512 << 20;
@@ -66,20 +73,78 @@ pub(super) fn write(pipe: &mut impl io::Write, (head, tail): Parts<'_>) -> io::R
     pipe.write_all(tail)
 }
 
+/// Reads the answer to one request, each of its frames of at most `most` bytes, and puts a long output together.
+pub(super) async fn answer(pipe: &mut (impl AsyncRead + Unpin), most: u64) -> io::Result<Reply> {
+    let mut output: Vec<u8> = Vec::new();
+    loop {
+        let (piece, end) = match Reply::decode(receive(pipe, most).await?)? {
+            Reply::Piece(piece) => (piece.into(), None),
+            Reply::Executed(mut execution) => (std::mem::take(&mut execution.output), Some(execution)),
+            reply => return Ok(reply),
+        };
+        let length = (output.len() + piece.len()) as u64;
+        if length > MAX_OUTPUT_BYTES {
+            return Err(too_long(length, MAX_OUTPUT_BYTES));
+        }
+        if output.is_empty() {
+            output = piece;
+        } else {
+            output.extend_from_slice(&piece);
+        }
+        if let Some(execution) = end {
+            // What a failed task has written is no part of its result.
+            let output = if execution.outcome == Outcome::Failed { Vec::new() } else { output };
+            return Ok(Reply::Executed(Execution { output, ..execution }));
+        }
+    }
+}
+
+/// What a worker reads.
+#[derive(Debug)]
+pub(super) enum Arrived {
+    Request(Request),
+    /// [`Request::Execute`] with a long input.
+    Long {
+        fuel_limit: u64,
+        input: Spilled,
+    },
+}
+
 /// Reads a request; `None` where the pipe ends between two.
-pub(super) fn read(pipe: &mut impl io::BufRead) -> io::Result<Option<Bytes>> {
+pub(super) fn read(pipe: &mut impl io::BufRead, spill: &Spill) -> io::Result<Option<Arrived>> {
     if pipe.fill_buf()?.is_empty() {
         return Ok(None);
     }
-    let mut length = [0; 8];
-    pipe.read_exact(&mut length)?;
-    let length = u64::from_le_bytes(length);
+    let length = number(pipe)?;
     if length > MAX_REQUEST {
         return Err(too_long(length, MAX_REQUEST));
     }
+    if length > LONG && pipe.fill_buf()?.first() == Some(&EXECUTE) {
+        pipe.consume(1);
+        let fuel_limit = number(pipe)?;
+        let input = spill.take(pipe, length - 1 - size_of::<u64>() as u64)?;
+        return Ok(Some(Arrived::Long { fuel_limit, input }));
+    }
     let mut body = Vec::new();
     let read = io::Read::read_to_end(&mut io::Read::take(pipe, length), &mut body)?;
-    if read as u64 == length { Ok(Some(body.into())) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    if read as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Request::decode(body.into()).map(|request| Some(Arrived::Request(request)))
+}
+
+fn number(pipe: &mut impl io::Read) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    pipe.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Kind of the request whose last piece may be long and is not needed whole.
+const EXECUTE: u8 = 4;
+
+/// A piece of an output.
+pub(super) fn piece(bytes: &[u8]) -> Parts<'_> {
+    (head(7, &[], bytes.len()), bytes)
 }
 
 /// What the agent asks.
@@ -108,6 +173,8 @@ pub(super) enum Reply {
     Compiled(Bytes),
     Loaded,
     Executed(Execution),
+    /// Of the output of the task that is executed, what follows the pieces before.
+    Piece(Bytes),
     /// The program is at fault.
     Refused(String),
     /// This machine is.
@@ -152,13 +219,13 @@ impl Request {
                     Role::Compile => 0,
                     Role::Execute => 1,
                 };
-                let fields = [&[role][..], &budget.data_bytes.to_le_bytes(), &budget.cpu_seconds.to_le_bytes()];
-                return (head(0, &fields, 0), &[]);
+                let numbers = [budget.data_bytes, budget.file_bytes, budget.cpu_seconds].map(u64::to_le_bytes);
+                return (head(0, &[&[role], numbers.as_flattened()], 0), &[]);
             }
             Self::Compile => return (head(2, &[], 0), &[]),
             Self::Prepare { memory_bytes, wasm } => (1, [*memory_bytes, 0], wasm),
             Self::Load { output_bytes, artifact } => (3, [*output_bytes, 0], artifact),
-            Self::Execute { fuel_limit, input } => (4, [*fuel_limit, 0], input),
+            Self::Execute { fuel_limit, input } => (EXECUTE, [*fuel_limit, 0], input),
         };
         (head(kind, &[&fields[0].to_le_bytes()], tail.len()), tail)
     }
@@ -172,13 +239,14 @@ impl Request {
                     1 => Role::Execute,
                     _ => return Err(malformed()),
                 };
-                let budget = Budget { role, data_bytes: reader.u64()?, cpu_seconds: reader.u64()? };
+                let [data_bytes, file_bytes, cpu_seconds] = [reader.u64()?, reader.u64()?, reader.u64()?];
+                let budget = Budget { role, data_bytes, file_bytes, cpu_seconds };
                 reader.end(Self::Begin(budget))
             }
             1 => Ok(Self::Prepare { memory_bytes: reader.u64()?, wasm: reader.0 }),
             2 => reader.end(Self::Compile),
             3 => Ok(Self::Load { output_bytes: reader.u64()?, artifact: reader.0 }),
-            4 => Ok(Self::Execute { fuel_limit: reader.u64()?, input: reader.0 }),
+            EXECUTE => Ok(Self::Execute { fuel_limit: reader.u64()?, input: reader.0 }),
             _ => Err(malformed()),
         }
     }
@@ -209,6 +277,7 @@ impl Reply {
                 let [exit_code, fuel, length] = &numbers;
                 (head(4, &[exit_code, fuel, length, &execution.stderr], execution.output.len()), &execution.output)
             }
+            Self::Piece(bytes) => piece(bytes),
             Self::Refused(reason) => (head(5, &[], reason.len()), reason.as_bytes()),
             Self::Host(reason) => (head(6, &[], reason.len()), reason.as_bytes()),
         }
@@ -243,6 +312,8 @@ impl Reply {
             }
             5 => Ok(Self::Refused(reader.text()?)),
             6 => Ok(Self::Host(reader.text()?)),
+            // Empty ones could go on for ever.
+            7 if !reader.0.is_empty() => Ok(Self::Piece(reader.0)),
             _ => Err(malformed()),
         }
     }
@@ -250,6 +321,7 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
+    use conun_vm::Source;
     use proptest::prelude::*;
 
     use super::*;
@@ -265,7 +337,7 @@ mod tests {
         #[test]
         fn frames_come_back_as_they_were(bytes: Vec<u8>, number: u64, code: Option<u32>, text: String, hash: [u8; 32]) {
             let piece = Bytes::from(bytes.clone());
-            let budget = |role| Budget { role, data_bytes: number, cpu_seconds: !number };
+            let budget = |role| Budget { role, data_bytes: number, file_bytes: number / 2, cpu_seconds: !number };
             let requests = [
                 Request::Begin(budget(Role::Compile)),
                 Request::Begin(budget(Role::Execute)),
@@ -278,7 +350,7 @@ mod tests {
                 prop_assert_eq!(Request::decode(body(request.encode())).unwrap(), request);
             }
             let outcome = code.map_or(Outcome::Failed, |exit_code| Outcome::Ok { exit_code });
-            let executed = Execution { outcome, fuel: number, output: bytes.clone(), stderr: bytes };
+            let executed = Execution { outcome, fuel: number, output: bytes.clone(), stderr: bytes.clone() };
             let layers = vec![
                 Layer { name: "one".to_owned(), missing: None },
                 Layer { name: "two".to_owned(), missing: Some("why".to_owned()) },
@@ -286,7 +358,8 @@ mod tests {
             let replies = [
                 Reply::Confined(Confinement { layers }),
                 Reply::Prepared { hash, root: hash },
-                Reply::Compiled(piece),
+                Reply::Compiled(piece.clone()),
+                Reply::Piece(Bytes::from([&bytes[..], b"x"].concat())),
                 Reply::Loaded,
                 Reply::Executed(executed),
                 Reply::Refused(text.clone()),
@@ -298,10 +371,64 @@ mod tests {
         }
 
         #[test]
-        fn nothing_that_a_worker_sends_panics(kind in 0_u8..8, tail: Vec<u8>) {
+        fn nothing_that_a_worker_sends_panics(kind in 0_u8..9, tail: Vec<u8>) {
             let body = Bytes::from([&[kind][..], &tail].concat());
             let _ = Reply::decode(body.clone());
             let _ = Request::decode(body);
+        }
+    }
+
+    fn whole(reply: &Reply) -> Vec<u8> {
+        let (head, tail) = reply.encode();
+        [&head, tail].concat()
+    }
+
+    #[tokio::test]
+    async fn pieces_are_put_together_and_count_only_if_the_task_did_not_fail() {
+        let piece = |bytes: &'static [u8]| whole(&Reply::Piece(bytes.into()));
+        for (outcome, expected) in [(Outcome::Ok { exit_code: 3 }, &b"one, two, three"[..]), (Outcome::Failed, b"")] {
+            let done = Execution { outcome, output: b"three".to_vec(), fuel: 7, stderr: b"log".to_vec() };
+            let end = whole(&Reply::Executed(done.clone()));
+            let frames = [piece(b"one, "), piece(b"two, "), end, piece(b"of the next")].concat();
+            let Reply::Executed(answer) = answer(&mut &frames[..], MAX_RESULT).await.unwrap() else {
+                panic!("its end")
+            };
+            assert_eq!(answer, Execution { output: expected.to_vec(), ..done });
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_without_an_end_are_not_read() {
+        let most = usize::try_from(MAX_OUTPUT_BYTES).unwrap() / PIECE;
+        let piece = whole(&Reply::Piece(vec![0; PIECE].into()));
+        let error = answer(&mut &piece.repeat(most + 1)[..], MAX_RESULT).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        // As many as there may be: then the end is missed.
+        let error = answer(&mut &piece.repeat(most)[..], MAX_RESULT).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn only_long_inputs_of_tasks_are_not_in_memory() {
+        let spill = Spill::new().unwrap();
+        for (length, long) in [(10, false), (usize::try_from(LONG).unwrap(), true)] {
+            let input = Bytes::from(vec![7; length]);
+            let execute = Request::Execute { fuel_limit: 5, input: input.clone() };
+            let load = Request::Load { output_bytes: 5, artifact: input.clone() };
+            for (request, long) in [(execute, long), (load, false)] {
+                let (head, tail) = request.encode();
+                let frame = [&head, tail].concat();
+                match read(&mut &frame[..], &spill).unwrap().unwrap() {
+                    Arrived::Request(arrived) => assert!(!long && arrived == request),
+                    Arrived::Long { fuel_limit, mut input } => {
+                        let mut bytes = vec![0; length];
+                        input.read_at(0, &mut bytes).unwrap();
+                        assert!(long && fuel_limit == 5 && input.length() == length as u64 && bytes == tail);
+                    }
+                }
+                // Cut short.
+                assert!(read(&mut &frame[..frame.len() - 1], &spill).is_err());
+            }
         }
     }
 }

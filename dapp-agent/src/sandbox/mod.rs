@@ -6,7 +6,8 @@
 //! 1. One process checks, prepares and compiles a program. Its memory and processor time are limited: a program may be made to
 //!    blow up a compiler. It never runs the program.
 //! 2. Others load the native code and execute tasks, any number one after the other. They have no compiler's needs, so that they
-//!    get by with the job's memory and little more.
+//!    get by with the job's memory, its native code, and little more: long outputs come while a program writes them, long inputs
+//!    are outside of the process's memory (Linux).
 //!
 //! A worker that does not answer in time is killed; that, like any other failure of the host, is an [`Error`], never a result.
 //! What keeps workers in, and what this machine's kernel lacks for it, tells [`Sandbox::confinement`].
@@ -18,6 +19,7 @@ mod kill;
 mod process;
 #[cfg(target_os = "linux")]
 mod seccomp;
+mod spill;
 mod worker;
 
 use std::{ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
@@ -103,6 +105,8 @@ pub struct Compiled {
     output_bytes: u64,
     /// Most private memory of a process that executes it.
     data_bytes: u64,
+    /// Most of an input that such a process keeps outside of that.
+    file_bytes: u64,
 }
 
 /// How workers are started.
@@ -159,7 +163,7 @@ impl Sandbox {
     /// # Errors
     /// If no worker can be started.
     pub async fn confinement(&self, deadline: Duration) -> Result<Confinement, Error> {
-        let budget = Budget { role: Role::Execute, data_bytes: OWN_DATA_BYTES, cpu_seconds: 1 };
+        let budget = Budget { role: Role::Execute, data_bytes: OWN_DATA_BYTES, file_bytes: 0, cpu_seconds: 1 };
         Ok(Process::start(self, budget, deadline).await?.confinement.clone())
     }
 
@@ -172,7 +176,7 @@ impl Sandbox {
         // On all processors at once.
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
         let cpu_seconds = deadline.as_secs().max(1).saturating_mul(processors);
-        let budget = Budget { role: Role::Compile, data_bytes: self.compile_data_bytes, cpu_seconds };
+        let budget = Budget { role: Role::Compile, data_bytes: self.compile_data_bytes, file_bytes: 0, cpu_seconds };
         let mut process = Process::start(self, budget, deadline).await?;
         let prepare = Request::Prepare { memory_bytes: program.memory_bytes, wasm: program.wasm.clone() };
         let hash = match process.ask(&prepare, deadline).await? {
@@ -192,10 +196,12 @@ impl Sandbox {
                 other => return Err(out_of_turn(other)),
             },
         };
-        // The code comes over the pipe and is then made executable; an output is in memory and on its way.
-        let twice = 2 * (artifact.len() as u64 + program.output_bytes);
-        let data_bytes = OWN_DATA_BYTES + program.memory_bytes + program.input_bytes + twice;
-        Ok(Compiled { artifact, output_bytes: program.output_bytes, data_bytes })
+        // Where there is no such file, a long input is in the process's own memory.
+        let (outside, inside) =
+            if cfg!(target_os = "linux") { (program.input_bytes, 0) } else { (0, program.input_bytes) };
+        // The code comes over the pipe and is then made executable.
+        let data_bytes = OWN_DATA_BYTES + program.memory_bytes + inside + 2 * artifact.len() as u64;
+        Ok(Compiled { artifact, output_bytes: program.output_bytes, data_bytes, file_bytes: outside })
     }
 
     async fn cached(&self, prepared: [u8; 32]) -> Option<Bytes> {
@@ -217,10 +223,10 @@ impl Sandbox {
     /// # Errors
     /// If this machine cannot.
     pub async fn start(&self, compiled: &Compiled, deadline: Duration) -> Result<Worker, Error> {
-        let Compiled { artifact, output_bytes, data_bytes } = compiled;
-        let budget = Budget { role: Role::Execute, data_bytes: *data_bytes, cpu_seconds: u64::MAX };
+        let Compiled { artifact, output_bytes, data_bytes, file_bytes } = compiled.clone();
+        let budget = Budget { role: Role::Execute, data_bytes, file_bytes, cpu_seconds: u64::MAX };
         let mut process = Process::start(self, budget, deadline).await?;
-        let load = Request::Load { output_bytes: *output_bytes, artifact: artifact.clone() };
+        let load = Request::Load { output_bytes, artifact };
         match process.ask(&load, deadline).await? {
             Reply::Loaded => Ok(Worker { process }),
             other => Err(out_of_turn(other)),

@@ -116,13 +116,12 @@ impl Process {
             let receive = pin!(async {
                 let mut replies = VecDeque::with_capacity(requests.len());
                 for _ in requests {
-                    let receiving = frame::receive(stdout, most);
-                    let body = match &turn {
-                        Some(turn) => turn.within(deadline, receiving).await,
-                        None => timeout(deadline, receiving).await.ok(),
+                    let answering = frame::answer(stdout, most);
+                    let reply = match &turn {
+                        Some(turn) => turn.within(deadline, answering).await,
+                        None => timeout(deadline, answering).await.ok(),
                     };
-                    let Some(body) = body else { return Err(Broken::Slow) };
-                    let reply = Reply::decode(body?)?;
+                    let reply = reply.ok_or(Broken::Slow)??;
                     hear(&reply);
                     replies.push_back(reply);
                 }

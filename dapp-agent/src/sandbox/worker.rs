@@ -1,13 +1,17 @@
 //! The worker's side of the pipe.
 
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::{
+    io::{self, BufReader, BufWriter, Read, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
-use conun_vm::{Limits, native};
+use conun_vm::{Execution, Limits, Outcome, Source, native};
 
 use super::{
     Error, confine,
-    frame::{self, Reply, Request},
+    frame::{self, Arrived, PIECE, Reply, Request},
+    spill::Spill,
 };
 
 /// Bytes read and written at once: many small tasks go through one call of the system.
@@ -21,12 +25,13 @@ pub fn worker_main() -> Result<(), Error> {
     let broken = |error: io::Error| Error::Host(error.to_string());
     // One thread: nothing here waits for anything but the pipe.
     let (input, output) = pipes().map_err(broken)?;
-    serve(&mut BufReader::with_capacity(BUFFER, input), &mut BufWriter::with_capacity(BUFFER, output)).map_err(broken)
+    let spill = Spill::new().map_err(broken)?;
+    serve(&mut BufReader::with_capacity(BUFFER, input), &Pipe::new(output), &spill).map_err(broken)
 }
 
 /// Standard input and output without the buffers and locks of the standard library.
 #[cfg(unix)]
-fn pipes() -> io::Result<(impl Read, impl Write)> {
+fn pipes() -> io::Result<(impl Read, impl Write + Send + 'static)> {
     use std::{fs::File, os::fd::AsFd};
 
     let own = |pipe: std::os::fd::BorrowedFd<'_>| pipe.try_clone_to_owned().map(File::from);
@@ -34,22 +39,70 @@ fn pipes() -> io::Result<(impl Read, impl Write)> {
 }
 
 #[cfg(not(unix))]
-fn pipes() -> io::Result<(impl Read, impl Write)> {
+fn pipes() -> io::Result<(impl Read, impl Write + Send + 'static)> {
     Ok((io::stdin(), io::stdout()))
 }
 
-fn serve(input: &mut BufReader<impl Read>, output: &mut BufWriter<impl Write>) -> io::Result<()> {
+fn serve<W: Write + Send + 'static>(
+    input: &mut BufReader<impl Read>,
+    output: &Pipe<W>,
+    spill: &Spill,
+) -> io::Result<()> {
     let mut state = State::New;
-    while let Some(body) = frame::read(input)? {
-        let (next, reply) = state.answer(Request::decode(body)?)?;
-        frame::write(output, reply.encode())?;
+    while let Some(arrived) = frame::read(input, spill)? {
+        let (next, reply) = match arrived {
+            Arrived::Request(request) => state.answer(request, output)?,
+            Arrived::Long { fuel_limit, input } => state.execute(input, fuel_limit, output),
+        };
+        frame::write(&mut *output.lock(), reply.encode())?;
         state = next;
         // As long as there is another request at hand its answer can go with this one.
         if input.buffer().is_empty() {
-            output.flush()?;
+            output.lock().flush()?;
         }
     }
     Ok(())
+}
+
+/// The way to the agent. The engine has it, too, while a program runs.
+struct Pipe<W: Write>(Arc<Mutex<BufWriter<W>>>);
+
+impl<W: Write> Pipe<W> {
+    fn new(pipe: W) -> Self {
+        Self(Arc::new(Mutex::new(BufWriter::with_capacity(BUFFER, pipe))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BufWriter<W>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The output of a task on its way. Here is never more of it than a piece.
+struct Pieces<W: Write> {
+    pipe: Pipe<W>,
+    held: Vec<u8>,
+}
+
+impl<W: Write> Write for Pieces<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.held.len() + bytes.len() <= PIECE {
+            self.held.try_reserve(bytes.len())?;
+            self.held.extend_from_slice(bytes);
+            return Ok(bytes.len());
+        }
+        if !self.held.is_empty() {
+            frame::write(&mut *self.pipe.lock(), frame::piece(&self.held))?;
+            self.held.clear();
+            return self.write(bytes);
+        }
+        let piece = &bytes[..PIECE];
+        frame::write(&mut *self.pipe.lock(), frame::piece(piece))?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// How far a worker has come.
@@ -63,7 +116,7 @@ enum State {
 impl State {
     /// # Errors
     /// If nothing must be done in this process.
-    fn answer(self, request: Request) -> io::Result<(Self, Reply)> {
+    fn answer<W: Write + Send + 'static>(self, request: Request, pipe: &Pipe<W>) -> io::Result<(Self, Reply)> {
         let answered = match (self, request) {
             (Self::New, Request::Begin(budget)) => {
                 let confinement = confine::confine(&budget)?;
@@ -72,17 +125,29 @@ impl State {
             (Self::Confined, Request::Prepare { memory_bytes, wasm }) => prepare(&wasm, memory_bytes),
             (Self::Prepared(prepared), Request::Compile) => compile(prepared),
             (Self::Confined, Request::Load { output_bytes, artifact }) => load(artifact, output_bytes),
-            (Self::Loaded(program), Request::Execute { fuel_limit, input }) => {
-                match program.execute(&conun_vm::Task { input, fuel_limit }) {
-                    Ok(execution) => Ok((Self::Loaded(program), Reply::Executed(execution))),
-                    // The next task may be a better one.
-                    Err(error) => Ok((Self::Loaded(program), failure(&error))),
-                }
-            }
-            (state, _) => Ok((state, Reply::Host("the worker was asked out of turn".to_owned()))),
+            (state, Request::Execute { fuel_limit, input }) => return Ok(state.execute(input, fuel_limit, pipe)),
+            (state, _) => Ok((state, out_of_turn())),
         };
         Ok(answered.unwrap_or_else(|error: conun_vm::Error| (Self::Confined, failure(&error))))
     }
+
+    fn execute<W: Write + Send + 'static>(self, input: impl Source, fuel_limit: u64, pipe: &Pipe<W>) -> (Self, Reply) {
+        let Self::Loaded(program) = &self else { return (self, out_of_turn()) };
+        let output = Pieces { pipe: Pipe(pipe.0.clone()), held: Vec::new() };
+        let reply = match program.execute_into(input, output, fuel_limit) {
+            Ok(Execution { outcome, output, fuel, stderr }) => {
+                let output = if outcome == Outcome::Failed { Vec::new() } else { output.held };
+                Reply::Executed(Execution { outcome, output, fuel, stderr })
+            }
+            // The next task may be a better one.
+            Err(error) => failure(&error),
+        };
+        (self, reply)
+    }
+}
+
+fn out_of_turn() -> Reply {
+    Reply::Host("the worker was asked out of turn".to_owned())
 }
 
 fn failure(error: &conun_vm::Error) -> Reply {

@@ -4,12 +4,17 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use conun_agent::sandbox::{Error, Program, Sandbox, Task, Worker};
+use conun_agent::{
+    fabric::linux::resident_bytes,
+    sandbox::{Error, Program, Sandbox, Task, Worker},
+};
 use conun_vm::{Input, MAX_FUEL, Outcome};
 
 use crate::world::PATIENCE;
 
 const MEMORY: u64 = 64 << 20;
+
+const OK: Outcome = Outcome::Ok { exit_code: 0 };
 
 /// What a worker may have beside its job's memory.
 const OWN: u64 = 64 << 20;
@@ -71,6 +76,95 @@ async fn no_task_takes_more_than_its_memory_and_a_little() {
         }
         let peak = peak(&worker);
         assert!(peak <= MEMORY + OWN, "{what}: {} MiB", peak >> 20);
+    }
+}
+
+#[tokio::test]
+async fn long_inputs_and_outputs_are_not_in_a_workers_memory() {
+    let long = usize::try_from(conun_vm::MAX_OUTPUT_BYTES).unwrap();
+    let bytes: Vec<u8> = (0..long).map(|at| (at * 7 % 251) as u8).collect();
+    let whole = "(drop (memory.grow (i32.const 1023)))
+        (drop (call $read (i64.const 0) (i64.const 0) (i32.const 67108864)))
+        (call $write (i64.const 0) (i32.const 67108864))";
+    let bit_by_bit = "(local $at i64) (local $n i32) (loop $more
+        (local.set $n (call $read (local.get $at) (i64.const 0) (i32.const 1000)))
+        (call $write (i64.const 0) (local.get $n))
+        (local.set $at (i64.add (local.get $at) (i64.extend_i32_u (local.get $n))))
+        (br_if $more (local.get $n)))";
+    let import = r#"(import "conun" "input_read" (func $read (param i64 i64 i32) (result i32)))"#;
+    for (what, body) in [("whole", whole), ("bit by bit", bit_by_bit)] {
+        // The imports come first.
+        let wat = format!(
+            r#"(module {import} (import "conun" "output_write" (func $write (param i64 i32)))
+            (memory (export "memory") 1) (func (export "_start") {body}))"#
+        );
+        let (output_bytes, input_bytes) = (long as u64, long as u64);
+        let wasm = wat::parse_str(wat).unwrap().into();
+        let mut worker = worker(&Program { wasm, memory_bytes: MEMORY, output_bytes, input_bytes, root: None }).await;
+        let task = |fuel_limit| Task { input: bytes.clone().into(), fuel_limit };
+        let done = worker.execute_all([task(MAX_FUEL), task(MAX_FUEL)], PATIENCE, |_| {}).await.unwrap();
+        assert!(done.iter().all(|done| done.outcome == OK && done.output == bytes), "{what}");
+        // Neither do they stay: not those of a task that fails before its end.
+        let failed = worker.execute(task(done[0].fuel - 1), PATIENCE).await.unwrap();
+        assert_eq!((failed.outcome, failed.output.len()), (Outcome::Failed, 0), "{what}");
+        let peak = peak(&worker);
+        assert!(peak <= MEMORY + OWN, "{what}: {} MiB", peak >> 20);
+        let resident = resident_bytes(worker.id().unwrap());
+        assert!(resident <= OWN, "{what}: {} MiB", resident >> 20);
+    }
+}
+
+#[tokio::test]
+async fn what_a_worker_holds_of_an_input_counts_as_its_memory() {
+    let Program { wasm, .. } = program("", "(loop (br 0))");
+    let input_bytes = 64 << 20;
+    let endless = Program { wasm, memory_bytes: MEMORY, output_bytes: 1, input_bytes, root: None };
+    let mut worker = worker(&endless).await;
+    let pid = worker.id().unwrap();
+    let task = Task { input: vec![7; 64 << 20].into(), fuel_limit: MAX_FUEL };
+    let holds = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while resident_bytes(pid) < input_bytes {
+            ticks.tick().await;
+        }
+    };
+    tokio::select! {
+        held = tokio::time::timeout(PATIENCE, holds) => held.expect("it holds its input"),
+        done = worker.execute(task, PATIENCE) => panic!("it never ends: {done:?}"),
+    }
+}
+
+#[tokio::test]
+async fn memories_of_32_mib_and_more_ask_for_large_pages() {
+    if !std::fs::exists("/sys/kernel/mm/transparent_hugepage").unwrap() {
+        return;
+    }
+    for (what, begin, grow, asks) in
+        [("small", 511, 0, false), ("large", 512, 0, true), ("grows to be large", 1, 511, true)]
+    {
+        let wat = format!(
+            r#"(module (memory (export "memory") {begin}) (func (export "_start")
+            (if (i32.ne (memory.grow (i32.const {grow})) (i32.const {begin})) (then unreachable))
+            (memory.fill (i32.const 0) (i32.const 1) (i32.const {})) (loop (br 0))))"#,
+            (begin + grow) << 16
+        );
+        let wasm = wat::parse_str(wat).unwrap().into();
+        let endless = Program { wasm, memory_bytes: MEMORY, output_bytes: 1, input_bytes: 1 << 10, root: None };
+        let mut worker = worker(&endless).await;
+        let pid = worker.id().unwrap();
+        let fills = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(10));
+            while resident_bytes(pid) < (begin + grow) << 16 {
+                ticks.tick().await;
+            }
+        };
+        tokio::select! {
+            filled = tokio::time::timeout(PATIENCE, fills) => filled.expect("it fills its memory"),
+            done = worker.execute(task(MAX_FUEL), PATIENCE) => panic!("it never ends: {done:?}"),
+        }
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+        let asked = maps.lines().any(|line| line.starts_with("VmFlags:") && line.contains(" hg"));
+        assert_eq!(asked, asks, "{what}");
     }
 }
 
@@ -138,7 +232,7 @@ async fn bombs_of_structure_end_within_the_compilers_limits() {
             Ok(compiled) => {
                 let mut worker = sandbox().start(&compiled, PATIENCE).await.unwrap();
                 let done = worker.execute(task(1_000_000), PATIENCE).await.unwrap();
-                assert_eq!(done.outcome, Outcome::Ok { exit_code: 0 }, "{what}");
+                assert_eq!(done.outcome, OK, "{what}");
             }
             Err(Error::Refused(_) | Error::Died { compiling: true, .. } | Error::TooSlow(_)) => {}
             Err(error) => panic!("{what}: {error}"),

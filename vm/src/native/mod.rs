@@ -10,7 +10,7 @@ mod host;
 mod memory;
 mod run;
 
-use std::num::NonZero;
+use std::{io, num::NonZero};
 
 use bytes::Bytes;
 use wasmer::{Engine, Module};
@@ -22,7 +22,7 @@ use crate::{
     error::Error,
     input::MAX_INPUT_BYTES,
     limits::{Limits, MAX_FUEL, MAX_MEMORY_BYTES, MAX_OUTPUT_BYTES},
-    task::{Execution, Task},
+    task::{Execution, Outcome, Source, Task},
 };
 use memory::HostFailures;
 
@@ -31,7 +31,7 @@ use memory::HostFailures;
 pub struct Program {
     module: Module,
     engine: Engine,
-    output_bytes: usize,
+    output_bytes: u64,
     failures: HostFailures,
 }
 
@@ -95,15 +95,48 @@ impl Program {
     /// # Errors
     ///
     /// A fuel limit or input beyond the highest; or this machine could not execute the task, which is no verdict on it
-    /// ([`Error::is_refusal`]). Everything that the program does wrong is [`Outcome::Failed`](crate::Outcome::Failed).
+    /// ([`Error::is_refusal`]). Everything that the program does wrong is [`Outcome::Failed`].
     pub fn execute(&self, task: &Task) -> Result<Execution, Error> {
-        if task.fuel_limit > MAX_FUEL {
-            return Err(Error::FuelLimit { asked: task.fuel_limit });
+        let done = self.execute_into(task.input.clone(), Collected(Vec::new()), task.fuel_limit)?;
+        let Execution { outcome, output, fuel, stderr } = done;
+        let output = if outcome == Outcome::Failed { Vec::new() } else { output.0 };
+        Ok(Execution { outcome, output, fuel, stderr })
+    }
+
+    /// Executes one task whose input and output need not be in memory. What the program writes goes to `output` at once, at most the
+    /// job's limit; when the task fails, what it has written by then is no part of its result.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::execute`]. That `input` cannot be read, or `output` not be written to, is no verdict on the task.
+    pub fn execute_into<W: io::Write + Send + 'static>(
+        &self,
+        input: impl Source,
+        output: W,
+        fuel_limit: u64,
+    ) -> Result<Execution<W>, Error> {
+        if fuel_limit > MAX_FUEL {
+            return Err(Error::FuelLimit { asked: fuel_limit });
         }
-        if task.input.len() as u64 > MAX_INPUT_BYTES {
-            return Err(Error::InputTooLong { len: task.input.len() as u64 });
+        if input.length() > MAX_INPUT_BYTES {
+            return Err(Error::InputTooLong { len: input.length() });
         }
-        run::run(self, task)
+        run::run(self, input, output, fuel_limit)
+    }
+}
+
+/// An output in memory. A vector's own way to be written to ends the process when there is no memory left.
+struct Collected(Vec<u8>);
+
+impl io::Write for Collected {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_reserve(bytes.len())?;
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -121,12 +154,12 @@ fn aligned(bytes: Bytes) -> Bytes {
     Bytes::from(copy).slice(start..)
 }
 
-fn check(limits: Limits) -> Result<usize, Error> {
+fn check(limits: Limits) -> Result<u64, Error> {
     if limits.memory_bytes > MAX_MEMORY_BYTES {
         return Err(Error::MemoryLimit { asked: limits.memory_bytes });
     }
     if limits.output_bytes > MAX_OUTPUT_BYTES {
         return Err(Error::OutputLimit { asked: limits.output_bytes });
     }
-    Ok(usize::try_from(limits.output_bytes).expect("the highest limit is below 2^32"))
+    Ok(limits.output_bytes)
 }

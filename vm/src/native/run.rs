@@ -1,5 +1,7 @@
 //! One execution, from a fresh instance to its result.
 
+use std::io;
+
 use wasmer::{
     FunctionEnv, Global, Instance, InstantiationError, LinkError, Memory, RuntimeError, Store, TypedFunction, Value,
     sys::vm::TrapCode,
@@ -7,25 +9,30 @@ use wasmer::{
 
 use super::{
     Program,
-    host::{self, Host, Stop},
+    host::{self, Host, Sink, Stop},
 };
 use crate::{
     error::Error,
     limits::MAX_STDERR_BYTES,
-    task::{Execution, Outcome, Task},
+    task::{Execution, Outcome, Source},
 };
 
 /// Executes one task whose terms have been checked.
-pub(super) fn run(program: &Program, task: &Task) -> Result<Execution, Error> {
+pub(super) fn run<W: Sink>(
+    program: &Program,
+    input: impl Source,
+    output: W,
+    fuel_limit: u64,
+) -> Result<Execution<W>, Error> {
     let failures_before = program.failures.count();
     let mut store = Store::new(program.engine.clone());
-    let env = FunctionEnv::new(&mut store, Host::new(task.input.clone(), program.output_bytes));
+    let env = FunctionEnv::new(&mut store, Host::new(input, output, program.output_bytes));
     let imports = host::imports(&mut store, &env);
     let instance = Instance::new(&mut store, &program.module, &imports).map_err(not_instantiated)?;
     let exports = Exports::of(&instance, &store)?;
     env.as_mut(&mut store).attach([Some(exports.memory.clone()), exports.system.clone()]);
 
-    let limit = task.fuel_limit.cast_signed();
+    let limit = fuel_limit.cast_signed();
     exports.fuel.set(&mut store, Value::I64(limit)).map_err(|error| Error::Host(error.to_string()))?;
     let ended = exports.start.call(&mut store);
     let left = match exports.fuel.get(&mut store) {
@@ -43,10 +50,8 @@ pub(super) fn run(program: &Program, task: &Task) -> Result<Execution, Error> {
     }
     let outcome = if left < 0 { Outcome::Failed } else { outcome };
     let stderr = log(&exports, &mut store).unwrap_or_default();
-    let output = match outcome {
-        Outcome::Ok { .. } => std::mem::take(&mut env.as_mut(&mut store).output),
-        Outcome::Failed => Vec::new(),
-    };
+    let output =
+        env.as_mut(&mut store).output.take().ok_or_else(|| Error::Host("a bug: the output is gone".to_owned()))?;
     Ok(Execution { outcome, output, fuel: (limit - left.max(0)).cast_unsigned(), stderr })
 }
 
@@ -89,7 +94,10 @@ fn outcome_of(error: RuntimeError) -> Result<Outcome, Error> {
     match error.downcast_ref::<Stop>() {
         Some(Stop::Exit(exit_code)) => return Ok(Outcome::Ok { exit_code: *exit_code }),
         Some(Stop::Failed) => return Ok(Outcome::Failed),
-        Some(Stop::HostMemory(reason)) => return Err(Error::HostMemory(reason.clone())),
+        Some(Stop::Stream(error)) if error.kind() == io::ErrorKind::OutOfMemory => {
+            return Err(Error::HostMemory(error.to_string()));
+        }
+        Some(Stop::Stream(error)) => return Err(Error::Host(format!("its input or output: {error}"))),
         None => {}
     }
     match error.clone().to_trap() {

@@ -1,8 +1,13 @@
 //! Standard streams, arguments, environment and files, as a program of the native engine finds them.
 
-use conun_vm::{Input, Limits, Output, PROGRAM_NAME, Program};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 
-use crate::{FUEL, OK, WASI, command, compile, execute, given, stdout, write};
+use conun_vm::{Error, Input, Limits, Outcome, Output, PROGRAM_NAME, Program, Source};
+
+use crate::{CONUN, FUEL, OK, WASI, command, compile, execute, given, put, stdout, write};
 
 const BADF: u32 = 8;
 
@@ -120,4 +125,80 @@ fn host_reads_and_writes_memory_that_has_grown() {
     let limits = Limits { memory_bytes: 64 * 65536, ..Limits::default() };
     let program = Program::compile(&command(WASI, &body), limits).expect("an ordinary program");
     assert_eq!(stdout(&program.execute(&crate::task(FUEL)).expect("an ordinary task")), [77]);
+}
+
+/// An input of so many bytes, each the low byte of its place, that cannot be read beyond a place.
+struct Torn {
+    length: u64,
+    whole: u64,
+}
+
+impl Source for Torn {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        if offset + into.len() as u64 > self.whole {
+            return Err(io::Error::other("the disk is on fire"));
+        }
+        into.iter_mut().zip(offset..).for_each(|(byte, at)| *byte = at as u8);
+        Ok(())
+    }
+}
+
+/// An output that others see while it is written, and that has no room beyond a length.
+#[derive(Clone, Debug)]
+struct Seen(Arc<Mutex<Vec<u8>>>, usize);
+
+impl io::Write for Seen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut seen = self.0.lock().expect("no test panics with it");
+        let fit = bytes.len().min(self.1 - seen.len());
+        seen.extend_from_slice(&bytes[..fit]);
+        Ok(fit)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn input_and_output_need_not_be_in_memory() {
+    let body = format!("(drop (call $input_read (i64.const 5000000000) (i64.const 8) (i32.const 100))) {}", put(0, 20));
+    let program = compile(&command(CONUN, &body));
+    // Longer than any, at its longest, and one that ends in the middle of what is asked for.
+    let run = |length, whole, room| program.execute_into(Torn { length, whole }, Seen(Arc::default(), room), FUEL);
+    assert!(matches!(run(1 << 33, 1 << 33, 20), Err(Error::InputTooLong { len }) if len == 1 << 33));
+    let done = run(1 << 32, 0, 20).expect("nothing is read beyond its end");
+    assert_eq!((done.outcome, &done.output.0.lock().expect("it is over")[..]), (OK, &[0; 20][..]));
+
+    let body = format!("(drop (call $input_read (i64.const 1000) (i64.const 8) (i32.const 100))) {}", put(0, 20));
+    let program = compile(&command(CONUN, &body));
+    let run = |whole, room| program.execute_into(Torn { length: 1_006, whole }, Seen(Arc::default(), room), FUEL);
+    let done = run(1_006, 20).expect("all of it can be read");
+    let expected: Vec<u8> = [0; 8].into_iter().chain((1000..1006).map(|at| at as u8)).chain([0; 6]).collect();
+    assert_eq!((done.outcome, &done.output.0.lock().expect("it is over")[..]), (OK, &expected[..]));
+    // What this machine cannot read or write is no verdict.
+    for (whole, room, why) in [(1_005, 20, "on fire"), (1_006, 19, "write")] {
+        let error = run(whole, room).expect_err("there is no result");
+        assert!(matches!(&error, Error::Host(reason) if reason.contains(why)) && !error.is_refusal(), "{error}");
+    }
+}
+
+#[test]
+fn what_is_written_is_seen_before_the_end_and_never_beyond_the_limit() {
+    let body = format!("{} {} unreachable", put(0, 20), put(0, 20));
+    let seen = Seen(Arc::default(), 1_000);
+    let program = |output_bytes| {
+        let limits = Limits { output_bytes, ..Limits::default() };
+        Program::compile(&command(CONUN, &body), limits).expect("an ordinary program")
+    };
+    for (limit, written) in [(40, 40), (39, 20)] {
+        seen.0.lock().expect("no test panics with it").clear();
+        let input = bytes::Bytes::new();
+        let done = program(limit).execute_into(input, seen.clone(), FUEL).expect("this machine can");
+        assert_eq!((done.outcome, seen.0.lock().expect("it is over").len()), (Outcome::Failed, written));
+    }
 }

@@ -8,6 +8,7 @@ mod load;
 mod power;
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -82,12 +83,16 @@ impl Sensors for Computer {
     }
 }
 
-/// Memory of a process that is in RAM, bytes; 0 if there is no such process.
+/// Memory of a process that is in RAM, bytes, what its open files in memory hold with it; 0 if there is no such process.
 pub fn resident_bytes(process: u32) -> u64 {
+    // Such a file has no name in any folder; a pipe has no length.
+    let open = entries(Path::new(&format!("/proc/{process}/fd")));
+    let files = open.iter().filter_map(|file| file.metadata().ok()).filter(|file| file.is_file() && file.nlink() == 0);
+    let outside: u64 = files.map(|file| file.blocks() * 512).sum();
     let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.unwrap_or(0) * 1024
+    kib.unwrap_or(0) * 1024 + outside
 }
 
 /// The first line of a small file, if it can be read.
