@@ -401,10 +401,13 @@ impl Seat {
                     Journal::open_on(&seat.folder, move |file| machine.disk(file))
                 };
                 let journal = journal.map_err(|error| error.to_string())?;
+                let last = tell.clone();
                 let told = move |event| drop(tell.send(event));
                 let never = std::future::pending();
                 let running = provider::run_on(Blind, journal, config, seat.signer, sandbox, told, never);
-                running.await.map_err(|error| error.to_string())
+                let ended = running.await.map_err(|error| error.to_string());
+                // Whoever waits for an event learns why none comes any more.
+                ended.inspect_err(|error| drop(last.send(Running::Trouble(format!("ended: {error}")))))
             };
             let result = runtime.block_on(async {
                 tokio::select! {
