@@ -191,7 +191,7 @@ pub fn row(what: String, scenario: &Scenario, runs: &[Run]) -> Row {
         settled: share(sum(|figures| figures.settled), sum(|figures| figures.batches)),
         wrong: share(wrong, judged),
         wrong_at_most: share_interval(wrong, judged).1,
-        redundancy: mean(|figures| figures.redundancy),
+        redundancy: share(sum(|figures| figures.results), sum(|figures| figures.settled)),
         cost: mean(|figures| figures.cost_per_gigafuel),
         makespan: makespans.get(makespans.len() / 2).copied().unwrap_or_default(),
         gains,

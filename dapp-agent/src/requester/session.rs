@@ -219,6 +219,7 @@ impl Requester {
         let contracts = *self.follower.contracts();
         let settings = Deployment::new(contracts.deployment, self.provider()).settings().call().await?;
         let rules = self.follower.index().rules;
+        // Without chance the job is open to everybody, which is never too little.
         let lot = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         let prepared = &Prepared { assurance: prepared.assured(self.follower.index(), lot), ..prepared.clone() };
         let mut job = Job { requester: account, ..prepared.job.clone() };
