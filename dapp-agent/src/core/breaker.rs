@@ -102,8 +102,17 @@ impl Breaker {
 
     /// Why nothing new of a job is taken, if anything is left alone that it belongs to.
     pub(super) fn objection(&self, job: &B256, requester: Address, now: u64) -> Option<SkipReason> {
+        self.in_force(job, requester, now).next().map(|rest| rest.why.clone())
+    }
+
+    /// When the first of what is left alone may be tried again.
+    pub(super) fn ends(&self, job: &B256, requester: Address, now: u64) -> Option<u64> {
+        self.in_force(job, requester, now).map(|rest| rest.until).min()
+    }
+
+    fn in_force(&self, job: &B256, requester: Address, now: u64) -> impl Iterator<Item = &Rest> {
         let all = [self.jobs.get(job), self.requesters.get(&requester), self.everything.as_ref()];
-        all.into_iter().flatten().find(|rest| now < rest.until).map(|rest| rest.why.clone())
+        all.into_iter().flatten().filter(move |rest| now < rest.until)
     }
 }
 

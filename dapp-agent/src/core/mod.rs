@@ -21,6 +21,7 @@ pub use verdict::{Disputed, Overview, Taken, Verdict};
 pub use worth::{Conditions, Worth};
 
 use breaker::Breaker;
+use replicas::Turn;
 use view::View;
 
 use crate::{chain::Index, store::ResultRecord};
@@ -176,6 +177,8 @@ pub struct Core {
     published: BTreeSet<BatchId>,
     /// Hashes of blocks that decide lots and draws; `None` while it is being read.
     hashes: BTreeMap<u64, Option<B256>>,
+    /// This account's turns in lots, batch by batch, by job.
+    turns: HashMap<B256, Vec<Turn>>,
     /// Why jobs were not worked on that are over now.
     passed: HashMap<B256, SkipReason>,
     sending: bool,
@@ -200,12 +203,12 @@ pub struct Core {
     /// Batches executed, and leases lost, since the start.
     done: u64,
     lost: u64,
-    /// The best jobs, best first.
-    short: Vec<B256>,
-    /// Whether nothing has happened since that could change which they are.
+    /// Whether nothing has happened since open jobs were ranked that could change more than single ones.
     ranked: bool,
-    /// Whether this account takes nothing any more, as last seen.
-    leaving: bool,
+    /// Whether something has happened here since reasons were kept.
+    acted: bool,
+    /// Whether this account takes nothing any more, its stake, and in which block it had it, as last seen.
+    standing: (bool, (U256, u64)),
     /// Looks at the chain so far.
     looks: u64,
     /// Nothing is sent before this look.
@@ -228,6 +231,7 @@ impl Core {
             failed: BTreeSet::new(),
             published: BTreeSet::new(),
             hashes: BTreeMap::new(),
+            turns: HashMap::new(),
             passed: HashMap::new(),
             sending: false,
             sent_at: 0,
@@ -244,9 +248,9 @@ impl Core {
             conditions: Conditions::default(),
             done: 0,
             lost: 0,
-            short: Vec::new(),
             ranked: false,
-            leaving: false,
+            acted: false,
+            standing: Default::default(),
             looks: 0,
             not_before: 0,
             fruitless: 0,
@@ -255,23 +259,33 @@ impl Core {
 
     /// Takes in an event and says what to do.
     pub fn step(&mut self, index: &Index, event: Event) -> Vec<Action> {
-        self.ranked &=
-            matches!(event, Event::Sent | Event::Restored(_) | Event::Remembered(..) | Event::BlockHash(_, None));
         match event {
             Event::Head { number, now, free_stake } => {
+                self.acted |= self.free_stake != free_stake;
                 (self.number, self.now, self.free_stake) = (number, now, free_stake);
                 self.looks += 1;
                 self.look_around(index);
-                self.rank(index);
+                if !self.ranked {
+                    self.rank(index);
+                }
                 self.keep_reasons(index);
+                return self.decide(index);
             }
-            Event::Prepared(job) => drop(self.looked.insert(job, Looked::Ready)),
-            Event::Refused(job, text) => drop(self.looked.insert(job, Looked::Refused(text))),
+            Event::Prepared(job) => {
+                self.looked.insert(job, Looked::Ready);
+                self.view.touch(job);
+            }
+            Event::Refused(job, text) => {
+                self.looked.insert(job, Looked::Refused(text));
+                self.view.touch(job);
+            }
             Event::Unavailable(job, text) => {
                 self.looked.remove(&job);
                 self.breaker.unavailable(job, self.now, text);
+                self.view.touch(job);
             }
             Event::Executed { batch, record, millis } => {
+                self.ranked = false;
                 self.executing.remove(&batch);
                 self.executed.entry(batch).or_insert(Done { record, since: self.now });
                 self.breaker.succeeded(batch.0, requester(index, &batch.0));
@@ -286,6 +300,7 @@ impl Core {
             }
             Event::NotExecuted(batch, text) => {
                 if self.executing.remove(&batch) {
+                    self.ranked = false;
                     self.failed.insert(batch);
                     self.breaker.failed(batch.0, requester(index, &batch.0), self.now, text);
                 }
@@ -298,7 +313,10 @@ impl Core {
             Event::NotSent(_) => self.fruitless(MAX_BACKOFF),
             Event::BlockHash(number, hash) => {
                 match hash {
-                    Some(_) => drop(self.hashes.insert(number, hash)),
+                    Some(_) => {
+                        self.hashes.insert(number, hash);
+                        self.ranked = false;
+                    }
                     None => drop(self.hashes.remove(&number)),
                 }
                 // Most often several are asked for at once: one decision for all of them.
@@ -308,9 +326,9 @@ impl Core {
             }
             // Told twice a second, and mostly nothing new.
             Event::Paused(paused) if self.paused == paused => return Vec::new(),
-            Event::Paused(paused) => self.paused = paused,
+            Event::Paused(paused) => (self.paused, self.ranked) = (paused, false),
             Event::Draining(draining) if self.draining == draining => return Vec::new(),
-            Event::Draining(draining) => self.draining = draining,
+            Event::Draining(draining) => (self.draining, self.ranked) = (draining, false),
             Event::Restored(batch) => drop(self.published.remove(&batch)),
             Event::Over(job) => {
                 self.looked.remove(&job);
@@ -321,12 +339,16 @@ impl Core {
                 self.view.touch(job);
             }
             Event::Conditions(conditions) if self.conditions == conditions => return Vec::new(),
-            Event::Conditions(conditions) => self.conditions = conditions,
-            Event::Download(job, bytes) => drop(self.downloads.insert(job, bytes)),
+            Event::Conditions(conditions) => (self.conditions, self.ranked) = (conditions, false),
+            Event::Download(job, bytes) => {
+                self.downloads.insert(job, bytes);
+                self.view.touch(job);
+            }
             Event::Remembered(batch, record) => {
                 self.executed.entry(batch).or_insert(Done { record, since: 0 });
             }
         }
+        self.acted = true;
         // Before the first look nothing is known of time, and so of no batch whose it is.
         if self.looks == 0 { Vec::new() } else { self.decide(index) }
     }
@@ -334,6 +356,7 @@ impl Core {
     fn fruitless(&mut self, backoff: u64) {
         self.sending = false;
         // A re-org may have changed what they decide.
+        self.ranked &= self.hashes.is_empty();
         self.hashes.clear();
         self.not_before = self.looks + (backoff << self.fruitless.min(8)).min(MAX_BACKOFF);
         self.fruitless += 1;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U256};
 use conun_bindings::replicas;
 
 use super::{
@@ -22,6 +22,16 @@ pub(super) const STAGGER: u64 = 5;
 
 /// Results to send, by job.
 type Results = BTreeMap<B256, Vec<(u32, ResultRecord)>>;
+
+/// What a lot gave this account, and what that was worked out from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// Hash of the block that decides.
+    hash: B256,
+    stake: U256,
+    /// Seconds after the lot was opened.
+    wait: u64,
+}
 
 /// Every ballot of `jobs`.
 fn ballots<'a>(
@@ -85,7 +95,7 @@ impl Core {
     }
 
     /// Seconds that a batch may take here: as its job's have, or half a lease.
-    fn needed(&self, id: B256, entry: &JobEntry) -> u64 {
+    pub(super) fn needed(&self, id: B256, entry: &JobEntry) -> u64 {
         let pace = self.pace.get(&id).map(|millis| millis.div_ceil(1_000));
         pace.unwrap_or(u64::from(entry.job.leaseSeconds / 2)).max(1)
     }
@@ -103,10 +113,35 @@ impl Core {
         if me.staked_block >= opened {
             return Some(from + widen);
         }
-        let seed = replicas::seed(hash);
-        let wait =
-            replicas::turn(seed, (id, number), opened, (self.me, me.stake), assurance.widenSeconds, &index.rules);
+        let known = self.turns.get(&id).and_then(|turns| turns.get(number as usize));
+        let known = known.filter(|turn| (turn.hash, turn.stake) == (hash, me.stake));
+        let wait = known.map(|turn| turn.wait).unwrap_or_else(|| {
+            let (seed, who) = (replicas::seed(hash), (self.me, me.stake));
+            replicas::turn(seed, (id, number), opened, who, assurance.widenSeconds, &index.rules)
+        });
         Some(from + wait)
+    }
+
+    /// Works out this account's turns in the lots of a job, which are asked for again and again.
+    pub(super) fn learn_turns(&mut self, index: &Index, id: B256) {
+        let Some((entry, me)) = index.job(&id).zip(index.providers.get(&self.me)) else { return };
+        let widen = entry.assured.as_ref().map_or(0, |assured| u64::from(assured.assurance.widenSeconds));
+        if widen == 0 {
+            return;
+        }
+        let mut turns = self.turns.remove(&id).unwrap_or_default();
+        turns.resize(entry.ballots().count(), Turn::default());
+        for ((number, ballot), turn) in (0..).zip(entry.ballots()).zip(&mut turns) {
+            let (opened, from) = self.lot(entry, ballot, widen);
+            let drawn = me.staked_block < opened && self.has_slot(id, entry, ballot);
+            let Some(hash) = self.hash_after(opened).filter(|_| drawn) else { continue };
+            if (turn.hash, turn.stake) != (hash, me.stake)
+                && let Some(opens) = self.opens_at(index, id, entry, number)
+            {
+                *turn = Turn { hash, stake: me.stake, wait: opens - from };
+            }
+        }
+        self.turns.insert(id, turns);
     }
 
     /// Block in which the lot of the batch's round was opened, and block time at which its turns begin.

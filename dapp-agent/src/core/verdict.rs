@@ -271,13 +271,20 @@ impl Core {
         }
     }
 
-    /// Keeps the reasons why jobs that might be leased are not, for when they are over.
+    /// Keeps the reasons why jobs that might be leased are not, for when they are over: of all of them if something has happened here, else
+    /// of those to which something has.
     pub(super) fn keep_reasons(&mut self, index: &Index) {
+        let (fresh, acted) = (self.view.take_fresh(), std::mem::take(&mut self.acted));
         let waiting = self.queue(index);
         let reason = |(id, entry)| Some((id, self.skip_reason(index, id, entry, waiting)?));
-        let best = self.short.iter().filter_map(|id| Some((*id, index.job(id)?)));
-        let hindered = self.view.is_small().then(|| self.view.open(index));
-        let reasons: Vec<_> = best.chain(hindered.into_iter().flatten()).filter_map(reason).collect();
+        let reasons: Vec<_> = match (acted, self.view.is_small()) {
+            (true, true) => self.view.open(index).filter_map(reason).collect(),
+            (true, false) => self.best(index).filter_map(reason).collect(),
+            (false, _) => {
+                let open = fresh.into_iter().filter(|id| self.view.is_open(id));
+                open.filter_map(|id| reason((id, index.job(&id)?))).collect()
+            }
+        };
         self.passed.extend(reasons.into_iter().filter(|(_, reason)| !matches!(reason, SkipReason::NothingFree)));
     }
 

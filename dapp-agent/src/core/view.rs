@@ -3,12 +3,12 @@
 //! All others are passed over until they change, or until their time comes: a decision costs what concerns this account, not what
 //! is on the market. Who looks still asks for itself whether there is something to do: a job too many in here changes nothing.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use alloy::primitives::{B256, U256};
 use conun_bindings::{abi::JobRegistry::Job, job};
 
-use super::{Core, SkipReason};
+use super::{Core, SkipReason, worth::Rank};
 use crate::chain::{Ballot, BallotStage, BatchEntry, BatchStage, Index, JobEntry, ReplicaStage};
 
 /// Open jobs that each event may go through; more are gone through once a block.
@@ -29,12 +29,20 @@ pub(super) struct View {
     open: BTreeSet<B256>,
     /// Jobs that are welcome by their terms, of which a lot says when something can be leased.
     lots: BTreeSet<B256>,
-    /// Jobs that may become so at a block time.
+    /// Jobs that may become so, or change their rank, at a block time.
     later: BTreeSet<(u64, B256)>,
+    /// That time of each.
+    times: HashMap<B256, u64>,
     /// Jobs that become so with so many checks passed.
     harder: BTreeSet<(u32, B256)>,
     /// Jobs about which something else was learnt.
     touched: HashSet<B256>,
+    /// Open jobs that are welcome, best first.
+    ranking: BTreeSet<Rank>,
+    /// The place of each.
+    ranks: HashMap<B256, Rank>,
+    /// Jobs that were looked at again since [`View::take_fresh`].
+    fresh: BTreeSet<B256>,
     /// For tests: every job is looked at each time.
     #[cfg(test)]
     pub(super) plain: bool,
@@ -66,6 +74,52 @@ impl View {
         self.lots.iter().filter_map(|id| Some((*id, index.job(id)?)))
     }
 
+    /// Whether something of a job could be leased now or soon.
+    pub(super) fn is_open(&self, id: &B256) -> bool {
+        self.open.contains(id)
+    }
+
+    /// Open jobs that are welcome, best first.
+    pub(super) fn best(&self) -> impl Iterator<Item = &B256> {
+        self.ranking.iter().map(|(.., id)| id)
+    }
+
+    /// Jobs that were looked at again since this was asked last.
+    pub(super) fn take_fresh(&mut self) -> BTreeSet<B256> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    fn forget(&mut self, id: &B256) {
+        self.mine.remove(id);
+        self.open.remove(id);
+        self.lots.remove(id);
+        self.look_at(*id, None);
+        self.set_rank(*id, None);
+    }
+
+    /// When a job is to be looked at again although nothing happens to it.
+    fn look_at(&mut self, id: B256, time: Option<u64>) {
+        let before = match time {
+            Some(time) => self.times.insert(id, time),
+            None => self.times.remove(&id),
+        };
+        if let Some(before) = before {
+            self.later.remove(&(before, id));
+        }
+        self.later.extend(time.map(|time| (time, id)));
+    }
+
+    fn set_rank(&mut self, id: B256, rank: Option<Rank>) {
+        let before = match rank {
+            Some(rank) => self.ranks.insert(id, rank),
+            None => self.ranks.remove(&id),
+        };
+        if let Some(before) = before {
+            self.ranking.remove(&before);
+        }
+        self.ranking.extend(rank);
+    }
+
     fn anew(&self) -> Self {
         Self {
             #[cfg(test)]
@@ -86,12 +140,8 @@ impl View {
         }
         let mut stale: BTreeSet<_> = index.changed_since(self.seen?)?.collect();
         stale.extend(self.touched.drain());
-        // A slot may have too little time left.
-        if now > self.now && self.is_small() {
-            stale.extend(&self.open);
-        }
         while let Some((_, id)) = self.later.first().copied().filter(|(time, _)| *time <= now) {
-            self.later.pop_first();
+            self.look_at(id, None);
             stale.insert(id);
         }
         while let Some((_, id)) = self.harder.first().copied().filter(|(need, _)| *need <= checks) {
@@ -106,28 +156,51 @@ impl Core {
     /// Takes in what has changed.
     pub(super) fn look_around(&mut self, index: &Index) {
         let checks = index.providers.get(&self.me).map_or(0, |me| me.checks);
-        let leaving = self.is_leaving(index);
-        self.ranked &= std::mem::replace(&mut self.leaving, leaving) == leaving;
+        let stake = index.providers.get(&self.me).map_or((U256::ZERO, 0), |me| (me.stake, me.staked_block));
+        let standing = (self.is_leaving(index), stake);
+        self.ranked &= std::mem::replace(&mut self.standing, standing) == standing;
         let mut view = std::mem::take(&mut self.view);
         if let Some(stale) = view.stale(index, self.now, checks) {
-            self.ranked &= stale.is_empty();
             for id in stale {
-                view.mine.remove(&id);
-                view.open.remove(&id);
-                view.lots.remove(&id);
+                view.forget(&id);
+                match index.job(&id).is_some_and(|entry| !entry.is_over()) {
+                    true => self.learn_turns(index, id),
+                    false => drop(self.turns.remove(&id)),
+                }
                 if let Some(entry) = index.job(&id) {
-                    self.place(&mut view, id, entry, checks);
+                    self.place(&mut view, index, id, checks);
                     self.remember_why(index, id, entry);
                 }
+                view.fresh.insert(id);
             }
         } else {
-            self.ranked = false;
             view = view.anew();
-            index.jobs.iter().for_each(|(id, entry)| self.place(&mut view, *id, entry, checks));
+            self.turns.clear();
+            index.jobs.keys().for_each(|id| self.place(&mut view, index, *id, checks));
+            view.fresh.extend(index.jobs.keys());
             self.passed.retain(|id, _| index.jobs.contains_key(id));
+            self.ranked = true;
         }
         (view.seen, view.now, view.checks) = (Some(index.revision()), self.now, checks);
         self.view = view;
+    }
+
+    /// Ranks all open jobs anew.
+    pub(super) fn rank(&mut self, index: &Index) {
+        let mut view = std::mem::take(&mut self.view);
+        for id in view.open.clone() {
+            self.learn_turns(index, id);
+            self.weigh(&mut view, index, id);
+        }
+        self.view = view;
+        self.ranked = true;
+    }
+
+    /// Ranks an open job, until its rank may change.
+    fn weigh(&self, view: &mut View, index: &Index, id: B256) {
+        let Some(entry) = index.job(&id) else { return };
+        view.set_rank(id, self.rank_of(index, id, entry));
+        view.look_at(id, self.changes_at(index, id, entry));
     }
 
     /// Stake that this account's leases and windows lock, token wei.
@@ -136,13 +209,14 @@ impl Core {
         index.locked_in(self.me, self.view.mine(index).map(|(_, entry)| entry))
     }
 
-    fn place(&self, view: &mut View, id: B256, entry: &JobEntry, checks: u32) {
+    fn place(&self, view: &mut View, index: &Index, id: B256, checks: u32) {
+        let Some(entry) = index.job(&id) else { return };
         #[cfg(test)]
         if view.plain {
             view.mine.insert(id);
             view.open.insert(id);
             view.lots.insert(id);
-            return;
+            return self.weigh(view, index, id);
         }
         if entry.batches.iter().any(|batch| self.is_mine(batch)) || entry.ballots().any(|ballot| self.has_vote(ballot))
         {
@@ -152,7 +226,7 @@ impl Core {
         match self.policy.objection(entry, self.now) {
             None => {}
             Some(SkipReason::Price) => {
-                view.later.extend(first_time_at(&entry.job, min_price, self.now).map(|time| (time, id)));
+                view.look_at(id, first_time_at(&entry.job, min_price, self.now));
                 return;
             }
             Some(_) => return,
@@ -167,8 +241,9 @@ impl Core {
         }
         if self.has_room(id, entry) {
             view.open.insert(id);
+            self.weigh(view, index, id);
         } else {
-            view.later.extend(self.room_at(entry).map(|time| (time, id)));
+            view.look_at(id, self.room_at(entry));
         }
     }
 
@@ -192,6 +267,23 @@ impl Core {
             _ => None,
         });
         ends.chain(late).filter(|time| *time > self.now).min()
+    }
+}
+
+impl Core {
+    /// The block time from which an open job may have no room, or another rank, although nothing happens to it.
+    fn changes_at(&self, index: &Index, id: B256, entry: &JobEntry) -> Option<u64> {
+        let next = self.now + 1;
+        let Job { startPrice, maxPrice, rampStart, rampSeconds, .. } = entry.job;
+        let rises = startPrice != maxPrice && self.now < u64::from(rampStart) + u64::from(rampSeconds);
+        let slots = (0..).zip(entry.ballots()).filter(|(_, ballot)| self.has_slot(id, entry, ballot));
+        let turns = slots.map(|(number, _)| self.opens_at(index, id, entry, number).unwrap_or(next));
+        let needed = self.needed(id, entry);
+        let voted = entry.ballots().filter(|ballot| ballot.stage == BallotStage::Committing);
+        let ends = voted.flat_map(|ballot| [ballot.time, (ballot.time + 1).saturating_sub(needed)]);
+        let rest = self.breaker.ends(&id, entry.job.requester, self.now);
+        let times = self.room_at(entry).into_iter().chain(rises.then_some(next)).chain(rest).chain(turns).chain(ends);
+        times.filter(|time| *time > self.now).min()
     }
 }
 

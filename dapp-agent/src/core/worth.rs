@@ -25,6 +25,9 @@ const GAS_OF_SEVERAL: (u64, u64) = (210_000, 80_000);
 /// Batches in which a newcomer is thought to lose one.
 const NEWCOMER: u64 = 200;
 
+/// What jobs are sorted by, the best first: whether it can be leased later only, token wei a second, block, job.
+pub(super) type Rank = (bool, Reverse<i128>, u64, B256);
+
 /// Wei of an ether.
 const ETHER: u64 = 1_000_000_000_000_000_000;
 
@@ -104,30 +107,20 @@ impl Core {
         (!worth.gas.is_zero() && worth.payment <= worth.gas).then_some(SkipReason::Gas)
     }
 
-    /// The jobs that something could be leased of, what can be leased now before what can be later, the most profitable first, the
-    /// older before the younger.
-    pub(super) fn rank(&mut self, index: &Index) {
-        let welcome = |(id, entry): (B256, &JobEntry)| {
-            let refused = matches!(self.looked.get(&id), Some(Looked::Refused(_)));
-            if refused || self.objection(index, &id, entry).is_some() || !self.has_room(id, entry) {
-                return None;
-            }
-            let later = self.free(index, id, entry).is_empty();
-            Some((later, Reverse(self.worth(index, &id, entry).per_second()), entry.block, id))
-        };
-        let mut found: Vec<_> = self.view.open(index).filter_map(welcome).collect();
-        if found.len() > SHORT {
-            found.select_nth_unstable(SHORT);
-            found.truncate(SHORT);
+    /// The place of a job among those that something could be leased of: what can be leased now before what can be later, the most
+    /// profitable first, the older before the younger. None if it is not welcome.
+    pub(super) fn rank_of(&self, index: &Index, id: B256, entry: &JobEntry) -> Option<Rank> {
+        let refused = matches!(self.looked.get(&id), Some(Looked::Refused(_)));
+        if refused || self.objection(index, &id, entry).is_some() || !self.has_room(id, entry) {
+            return None;
         }
-        found.sort_unstable();
-        self.short = found.into_iter().map(|(.., id)| id).collect();
-        self.ranked = true;
+        let later = self.free(index, id, entry).is_empty();
+        Some((later, Reverse(self.worth(index, &id, entry).per_second()), entry.block, id))
     }
 
     /// The best jobs that are welcome, best first.
     pub(super) fn best<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = (B256, &'a JobEntry)> {
-        let jobs = self.short.iter().filter_map(|id| Some((*id, index.job(id)?)));
+        let jobs = self.view.best().take(SHORT).filter_map(|id| Some((*id, index.job(id)?)));
         jobs.filter(|(id, entry)| self.ranked || self.objection(index, id, entry).is_none())
     }
 

@@ -55,6 +55,9 @@ use crate::{
 /// Time between looks at what the guest may do, however seldom the chain is looked at.
 const GUEST_CHECK: Duration = Duration::from_millis(500);
 
+/// Time until an agent whose blob store has failed starts anew, and until it tries that again.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+
 /// Time until lost outputs that could not be made anew are tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -85,7 +88,8 @@ enum Report {
 /// Works until `shutdown` resolves, then stops cleanly: nothing new is begun, running tasks are killed, what is durable stays.
 ///
 /// # Errors
-/// If it cannot start: folder in use, not registered, wrong chain, no endpoint. Later failures are told by `tell`, and it goes on.
+/// If it cannot start: folder in use, not registered, wrong chain, no endpoint. Later failures are told by `tell`, and it goes on; also if
+/// its blob store fails and cannot be opened anew for a while.
 pub async fn run(
     folder: &Path,
     config: ProviderConfig,
@@ -114,26 +118,37 @@ pub async fn run_on(
     let (sensors, journal) = (Shared::new(sensors), Arc::new(journal));
     let mut shutdown = std::pin::pin!(shutdown);
     let mut lost_for_no_reason = false;
+    let mut begun = false;
     loop {
         let (config, signer, sandbox) = (config.clone(), signer.clone(), sandbox.clone());
         let life = live(sensors.clone(), journal.clone(), config, signer, sandbox, &mut tell, shutdown.as_mut());
-        match life.await {
+        let text = match life.await {
             Err(Error::StoreLost { path, disk_failed }) => {
+                begun = true;
                 let again = !disk_failed && lost_for_no_reason;
-                lost_for_no_reason = !disk_failed && !again;
-                let mut text = format!("the blob store in {} has failed: it is opened anew", path.display());
-                if again {
-                    // What it cannot read makes it fail each time.
-                    let aside = net::set_aside(&path)?;
-                    text = format!(
-                        "{} has failed again: it is damaged, and set aside as {}, which may be deleted",
-                        path.display(),
-                        aside.display()
-                    );
+                lost_for_no_reason = !disk_failed;
+                // What it cannot read makes it fail each time.
+                match again.then(|| net::set_aside(&path)) {
+                    None => format!("the blob store in {} has failed: it is opened anew", path.display()),
+                    Some(Ok(aside)) => {
+                        lost_for_no_reason = false;
+                        format!(
+                            "{} has failed again: it is damaged, and set aside as {}, which may be deleted",
+                            path.display(),
+                            aside.display()
+                        )
+                    }
+                    Some(Err(error)) => format!("{} has failed again: {error}", path.display()),
                 }
-                tell(Running::Trouble(text));
             }
+            // The disk may be full again, or the chain away just now.
+            Err(error) if begun => format!("{error}; it is tried again"),
             ended => return ended,
+        };
+        tell(Running::Trouble(text));
+        tokio::select! {
+            () = shutdown.as_mut() => return Ok(()),
+            () = tokio::time::sleep(BEGIN_AGAIN) => {}
         }
     }
 }

@@ -19,7 +19,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use conun_agent::{
-    chain::{BallotStage, BatchStage, Follower, Index, ReplicaStage},
+    chain::{BallotStage, BatchStage, Follower, Index, JobEntry, ReplicaStage},
     core::Policy,
     fabric::{Preferences, Readings, Sensors},
     net::NetworkSettings,
@@ -308,9 +308,11 @@ impl Market {
     /// Follows a job to its end, and asserts that its outputs are right and its books add up.
     pub(crate) async fn follow(&self, requester: &mut Requester, job: B256) -> Ledger {
         let out = self.folder(&job.to_string());
-        let following = requester.follow(job, &out, Duration::from_millis(50), |_, _| {});
+        let mut told = Vec::new();
+        let tell = |progress, _: &JobEntry| told.push(progress);
+        let following = requester.follow(job, &out, Duration::from_millis(50), tell);
         let followed = tokio::time::timeout(PATIENCE, following).await;
-        followed.unwrap_or_else(|_| panic!("job {job} never ends")).unwrap();
+        followed.unwrap_or_else(|_| panic!("job {job} never ends; what is known of it: {told:?}")).unwrap();
         assert_greeted(&out);
         let ledger = Ledger::of(&self.chain.provider(), self.follower().await.index(), job).await.unwrap();
         assert!(ledger.adds_up() && ledger.expired_leases == 0, "{ledger:?}");

@@ -148,7 +148,7 @@ async fn outputs_that_a_torn_store_has_lost_are_made_anew_and_paid() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_fails_at_what_it_reads_is_set_aside() {
+async fn a_store_that_fails_at_what_it_reads_is_set_aside_and_an_agent_that_cannot_start_anew_tries_it_again() {
     let world = World::new().await;
     let seat = world.register(1, Policy::default()).await;
     let mut requester = world.requester().await;
@@ -170,7 +170,14 @@ async fn a_store_that_fails_at_what_it_reads_is_set_aside() {
     fs::write(&path, bytes).unwrap();
 
     let mut agent = seat.start();
+    agent.ready().await;
+    // What it needs at its next start, and cannot have.
+    let events = seat.folder.join("events.jsonl");
+    fs::remove_file(&events).unwrap();
+    fs::create_dir(&events).unwrap();
     let posted = requester.post(&greetings(4)).await.unwrap();
+    told(&mut agent, "it is tried again").await;
+    fs::remove_dir(&events).unwrap();
     told(&mut agent, "set aside").await;
     let out = world.folder("second");
     follow(&mut requester, posted.job, &out).await;
