@@ -4,10 +4,19 @@
 //! as many busy workers as there are processors, in turn, the workers stopped and continued by the brake; first with workers as they are by
 //! default, then with those that compete (`suspend-cpu-usage = 0`). Criterion would measure one
 //! after the other; on a machine with other work only neighbours can be compared.
+//!
+//! Last comes what an owner with the default preferences has of it: half a minute of sorting on all processors, in a process of its own,
+//! which the sensors see and the workers are stopped for.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use conun_agent::sandbox::{Program, Sandbox, Task};
+use conun_agent::{
+    fabric::{self, Day, Judge, Moment, Preferences, Sensors, Verdict},
+    sandbox::{Brake, Program, Sandbox, Task},
+};
 
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
@@ -16,6 +25,13 @@ const NUMBERS: u64 = 3_000_000;
 
 /// Pairs of measurements.
 const ROUNDS: usize = 40;
+
+/// Pairs of measurements of long work, and pieces that each sorts.
+const LONG_ROUNDS: usize = 3;
+const LONG_PIECES: usize = 100;
+
+/// The argument with which this program is its owner's.
+const OWNER: &str = "--sort-as-owner";
 
 const PROGRAM: &[u8] = include_bytes!("../../examples/pathtracer/pathtracer.wasm");
 
@@ -45,21 +61,47 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Seconds that long work on all processors takes in a process of its own, which is not this one's child: the sensors take children for
+/// workers.
+fn long_work() -> f64 {
+    let myself = std::env::current_exe().expect("this program has a file");
+    let said = tempfile::NamedTempFile::new().expect("a temporary file");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "\"$0\" \"$1\" > \"$2\" &"]).arg(myself).arg(OWNER).arg(said.path());
+    assert!(shell.status().expect("a shell starts").success());
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let text = std::fs::read_to_string(said.path()).expect("it is here");
+        if let Some(seconds) = text.strip_suffix('\n') {
+            return seconds.parse().expect("a number");
+        }
+    }
+}
+
 fn main() {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if std::env::args().any(|arg| arg == OWNER) {
+        let start = Instant::now();
+        (0..LONG_PIECES).for_each(|_| {
+            work(processors);
+        });
+        println!("{}", start.elapsed().as_secs_f64());
+        return;
+    }
     // `cargo test` runs benchmarks, too: without its own flag it is only built.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let sandbox = || Sandbox::new(env!("CARGO_BIN_EXE_conun-worker").into(), [""; 0]);
     measure("guests", &runtime, sandbox().as_guest(), processors);
     measure("competing", &runtime, sandbox(), processors);
+    measure_by_default(&runtime, sandbox().as_guest(), processors);
 }
 
-fn measure(kind: &str, runtime: &tokio::runtime::Runtime, sandbox: Sandbox, processors: usize) {
-    let brake = sandbox.brake().clone();
+/// As many busy workers as there are processors.
+fn start(runtime: &tokio::runtime::Runtime, sandbox: &Sandbox, processors: usize) -> Vec<tokio::task::JoinHandle<()>> {
     let input = conun_vm::Input { stdin: b"192 128 0 0 192 128 4000\n", ..conun_vm::Input::default() };
     let task = Task { input: input.encode().expect("a short input").into(), fuel_limit: conun_vm::MAX_FUEL };
     let program = Program {
@@ -69,7 +111,7 @@ fn measure(kind: &str, runtime: &tokio::runtime::Runtime, sandbox: Sandbox, proc
         input_bytes: 1 << 20,
         root: None,
     };
-    let workers: Vec<_> = runtime.block_on(async {
+    runtime.block_on(async {
         let compiled = sandbox.compile(&program, PATIENCE).await.expect("it is accepted");
         let mut workers = Vec::new();
         for _ in 0..processors {
@@ -82,7 +124,12 @@ fn measure(kind: &str, runtime: &tokio::runtime::Runtime, sandbox: Sandbox, proc
             }));
         }
         workers
-    });
+    })
+}
+
+fn measure(kind: &str, runtime: &tokio::runtime::Runtime, sandbox: Sandbox, processors: usize) {
+    let brake = sandbox.brake().clone();
+    let workers = start(runtime, &sandbox, processors);
     for threads in [1, processors] {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for round in 0..2 * ROUNDS {
@@ -105,4 +152,49 @@ fn measure(kind: &str, runtime: &tokio::runtime::Runtime, sandbox: Sandbox, proc
     for worker in workers {
         worker.abort();
     }
+}
+
+/// Has the work stop and go on as the default preferences say, as an agent does; tells whether it may go on.
+async fn attend(brake: Brake, processors: u32, tell: tokio::sync::watch::Sender<bool>) {
+    let folder = std::env::temp_dir();
+    let (mut sensors, mut judge) = (fabric::sensors(&folder), Judge::default());
+    let moment = Moment { day: Day::Mon, minute: 0, network_bytes: 0 };
+    loop {
+        let readings = sensors.read().await;
+        let verdict = judge.judge(&Preferences::default(), &readings, &moment, processors);
+        let runs = matches!(verdict, Verdict::Run(_));
+        brake.allow(verdict.limits().map_or(0, |limits| limits.workers as usize));
+        tell.send_replace(runs);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn measure_by_default(runtime: &tokio::runtime::Runtime, sandbox: Sandbox, processors: usize) {
+    let brake = sandbox.brake().clone();
+    let workers = start(runtime, &sandbox, processors);
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for round in 0..2 * LONG_ROUNDS {
+        let busy = matches!(round % 4, 1 | 2);
+        let attendant = busy.then(|| {
+            let (tell, mut runs) = tokio::sync::watch::channel(false);
+            let attendant = runtime.spawn(attend(brake.clone(), processors as u32, tell));
+            // The workers are at work when the owner begins.
+            runtime.block_on(async { drop(runs.wait_for(|runs| *runs).await) });
+            std::thread::sleep(Duration::from_secs(2));
+            attendant
+        });
+        if !busy {
+            brake.allow(0);
+        }
+        if busy { &mut beside } else { &mut alone }.push(long_work());
+        attendant.inspect(tokio::task::JoinHandle::abort);
+    }
+    println!(
+        "{processors} of {processors} processors sorting for long, {processors} busy workers (default preferences): alone {:.1} s, \
+         beside {:.1} s (medians of {LONG_ROUNDS}); slow-down {:+.1} %",
+        median(alone.clone()),
+        median(beside.clone()),
+        (median(beside) / median(alone) - 1.0) * 100.0,
+    );
+    workers.iter().for_each(tokio::task::JoinHandle::abort);
 }

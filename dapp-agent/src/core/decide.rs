@@ -226,11 +226,12 @@ impl Core {
     }
 
     /// Numbers of the batches that could be leased now.
-    pub(super) fn free(&self, index: &Index, id: B256, entry: &JobEntry) -> Vec<u32> {
-        let ballots = (0..).zip(entry.ballots());
-        let turn = |number: u32| self.opens_at(index, id, entry, number).is_some_and(|at| self.now >= at);
-        let slots = ballots.filter(|(number, ballot)| self.has_slot(id, entry, ballot) && turn(*number));
-        self.free_batches(entry).chain(slots.map(|(number, _)| number)).collect()
+    pub(super) fn free<'a>(&'a self, index: &'a Index, id: B256, entry: &'a JobEntry) -> impl Iterator<Item = u32> {
+        let turns = self.turns(index, id, entry);
+        let turn = move |number: u32| turns(number).is_some_and(|at| self.now >= at);
+        let slots = (0..).zip(entry.ballots());
+        let slots = slots.filter(move |(number, ballot)| self.has_slot(id, entry, ballot) && turn(*number));
+        self.free_batches(entry).chain(slots.map(|(number, _)| number))
     }
 
     fn free_batches<'a>(&self, entry: &'a JobEntry) -> impl Iterator<Item = u32> + use<'a> {
@@ -359,8 +360,8 @@ impl Core {
     /// Up to `room` free batches that the free stake covers, starting at a place of one's own, so that providers seldom want the
     /// same ones. Whoever holds more than one keeps the stake for another one free: a late result locks it anew.
     fn choose(&self, index: &Index, id: B256, entry: &JobEntry, room: usize) -> Vec<u32> {
-        let free = self.free(index, id, entry);
-        if free.is_empty() || room == 0 {
+        let free: Vec<_> = if room == 0 { Vec::new() } else { self.free(index, id, entry).collect() };
+        if free.is_empty() {
             return Vec::new();
         }
         let place = keccak256([id.as_slice(), self.me.as_slice(), &self.fruitless.to_be_bytes()].concat());

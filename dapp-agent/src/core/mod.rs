@@ -12,9 +12,9 @@ mod verdict;
 mod view;
 mod worth;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::{Address, B256, U256};
+use alloy::primitives::{Address, B256, U256, map::B256Map};
 
 pub use policy::{Policy, SkipReason};
 pub use verdict::{Disputed, Overview, Taken, Verdict};
@@ -161,13 +161,26 @@ struct Done {
     since: u64,
 }
 
+/// What decisions take from an account's entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    /// It takes nothing any more.
+    leaving: bool,
+    /// Token wei.
+    stake: U256,
+    /// Block in which it had that.
+    staked_block: u64,
+    /// Checks that it has passed.
+    checks: u32,
+}
+
 /// The state. `me` is the provider's account.
 #[derive(Debug)]
 pub struct Core {
     me: Address,
     policy: Policy,
     view: View,
-    looked: HashMap<B256, Looked>,
+    looked: B256Map<Looked>,
     breaker: Breaker,
     executing: BTreeSet<BatchId>,
     executed: BTreeMap<BatchId, Done>,
@@ -178,9 +191,9 @@ pub struct Core {
     /// Hashes of blocks that decide lots and draws; `None` while it is being read.
     hashes: BTreeMap<u64, Option<B256>>,
     /// This account's turns in lots, batch by batch, by job.
-    turns: HashMap<B256, Vec<Turn>>,
+    turns: B256Map<Vec<Turn>>,
     /// Why jobs were not worked on that are over now.
-    passed: HashMap<B256, SkipReason>,
+    passed: B256Map<SkipReason>,
     sending: bool,
     /// Block time at which the last transaction was sent.
     sent_at: u64,
@@ -192,11 +205,11 @@ pub struct Core {
     now: u64,
     free_stake: U256,
     /// Mean time of a batch, milliseconds, by job.
-    pace: HashMap<B256, u64>,
+    pace: B256Map<u64>,
     /// Mean fuel of a batch, by job.
-    fuel: HashMap<B256, u64>,
+    fuel: B256Map<u64>,
     /// Bytes that a batch has to fetch, by job.
-    downloads: HashMap<B256, u64>,
+    downloads: B256Map<u64>,
     /// Mean fuel a second of a worker, once a batch was executed.
     rate: Option<u64>,
     conditions: Conditions,
@@ -207,8 +220,10 @@ pub struct Core {
     ranked: bool,
     /// Whether something has happened here since reasons were kept.
     acted: bool,
-    /// Whether this account takes nothing any more, its stake, and in which block it had it, as last seen.
-    standing: (bool, (U256, u64)),
+    /// What the chain said of this account when it was looked at last.
+    standing: Standing,
+    /// Head, free stake and changes of the index for which nothing was to be done, if nothing has happened here since.
+    quiet: Option<(u64, u64, U256, u64, Standing)>,
     /// Looks at the chain so far.
     looks: u64,
     /// Nothing is sent before this look.
@@ -224,15 +239,15 @@ impl Core {
             me,
             policy,
             view: View::default(),
-            looked: HashMap::new(),
+            looked: B256Map::default(),
             breaker: Breaker::default(),
             executing: BTreeSet::new(),
             executed: BTreeMap::new(),
             failed: BTreeSet::new(),
             published: BTreeSet::new(),
             hashes: BTreeMap::new(),
-            turns: HashMap::new(),
-            passed: HashMap::new(),
+            turns: B256Map::default(),
+            passed: B256Map::default(),
             sending: false,
             sent_at: 0,
             mining_seconds: 0,
@@ -241,16 +256,17 @@ impl Core {
             number: 0,
             now: 0,
             free_stake: U256::ZERO,
-            pace: HashMap::new(),
-            fuel: HashMap::new(),
-            downloads: HashMap::new(),
+            pace: B256Map::default(),
+            fuel: B256Map::default(),
+            downloads: B256Map::default(),
             rate: None,
             conditions: Conditions::default(),
             done: 0,
             lost: 0,
             ranked: false,
             acted: false,
-            standing: Default::default(),
+            standing: Standing::default(),
+            quiet: None,
             looks: 0,
             not_before: 0,
             fruitless: 0,
@@ -261,15 +277,22 @@ impl Core {
     pub fn step(&mut self, index: &Index, event: Event) -> Vec<Action> {
         match event {
             Event::Head { number, now, free_stake } => {
+                self.looks += 1;
+                let seen = (number, now, free_stake, index.revision(), self.standing_in(index));
+                if self.quiet == Some(seen) {
+                    return Vec::new();
+                }
                 self.acted |= self.free_stake != free_stake;
                 (self.number, self.now, self.free_stake) = (number, now, free_stake);
-                self.looks += 1;
                 self.look_around(index);
                 if !self.ranked {
                     self.rank(index);
                 }
                 self.keep_reasons(index);
-                return self.decide(index);
+                let actions = self.decide(index);
+                let waits = !actions.is_empty() || self.looks < self.not_before;
+                self.quiet = (!waits && !self.view.is_plain()).then_some(seen);
+                return actions;
             }
             Event::Prepared(job) => {
                 self.looked.insert(job, Looked::Ready);
@@ -312,6 +335,7 @@ impl Core {
             Event::LostRace => self.fruitless(BACKOFF),
             Event::NotSent(_) => self.fruitless(MAX_BACKOFF),
             Event::BlockHash(number, hash) => {
+                self.quiet = None;
                 match hash {
                     Some(_) => {
                         self.hashes.insert(number, hash);
@@ -348,7 +372,7 @@ impl Core {
                 self.executed.entry(batch).or_insert(Done { record, since: 0 });
             }
         }
-        self.acted = true;
+        (self.acted, self.quiet) = (true, None);
         // Before the first look nothing is known of time, and so of no batch whose it is.
         if self.looks == 0 { Vec::new() } else { self.decide(index) }
     }

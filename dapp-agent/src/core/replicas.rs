@@ -102,24 +102,40 @@ impl Core {
 
     /// Block time from which the lot lets this account lease the batch; `None` while the block that decides is to come, or unread.
     pub(super) fn opens_at(&self, index: &Index, id: B256, entry: &JobEntry, number: u32) -> Option<u64> {
-        let (assurance, ballot) = entry.ballot(number)?;
-        let widen = u64::from(assurance.widenSeconds);
-        if widen == 0 {
-            return Some(0);
+        self.turns(index, id, entry)(number)
+    }
+
+    /// The same for any batch of a job.
+    pub(super) fn turns<'a>(
+        &'a self,
+        index: &'a Index,
+        id: B256,
+        entry: &'a JobEntry,
+    ) -> impl Fn(u32) -> Option<u64> + use<'a> {
+        let known = self.turns.get(&id);
+        let me = index.providers.get(&self.me);
+        // Most often one block decides about all of them.
+        let first = self.hash_after(entry.block);
+        move |number| {
+            let (assurance, ballot) = entry.ballot(number)?;
+            let widen = u64::from(assurance.widenSeconds);
+            if widen == 0 {
+                return Some(0);
+            }
+            let (opened, from) = self.lot(entry, ballot, widen);
+            let hash = if opened == entry.block { first } else { self.hash_after(opened) }?;
+            let me = me?;
+            if me.staked_block >= opened {
+                return Some(from + widen);
+            }
+            let known = known.and_then(|turns| turns.get(number as usize));
+            let known = known.filter(|turn| (turn.hash, turn.stake) == (hash, me.stake));
+            let wait = known.map(|turn| turn.wait).unwrap_or_else(|| {
+                let (seed, who) = (replicas::seed(hash), (self.me, me.stake));
+                replicas::turn(seed, (id, number), opened, who, assurance.widenSeconds, &index.rules)
+            });
+            Some(from + wait)
         }
-        let (opened, from) = self.lot(entry, ballot, widen);
-        let hash = self.hash_after(opened)?;
-        let me = index.providers.get(&self.me)?;
-        if me.staked_block >= opened {
-            return Some(from + widen);
-        }
-        let known = self.turns.get(&id).and_then(|turns| turns.get(number as usize));
-        let known = known.filter(|turn| (turn.hash, turn.stake) == (hash, me.stake));
-        let wait = known.map(|turn| turn.wait).unwrap_or_else(|| {
-            let (seed, who) = (replicas::seed(hash), (self.me, me.stake));
-            replicas::turn(seed, (id, number), opened, who, assurance.widenSeconds, &index.rules)
-        });
-        Some(from + wait)
     }
 
     /// Works out this account's turns in the lots of a job, which are asked for again and again.
@@ -129,18 +145,27 @@ impl Core {
         if widen == 0 {
             return;
         }
-        let mut turns = self.turns.remove(&id).unwrap_or_default();
-        turns.resize(entry.ballots().count(), Turn::default());
-        for ((number, ballot), turn) in (0..).zip(entry.ballots()).zip(&mut turns) {
-            let (opened, from) = self.lot(entry, ballot, widen);
-            let drawn = me.staked_block < opened && self.has_slot(id, entry, ballot);
-            let Some(hash) = self.hash_after(opened).filter(|_| drawn) else { continue };
-            if (turn.hash, turn.stake) != (hash, me.stake)
-                && let Some(opens) = self.opens_at(index, id, entry, number)
-            {
-                *turn = Turn { hash, stake: me.stake, wait: opens - from };
-            }
+        let drawn = |ballot: &Ballot| {
+            let (opened, _) = self.lot(entry, ballot, widen);
+            let hash = self.hash_after(opened).filter(|_| me.staked_block < opened && self.has_slot(id, entry, ballot));
+            hash.map(|hash| (hash, opened))
+        };
+        let known = self.turns.get(&id);
+        let is_known = |number: usize, hash: B256| {
+            let known = known.and_then(|turns| turns.get(number));
+            known.is_some_and(|turn| (turn.hash, turn.stake) == (hash, me.stake))
+        };
+        let lacks = |(number, ballot): (usize, &Ballot)| drawn(ballot).is_some_and(|(hash, _)| !is_known(number, hash));
+        if !entry.ballots().enumerate().any(lacks) {
+            return;
         }
+        let turn = |(number, ballot): (u32, &Ballot)| {
+            let Some((hash, opened)) = drawn(ballot) else { return Turn::default() };
+            let (seed, who) = (replicas::seed(hash), (self.me, me.stake));
+            let wait = replicas::turn(seed, (id, number), opened, who, widen as u32, &index.rules);
+            Turn { hash, stake: me.stake, wait }
+        };
+        let turns = (0..).zip(entry.ballots()).map(turn).collect();
         self.turns.insert(id, turns);
     }
 
@@ -324,34 +349,14 @@ impl Core {
         ballot.voters().take_while(|(provider, _)| *provider != self.me).count() as u64 * STAGGER
     }
 
-    /// Block time from which the batch can be brought to its end, or to another round.
-    fn ends_at(&self, index: &Index, entry: &JobEntry, number: u32) -> Option<u64> {
-        let (assurance, ballot) = entry.ballot(number)?;
-        let all = ballot.revealed() == ballot.committed();
-        match ballot.stage {
-            BallotStage::Committing if ballot.leased() != 0 || ballot.awaits_draw(assurance) => None,
-            // An extra round found nobody; or nobody has revealed, and nobody can any more.
-            BallotStage::Committing if ballot.revealed() != 0 => Some(ballot.time + 1),
-            BallotStage::Committing => Some(ballot.time + u64::from(assurance.revealSeconds) + 1),
-            BallotStage::Revealing => {
-                let believed = ballot.count(assurance, &index.rules).is_some_and(|count| count.accepted);
-                match (believed, all) {
-                    (true, _) => Some(ballot.final_at(&entry.job).max(if all { 0 } else { ballot.time + 1 })),
-                    (false, true) => Some(0),
-                    (false, false) => Some(ballot.time + 1),
-                }
-            }
-            _ => None,
-        }
-    }
-
     /// Batches that can be brought to their end, or to another round, in which this account has stake.
     pub(super) fn finalise_ballots(&self, index: &Index) -> Option<Action> {
         let mut found: BTreeMap<B256, Vec<u32>> = BTreeMap::new();
         for (id, entry, ballot) in self.own_ballots(index) {
             let mine = ballot.voters().any(|(provider, _)| provider == self.me);
             let due = |at: u64| self.now >= at + self.stagger(ballot);
-            if mine && self.ends_at(index, entry, id.1).is_some_and(due) {
+            let ends_at = entry.ballot(id.1).and_then(|(terms, _)| ballot.ends_at(terms, &index.rules, &entry.job));
+            if mine && ends_at.is_some_and(due) {
                 found.entry(id.0).or_default().push(id.1);
             }
         }

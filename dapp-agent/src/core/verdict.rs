@@ -244,7 +244,7 @@ impl Core {
         if let Some(millis) = self.is_too_slow(id, entry) {
             return Some(SkipReason::TooSlow { millis });
         }
-        let Some(first) = self.free(index, id, entry).first().copied() else {
+        let Some(first) = self.free(index, id, entry).next() else {
             return Some(self.not_free(index, id, entry));
         };
         if self.looked.get(&id) == Some(&Looked::Preparing) {
@@ -263,7 +263,8 @@ impl Core {
     fn not_free(&self, index: &Index, id: B256, entry: &JobEntry) -> SkipReason {
         let numbered = (0..).zip(entry.ballots());
         let later = numbered.filter(|(_, ballot)| self.has_slot(id, entry, ballot));
-        let turns = later.map(|(number, _)| self.opens_at(index, id, entry, number).unwrap_or(0));
+        let opens_at = self.turns(index, id, entry);
+        let turns = later.map(|(number, _)| opens_at(number).unwrap_or(0));
         match turns.min() {
             Some(opens_at) => SkipReason::NotDrawnYet { opens_at },
             None if self.looked.get(&id) == Some(&Looked::Preparing) => SkipReason::Checking,

@@ -3,13 +3,16 @@
 //! All others are passed over until they change, or until their time comes: a decision costs what concerns this account, not what
 //! is on the market. Who looks still asks for itself whether there is something to do: a job too many in here changes nothing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
-use alloy::primitives::{B256, U256};
+use alloy::primitives::{
+    B256, U256,
+    map::{B256Map, B256Set},
+};
 use conun_bindings::{abi::JobRegistry::Job, job};
 
-use super::{Core, SkipReason, worth::Rank};
-use crate::chain::{Ballot, BallotStage, BatchEntry, BatchStage, Index, JobEntry, ReplicaStage};
+use super::{Core, SkipReason, Standing, worth::Rank};
+use crate::chain::{Ballot, BallotStage, BatchEntry, BatchStage, Index, JobEntry, Replica, ReplicaStage};
 
 /// Open jobs that each event may go through; more are gone through once a block.
 const SMALL: usize = 512;
@@ -32,15 +35,15 @@ pub(super) struct View {
     /// Jobs that may become so, or change their rank, at a block time.
     later: BTreeSet<(u64, B256)>,
     /// That time of each.
-    times: HashMap<B256, u64>,
+    times: B256Map<u64>,
     /// Jobs that become so with so many checks passed.
     harder: BTreeSet<(u32, B256)>,
     /// Jobs about which something else was learnt.
-    touched: HashSet<B256>,
+    touched: B256Set,
     /// Open jobs that are welcome, best first.
     ranking: BTreeSet<Rank>,
     /// The place of each.
-    ranks: HashMap<B256, Rank>,
+    ranks: B256Map<Rank>,
     /// Jobs that were looked at again since [`View::take_fresh`].
     fresh: BTreeSet<B256>,
     /// For tests: every job is looked at each time.
@@ -72,6 +75,18 @@ impl View {
     /// Jobs of which a lot says when.
     pub(super) fn lots<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = (B256, &'a JobEntry)> {
         self.lots.iter().filter_map(|id| Some((*id, index.job(id)?)))
+    }
+
+    /// Whether everything is looked at each time.
+    #[cfg(test)]
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Whether everything is looked at each time.
+    #[cfg(not(test))]
+    pub(super) fn is_plain(&self) -> bool {
+        false
     }
 
     /// Whether something of a job could be leased now or soon.
@@ -155,9 +170,8 @@ impl View {
 impl Core {
     /// Takes in what has changed.
     pub(super) fn look_around(&mut self, index: &Index) {
-        let checks = index.providers.get(&self.me).map_or(0, |me| me.checks);
-        let stake = index.providers.get(&self.me).map_or((U256::ZERO, 0), |me| (me.stake, me.staked_block));
-        let standing = (self.is_leaving(index), stake);
+        let standing = self.standing_in(index);
+        let checks = standing.checks;
         self.ranked &= std::mem::replace(&mut self.standing, standing) == standing;
         let mut view = std::mem::take(&mut self.view);
         if let Some(stale) = view.stale(index, self.now, checks) {
@@ -183,6 +197,12 @@ impl Core {
         }
         (view.seen, view.now, view.checks) = (Some(index.revision()), self.now, checks);
         self.view = view;
+    }
+
+    pub(super) fn standing_in(&self, index: &Index) -> Standing {
+        let Some(me) = index.providers.get(&self.me) else { return Standing::default() };
+        let leaving = self.is_leaving(index);
+        Standing { leaving, stake: me.stake, staked_block: me.staked_block, checks: me.checks }
     }
 
     /// Ranks all open jobs anew.
@@ -263,7 +283,7 @@ impl Core {
         let half = u64::from(entry.job.leaseSeconds / 2);
         let voted = entry.ballots().filter(|ballot| ballot.stage == BallotStage::Committing);
         let late = voted.flat_map(|ballot| ballot.replicas.values()).filter_map(|replica| match replica.stage {
-            ReplicaStage::Leased { deadline, active_block: None, rival: None } => Some(deadline.saturating_sub(half)),
+            ReplicaStage::Leased { deadline, .. } if may_be_backed_up(replica) => Some(deadline.saturating_sub(half)),
             _ => None,
         });
         ends.chain(late).filter(|time| *time > self.now).min()
@@ -276,15 +296,27 @@ impl Core {
         let next = self.now + 1;
         let Job { startPrice, maxPrice, rampStart, rampSeconds, .. } = entry.job;
         let rises = startPrice != maxPrice && self.now < u64::from(rampStart) + u64::from(rampSeconds);
-        let slots = (0..).zip(entry.ballots()).filter(|(_, ballot)| self.has_slot(id, entry, ballot));
-        let turns = slots.map(|(number, _)| self.opens_at(index, id, entry, number).unwrap_or(next));
         let needed = self.needed(id, entry);
+        let has_slot = |ballot: &Ballot| self.has_slot(id, entry, ballot);
+        // Once one can be leased the turns of others change nothing.
+        let waits = self.free(index, id, entry).next().is_none();
+        let opens_at = self.turns(index, id, entry);
+        let slots = (0..).zip(entry.ballots()).filter(|(_, ballot)| waits && has_slot(ballot));
+        let turns = slots.map(|(number, _)| opens_at(number).unwrap_or(next));
         let voted = entry.ballots().filter(|ballot| ballot.stage == BallotStage::Committing);
-        let ends = voted.flat_map(|ballot| [ballot.time, (ballot.time + 1).saturating_sub(needed)]);
+        // A slot may have too little time left, or a straggler a backup no more.
+        let ends = voted.filter_map(|ballot| match has_slot(ballot) {
+            true => Some((ballot.time + 1).saturating_sub(needed)),
+            false => ballot.replicas.values().any(may_be_backed_up).then_some(ballot.time),
+        });
         let rest = self.breaker.ends(&id, entry.job.requester, self.now);
         let times = self.room_at(entry).into_iter().chain(rises.then_some(next)).chain(rest).chain(turns).chain(ends);
         times.filter(|time| *time > self.now).min()
     }
+}
+
+fn may_be_backed_up(replica: &Replica) -> bool {
+    matches!(replica.stage, ReplicaStage::Leased { active_block: None, rival: None, .. })
 }
 
 /// The first block time after `now` at which a job pays `price`.

@@ -114,7 +114,7 @@ impl Core {
         if refused || self.objection(index, &id, entry).is_some() || !self.has_room(id, entry) {
             return None;
         }
-        let later = self.free(index, id, entry).is_empty();
+        let later = self.free(index, id, entry).next().is_none();
         Some((later, Reverse(self.worth(index, &id, entry).per_second()), entry.block, id))
     }
 
@@ -135,7 +135,7 @@ impl Core {
                 break;
             }
             match self.looked.get(&id) {
-                Some(Looked::Ready) => ready += usize::from(!self.free(index, id, entry).is_empty()),
+                Some(Looked::Ready) => ready += usize::from(self.free(index, id, entry).next().is_some()),
                 Some(_) => {}
                 None => {
                     places -= 1;

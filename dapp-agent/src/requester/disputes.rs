@@ -100,7 +100,7 @@ impl Requester {
     }
 
     /// Resolves the frozen batches of a job whose disputes are over. Whether there were any.
-    async fn resolve(&self, id: B256) -> Result<bool, Error> {
+    pub(super) async fn resolve(&self, id: B256) -> Result<bool, Error> {
         let index = self.follower.index();
         let entry = index.job(&id).ok_or(Error::NoSuchJob(id))?;
         let now = self.follower.head().map_or(0, |head| head.timestamp);

@@ -3,6 +3,7 @@
 //! [`JobFile`] says what; [`prepare`] checks everything that can be checked without spending; [`Requester::post`] puts it on the chain;
 //! [`Requester::follow`] serves program and inputs, fetches results, checks each byte against what the chain says, and accepts.
 //! [`Requester::amend`] gives what nobody holds other terms.
+//! [`Requester::settle`] ends what nobody else brings to its end.
 //! [`Requester::demand`] and [`Requester::challenge`] are what it can do about a result that is withheld, or wrong.
 
 mod amend;
@@ -16,6 +17,7 @@ mod outputs;
 mod prepare;
 pub mod promise;
 mod session;
+mod settle;
 mod view;
 
 pub use amend::{Amended, Amendment};
@@ -25,6 +27,7 @@ pub use ledger::{Ledger, ProviderLedger};
 pub use logs::{LogReader, LogRecord, LogState, find_log};
 pub use prepare::{JobFile, Prepared, assemble, prepare};
 pub use session::{Posted, Progress, Requester};
+pub use settle::Settled;
 
 use std::path::PathBuf;
 

@@ -33,10 +33,10 @@ use crate::{
 };
 
 /// Most batches accepted in one transaction: about 3 million gas.
-const MAX_ACCEPTED: usize = 256;
+pub(super) const MAX_ACCEPTED: usize = 256;
 
 /// The same where each has several votes.
-const MAX_VOTES_ACCEPTED: usize = 32;
+pub(super) const MAX_VOTES_ACCEPTED: usize = 32;
 
 /// A permit's value, deadline and signature; all zero for none.
 pub(super) type SignedPermit = (U256, U256, u8, B256, B256);
@@ -198,11 +198,11 @@ impl Requester {
         Ok(&self.follower)
     }
 
-    fn registry(&self) -> JobRegistry::JobRegistryInstance<DynProvider> {
+    pub(super) fn registry(&self) -> JobRegistry::JobRegistryInstance<DynProvider> {
         JobRegistry::new(self.follower.contracts().jobs, self.provider().clone())
     }
 
-    fn replicas(&self) -> ReplicaRegistry::ReplicaRegistryInstance<DynProvider> {
+    pub(super) fn replicas(&self) -> ReplicaRegistry::ReplicaRegistryInstance<DynProvider> {
         ReplicaRegistry::new(self.follower.contracts().replicas, self.provider().clone())
     }
 

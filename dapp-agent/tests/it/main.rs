@@ -18,5 +18,6 @@ mod net;
 mod replicas;
 mod resume;
 mod sandbox;
+mod settle;
 mod torn;
 mod world;

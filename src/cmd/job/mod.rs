@@ -61,6 +61,11 @@ pub(crate) enum JobCommand {
         #[arg(long, value_delimiter = ',', value_name = "LIST")]
         batches: Option<Vec<u32>>,
     },
+    /// Bring batches on their way whose time is over, where those whose turn it was do not: end leases, decide votes, pay results.
+    Settle {
+        /// The first digits of the job's id.
+        job: String,
+    },
     /// Demand that a part of an output is shown on the chain, with a bond that goes to whoever shows it.
     Demand(dispute::DemandArgs),
     /// Say that a task's result is wrong, with a bond: the deployment's arbiter decides.
@@ -112,6 +117,7 @@ pub(crate) async fn run(context: &Context, command: JobCommand) -> eyre::Result<
         JobCommand::Cancel { job } => cancel(context, &job).await,
         JobCommand::Amend(args) => amend::amend(context, args).await,
         JobCommand::Accept { job, batches } => accept(context, &job, batches).await,
+        JobCommand::Settle { job } => settle(context, &job).await,
         JobCommand::Demand(args) => dispute::demand(context, args).await,
         JobCommand::Challenge(args) => dispute::challenge(context, args).await,
         JobCommand::Claim { job } => dispute::claim(context, &job).await,
@@ -318,5 +324,31 @@ async fn accept(context: &Context, job: &str, batches: Option<Vec<u32>>) -> eyre
     requester.shutdown().await;
     let report = json!({ "job": id, "accepted": accepted });
     output::result(context.json(), &report, |_| format!("accepted batches {accepted:?} of job {id}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn settle(context: &Context, job: &str) -> eyre::Result<ExitCode> {
+    let (mut requester, _folder) = visitor(context).await?;
+    let id = find(requester.follower(), job)?;
+    let settled = requester.settle(id).await?;
+    requester.shutdown().await;
+    let report = json!({ "job": id, "settled": settled });
+    output::result(context.json(), &report, |_| {
+        let done = [
+            ("leases that ran out ended, of", &settled.expired),
+            ("drawn whether they are audited:", &settled.drawn),
+            ("finalised:", &settled.finalised),
+        ];
+        let mut lines = vec![format!("job {id}")];
+        lines.extend(
+            done.iter()
+                .filter(|(_, batches)| !batches.is_empty())
+                .map(|(what, batches)| format!("  {what} batches {batches:?}")),
+        );
+        if settled.resolved {
+            lines.push("  batches go on whose disputes are over; `conun job claim` takes bonds back".to_owned());
+        }
+        lines.join("\n")
+    })?;
     Ok(ExitCode::SUCCESS)
 }

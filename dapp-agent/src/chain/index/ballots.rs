@@ -215,6 +215,26 @@ impl Ballot {
         if all { self.time } else { self.time + u64::from(job.windowSeconds) }
     }
 
+    /// Block time from which anybody may bring it to its end, or to another round, by `finalise`; none while something else is due first.
+    pub fn ends_at(&self, assurance: &Assurance, rules: &Rules, job: &Job) -> Option<u64> {
+        let all = self.revealed() == self.committed();
+        match self.stage {
+            BallotStage::Committing if self.leased() != 0 || self.awaits_draw(assurance) => None,
+            // An extra round found nobody; or nobody has revealed, and nobody can any more.
+            BallotStage::Committing if self.revealed() != 0 => Some(self.time + 1),
+            BallotStage::Committing => Some(self.time + u64::from(assurance.revealSeconds) + 1),
+            BallotStage::Revealing => {
+                let believed = self.count(assurance, rules).is_some_and(|count| count.accepted);
+                match (believed, all) {
+                    (true, _) => Some(self.final_at(job).max(if all { 0 } else { self.time + 1 })),
+                    (false, true) => Some(0),
+                    (false, false) => Some(self.time + 1),
+                }
+            }
+            _ => None,
+        }
+    }
+
     /// Token wei that a provider was paid for it.
     pub fn payment(&self, provider: Address) -> U256 {
         match (self.stage, self.replicas.get(&provider)) {

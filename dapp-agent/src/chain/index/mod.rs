@@ -9,12 +9,12 @@ mod own;
 mod providers;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use alloy::{
-    primitives::{Address, B256, TxHash, U256},
+    primitives::{Address, B256, TxHash, U256, map::B256Map},
     rpc::types::Log,
     sol_types::SolEventInterface,
 };
@@ -135,7 +135,7 @@ pub struct Index {
     /// What the deployment's settings say.
     pub rules: Rules,
     /// Jobs by id. A copy of the index shares those that have not changed.
-    pub jobs: HashMap<B256, Arc<JobEntry>>,
+    pub jobs: B256Map<Arc<JobEntry>>,
     /// Ids in the order of posting.
     pub order: Vec<B256>,
     /// Providers by account, those that left included.
@@ -165,7 +165,7 @@ impl Index {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            jobs: HashMap::new(),
+            jobs: B256Map::default(),
             order: Vec::new(),
             providers: BTreeMap::new(),
             cases: BTreeMap::new(),
