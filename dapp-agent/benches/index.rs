@@ -155,7 +155,7 @@ fn own(index: &mut Index) {
 
 /// Times a core that takes the jobs `policy` says.
 fn decide(index: &Index, policy: Policy) {
-    let mut core = Core::new(Address::repeat_byte(12), policy);
+    let mut core = Core::new(Address::repeat_byte(13), policy);
     let free_stake = U256::from(u64::MAX);
     let head = |number: u64| Event::Head { number, now: 1_000_500 + number, free_stake };
     let millis = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
