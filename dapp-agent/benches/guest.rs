@@ -2,11 +2,11 @@
 //!
 //! The owner's work is sorting, in this process, at normal priority: on one processor, and on all at once. It is measured alone and beside
 //! as many busy workers as there are processors, in turn, the workers stopped and continued by the brake; first with workers as they are by
-//! default, then with those that compete (`suspend-cpu-usage = 0`). Criterion would measure one
-//! after the other; on a machine with other work only neighbours can be compared.
+//! default, then with those that compete (`suspend-cpu-usage = 0`). Criterion would measure one after the other; on a machine with other
+//! work only neighbours can be compared.
 //!
-//! Last comes what an owner with the default preferences has of it: half a minute of sorting on all processors, in a process of its own,
-//! which the sensors see and the workers are stopped for.
+//! Last comes (with the argument `long`: alone) what an owner with the default preferences has of it: half a minute of sorting on all
+//! processors, in a process of its own, which the sensors see and the workers are stopped for.
 
 use std::{
     process::Command,
@@ -14,7 +14,7 @@ use std::{
 };
 
 use conun_agent::{
-    fabric::{self, Day, Judge, Moment, Preferences, Sensors, Verdict},
+    fabric::{self, Day, Judge, Moment, Preferences, Sensors},
     sandbox::{Brake, Program, Sandbox, Task},
 };
 
@@ -28,7 +28,10 @@ const ROUNDS: usize = 40;
 
 /// Pairs of measurements of long work, and pieces that each sorts.
 const LONG_ROUNDS: usize = 3;
-const LONG_PIECES: usize = 100;
+const LONG_PIECES: usize = 600;
+
+/// The argument without which short work is measured, too.
+const LONG_ONLY: &str = "long";
 
 /// The argument with which this program is its owner's.
 const OWNER: &str = "--sort-as-owner";
@@ -95,8 +98,10 @@ fn main() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let sandbox = || Sandbox::new(env!("CARGO_BIN_EXE_conun-worker").into(), [""; 0]);
-    measure("guests", &runtime, sandbox().as_guest(), processors);
-    measure("competing", &runtime, sandbox(), processors);
+    if std::env::args().all(|arg| arg != LONG_ONLY) {
+        measure("guests", &runtime, sandbox().as_guest(), processors);
+        measure("competing", &runtime, sandbox(), processors);
+    }
     measure_by_default(&runtime, sandbox().as_guest(), processors);
 }
 
@@ -156,15 +161,14 @@ fn measure(kind: &str, runtime: &tokio::runtime::Runtime, sandbox: Sandbox, proc
 
 /// Has the work stop and go on as the default preferences say, as an agent does; tells whether it may go on.
 async fn attend(brake: Brake, processors: u32, tell: tokio::sync::watch::Sender<bool>) {
-    let folder = std::env::temp_dir();
-    let (mut sensors, mut judge) = (fabric::sensors(&folder), Judge::default());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut sensors, mut judge) = (fabric::sensors(folder.path()), Judge::default());
     let moment = Moment { day: Day::Mon, minute: 0, network_bytes: 0 };
     loop {
         let readings = sensors.read().await;
         let verdict = judge.judge(&Preferences::default(), &readings, &moment, processors);
-        let runs = matches!(verdict, Verdict::Run(_));
         brake.allow(verdict.limits().map_or(0, |limits| limits.workers as usize));
-        tell.send_replace(runs);
+        tell.send_replace(verdict.limits().is_some());
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
