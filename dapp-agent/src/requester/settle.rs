@@ -5,7 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use alloy::{primitives::B256, rpc::types::TransactionRequest};
+use alloy::{
+    primitives::{Address, B256},
+    rpc::types::TransactionRequest,
+};
 use conun_bindings::abi::ReplicaRegistry::ReplicatedJob;
 use serde::Serialize;
 
@@ -13,7 +16,7 @@ use super::{
     Error, Requester,
     session::{MAX_ACCEPTED, MAX_VOTES_ACCEPTED},
 };
-use crate::chain::{Ballot, BallotStage, BatchStage, Index, JobEntry, ReplicaStage};
+use crate::chain::{Ballot, BallotStage, BatchEntry, BatchStage, Index, JobEntry, ReplicaStage};
 
 /// What was done, by number of the batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -55,8 +58,8 @@ impl Requester {
                 Some(job) => self.of_ballots(job, entry, head),
             };
             let before = settled.clone();
-            for call in self.calls(entry, &due) {
-                self.send(call.0, call.1).await?;
+            for (kind, call) in self.calls(entry, &due) {
+                self.send(kind, call).await?;
             }
             settled.expired.extend(due.expired.into_iter().chain(due.slots.into_iter().map(|(number, _)| number)));
             settled.drawn.extend(due.drawn);
@@ -129,7 +132,7 @@ impl Requester {
 }
 
 fn of_batches(entry: &JobEntry, now: u64) -> Due {
-    let numbers = |is_due: fn(&crate::chain::BatchEntry, u64) -> bool| {
+    let numbers = |is_due: fn(&BatchEntry, u64) -> bool| {
         let numbered = (0..).zip(&entry.batches);
         numbered.filter(|(_, batch)| is_due(batch, now)).map(|(number, _)| number).collect()
     };
@@ -141,7 +144,7 @@ fn of_batches(entry: &JobEntry, now: u64) -> Due {
 }
 
 /// Who holds a slot of a ballot whose time is over.
-fn ended_leases(ballot: &Ballot, now: u64) -> Vec<alloy::primitives::Address> {
+fn ended_leases(ballot: &Ballot, now: u64) -> Vec<Address> {
     let is_over = |stage: ReplicaStage| match stage {
         ReplicaStage::Leased { active_block: Some(_), .. } => now > ballot.time,
         ReplicaStage::Leased { deadline, .. } => now > deadline.min(ballot.time),
