@@ -1,6 +1,6 @@
 //! From results to exit codes: 0 done, 1 failed, 2 usage, 75 try again later, 130 interrupted.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use crate::{
     cli::{Cli, Command},
@@ -8,6 +8,9 @@ use crate::{
     context::Context,
     output,
 };
+
+/// Most time that what still runs has to end once the command is done.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
 
 /// Ends the command with a certain exit code.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +55,7 @@ fn dispatch(cli: Cli) -> eyre::Result<ExitCode> {
     output::init_logging(cli.global.log_format);
     let context = Context::new(cli.global);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match cli.command {
             Command::Demo(args) => cmd::demo::run(&context, args).await,
             Command::Devnet(args) => cmd::devnet::run(&context, args).await,
@@ -71,7 +74,10 @@ fn dispatch(cli: Cli) -> eyre::Result<ExitCode> {
             Command::Man { dir } => cmd::shell::man(&dir),
             Command::Worker => cmd::worker(),
         }
-    })
+    });
+    // What has been decided is told, even if a library's thread hangs.
+    runtime.shutdown_timeout(LAST_MOMENT);
+    code
 }
 
 /// Resolves when the user or the system asks the command to stop, from the call on: what comes before it is first waited for is not missed.

@@ -1,5 +1,7 @@
 //! Providers: the core's actions on a machine and a network that are not there, and what each strategy does to them.
 
+use std::collections::btree_map::Entry;
+
 use alloy::{consensus::Transaction as _, primitives::U256, sol_types::SolCall};
 use conun_agent::{
     chain::ReplicaStage,
@@ -391,10 +393,14 @@ impl World {
     }
 }
 
-/// Keeps a result; the first one stays.
+/// Keeps a result; the first one stays, and is not written once more.
 fn keep(provider: &mut Provider, batch: BatchId, record: ResultRecord, variant: Variant) -> ResultRecord {
-    let kept = provider.disk.results.entry(batch).or_insert((record, variant)).0;
-    provider.disk.fresh = Some(batch);
     provider.done += 1;
-    kept
+    match provider.disk.results.entry(batch) {
+        Entry::Occupied(kept) => kept.get().0,
+        Entry::Vacant(free) => {
+            provider.disk.fresh = Some(batch);
+            free.insert((record, variant)).0
+        }
+    }
 }

@@ -26,8 +26,9 @@ pub(crate) enum LogFormat {
 pub(crate) fn init_logging(format: LogFormat) {
     // A provider's troubles are told to people anyway.
     let told = if format == LogFormat::Text { ",conun::trouble=off" } else { "" };
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,iroh=error,iroh::socket=off,noq=error{told}")));
+    // A store that is closed ends its sweeper with an error.
+    let quiet = "warn,iroh=error,iroh::socket=off,iroh_blobs::store::gc=off,noq=error";
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{quiet}{told}")));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {

@@ -52,6 +52,7 @@ impl Home {
         let (done, watch) = mpsc::channel::<()>();
         let watchdog = std::thread::spawn(move || {
             if watch.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("still running after {PATIENCE:?}:\n{}", threads(&process));
                 Command::new("kill").args(["-KILL", &process]).status().unwrap();
             }
         });
@@ -124,6 +125,19 @@ impl Ran {
         assert!(!self.stderr.contains("panicked"), "{self:#?}");
         self
     }
+}
+
+/// What each thread of a process waits for, as far as the system tells.
+fn threads(process: &str) -> String {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return String::new() };
+    let told = |thread: std::io::Result<std::fs::DirEntry>| {
+        let of = |file| std::fs::read_to_string(thread.as_ref().unwrap().path().join(file)).unwrap_or_default();
+        let [name, state, place, call] = ["comm", "stat", "wchan", "syscall"].map(of);
+        let state =
+            state.rsplit(')').next().unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned();
+        format!("  {} {state} {place} {}\n", name.trim(), call.trim())
+    };
+    threads.map(told).collect()
 }
 
 /// A process that goes on; killed at the end of the test.

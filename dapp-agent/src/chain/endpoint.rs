@@ -45,6 +45,9 @@ impl RetryPolicy for TooManyRequests {
     }
 }
 
+/// An http endpoint that has not answered within this time has failed. The follower, and whoever sends, wait less.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
 async fn client(url: &str) -> TransportResult<RpcClient> {
     let retry = RetryBackoffLayer::new_with_policy(RETRIES, BACKOFF_MILLIS, UNITS_PER_SECOND, TooManyRequests);
     let builder = ClientBuilder::default().layer(retry);
@@ -56,7 +59,7 @@ async fn client(url: &str) -> TransportResult<RpcClient> {
 
 /// Not the client that alloy would make: without root certificates on the computer that one panics, even when none is needed.
 fn http(secure: bool) -> TransportResult<reqwest::Client> {
-    let builder = reqwest::Client::builder();
+    let builder = reqwest::Client::builder().timeout(REQUEST_TIMEOUT);
     let builder = if secure { builder } else { builder.tls_certs_only([]) };
     builder.build().map_err(|error| {
         let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);

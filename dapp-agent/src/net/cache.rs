@@ -6,10 +6,9 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::File,
-    future::pending,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -140,7 +139,7 @@ impl Cache {
     async fn open(folder: &Path) -> Result<Self, Reason> {
         let (sweeps, asked) = mpsc::channel::<oneshot::Sender<()>>(1);
         let asked = Arc::new(tokio::sync::Mutex::new((asked, None::<oneshot::Sender<()>>)));
-        let loaded = Arc::new(OnceLock::<Store>::new());
+        let loaded = Arc::new(Mutex::new(None::<Store>));
         let mut options = Options::new(folder);
         let store = loaded.clone();
         options.gc = Some(GcConfig {
@@ -158,20 +157,22 @@ impl Cache {
                             asked.1 = Some(done);
                             ProtectOutcome::Continue
                         }
-                        // The node is gone without a word: what the sweeper has of the store must not keep it open.
+                        // The node is gone, maybe without a word: what the sweeper has of the store must not keep it open. Of a store
+                        // that is closed the sweep fails, and with it the sweeper and the store's threads end.
                         None => {
-                            if let Some(store) = store.get().cloned() {
-                                tokio::spawn(async move { store.shutdown().await });
+                            // Taken out: the store has this closure, and would never end.
+                            let store = store.lock().unwrap_or_else(PoisonError::into_inner).take();
+                            if let Some(store) = store {
+                                let _ = tokio::spawn(async move { store.shutdown().await }).await;
                             }
-                            pending().await
+                            ProtectOutcome::Continue
                         }
                     }
                 })
             })),
         });
         let store = FsStore::load_with_opts(folder.join(DATABASE), options).await.map_err(reason)?;
-        // It is set once.
-        let _ = loaded.set(store.clone().into());
+        *loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone().into());
         Ok(Self { store, lent: Lent::default(), sweeps, noted: Mutex::default(), database: folder.join(DATABASE) })
     }
 

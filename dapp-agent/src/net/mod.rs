@@ -25,11 +25,13 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use iroh::{Endpoint, RelayConfig, RelayMode, SecretKey, endpoint::presets, protocol::Router};
 use iroh_blobs::Hash;
 use iroh_mdns_address_lookup::MdnsAddressLookup;
+use tokio::time::timeout;
 
 use cache::Cache;
 pub use cache::Cleaned;
@@ -50,6 +52,12 @@ use crate::{
     files::{FileError, io_error},
     manifest::BlobHash,
 };
+
+/// Most time in which an endpoint is bound.
+const BIND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most time that peers and the store are given to end in good order. What has to be durable is so before.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What endpoints announce themselves as in the local network.
 const SERVICE: &str = "conun";
@@ -303,11 +311,16 @@ impl Node {
         self.inner.cache.clean(most, pinned).await.map_err(|error| self.store_error(error))
     }
 
-    /// Ends the endpoint and closes the store.
+    /// Ends the endpoint and closes the store; gives up after [`SHUTDOWN_TIMEOUT`] each.
     pub async fn shutdown(&self) {
+        let Inner { router, cache, .. } = &*self.inner;
         // Both may have been closed before by another clone.
-        let _ = self.inner.router.shutdown().await;
-        let _ = self.inner.cache.store.shutdown().await;
+        if timeout(SHUTDOWN_TIMEOUT, router.shutdown()).await.is_err() {
+            tracing::warn!(target: "conun::net", "the endpoint did not close within {SHUTDOWN_TIMEOUT:?}");
+        }
+        if timeout(SHUTDOWN_TIMEOUT, cache.store.shutdown()).await.is_err() {
+            tracing::warn!(target: "conun::net", "the blob store did not close within {SHUTDOWN_TIMEOUT:?}");
+        }
     }
 }
 
@@ -341,7 +354,10 @@ async fn bind(config: &NodeConfig, key: &SecretKey, address: SocketAddr) -> Resu
         .clear_ip_transports()
         .bind_addr(address)
         .map_err(|error| refused(error.to_string()))?;
-    builder.bind().await.map_err(|error| refused(error.to_string()))
+    match timeout(BIND_TIMEOUT, builder.bind()).await {
+        Ok(bound) => bound.map_err(|error| refused(error.to_string())),
+        Err(_) => Err(refused(format!("not ready after {BIND_TIMEOUT:?}"))),
+    }
 }
 
 /// The endpoint's key from its file, or a new one.

@@ -374,6 +374,32 @@ async fn a_peer_that_was_killed_and_started_anew_is_dialled_anew_in_the_same_fet
     }
 }
 
+/// Threads of stores in this process.
+#[cfg(target_os = "linux")]
+fn store_threads() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    // One may have ended meanwhile.
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("iroh-blob-store")).count()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_ended_leaves_no_threads_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = store_threads();
+    for _ in 0..64 {
+        node(folder.path()).await.shutdown().await;
+    }
+    // Other tests' stores begin and end meanwhile; each has at least a thread.
+    let ended = async {
+        while store_threads() >= before + 48 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_bytes_a_second_hold_for_each_peer_and_for_all() {
     let bytes = noise(1, 256 << 10);
