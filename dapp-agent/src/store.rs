@@ -8,7 +8,7 @@ mod file;
 
 use std::{
     fmt,
-    fs::{File, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -121,19 +121,11 @@ type Opener = Box<dyn Fn(File) -> Result<Database, redb::Error> + Send + Sync>;
 /// After a failure of the disk the database is closed, and opened anew by whoever needs it next: what it says then is what has
 /// become durable.
 pub struct Journal {
-    /// Locked as long as this lives, whatever becomes of the database.
-    file: File,
     database: Mutex<State>,
     open: Opener,
     folder: PathBuf,
-}
-
-impl Drop for Journal {
-    fn drop(&mut self) {
-        self.state().database = None;
-        // A worker's process that is just being started may have the file as well. Where this fails, the lock ends with both.
-        let _ = self.file.unlock();
-    }
+    /// As long as this lives, whatever becomes of the database; dropped last.
+    file: Locked,
 }
 
 /// The database and how it is doing.
@@ -163,30 +155,46 @@ fn database_error(folder: &Path) -> impl FnOnce(redb::Error) -> Error {
     move |source| Error::Database { path, source: Box::new(source) }
 }
 
+/// A file that this process alone has open.
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // A worker's process that is just being started may have the file as well. Where this fails, the lock ends with both.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Opens a file of `folder` for one process alone.
-fn lock(folder: &Path, path: &Path) -> Result<File, Error> {
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
-    let file = file.map_err(io_error(path))?;
+fn lock(folder: &Path, path: &Path, options: &OpenOptions) -> Result<Locked, Error> {
+    let file = options.open(path).map_err(io_error(path))?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => Error::InUse(folder.to_owned()),
         TryLockError::Error(source) => io_error(path)(source).into(),
     })?;
-    Ok(file)
+    Ok(Locked(file))
+}
+
+fn writing() -> OpenOptions {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options
 }
 
 /// Makes the journal aside and puts it in its place once it is whole: half a database could not be opened again.
-fn make(folder: &Path, path: &Path, open: &Opener) -> Result<File, Error> {
+fn make(folder: &Path, path: &Path, open: &Opener) -> Result<Locked, Error> {
     let aside = path.with_extension("new");
-    let file = lock(folder, &aside)?;
+    let locked = lock(folder, &aside, &writing())?;
     // Another process may have been faster.
     if path.exists() {
-        return lock(folder, path);
+        return lock(folder, path, &writing());
     }
+    let Locked(file) = &locked;
     file.set_len(0).map_err(io_error(&aside))?;
     file.try_clone().map_err(redb::Error::Io).and_then(open).map_err(database_error(folder))?;
     let placed = file.sync_all().and_then(|()| std::fs::rename(&aside, path));
     placed.and_then(|()| File::open(folder)?.sync_all()).map_err(io_error(path))?;
-    Ok(file)
+    Ok(locked)
 }
 
 impl Journal {
@@ -217,15 +225,15 @@ impl Journal {
             Ok(database)
         });
         let path = folder.join(FILE);
-        let file = if path.exists() { lock(folder, &path)? } else { make(folder, &path, &open)? };
-        let journal = Self { file, database: Mutex::default(), open, folder: folder.to_owned() };
+        let file = if path.exists() { lock(folder, &path, &writing())? } else { make(folder, &path, &open)? };
+        let journal = Self { database: Mutex::default(), open, folder: folder.to_owned(), file };
         journal.with(|_| Ok(()))?;
         Ok(journal)
     }
 
     /// Whether a process has the journal of `folder` open.
     pub fn is_in_use(folder: &Path) -> bool {
-        File::open(folder.join(FILE)).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+        matches!(lock(folder, &folder.join(FILE), File::options().read(true)), Err(Error::InUse(_)))
     }
 
     /// The data folder.
@@ -270,7 +278,7 @@ impl Journal {
     fn opened<'a>(&self, database: &'a mut Option<Database>) -> Result<&'a Database, redb::Error> {
         match database {
             Some(database) => Ok(database),
-            None => Ok(database.insert((self.open)(self.file.try_clone()?)?)),
+            None => Ok(database.insert((self.open)(self.file.0.try_clone()?)?)),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     time::Duration,
 };
@@ -93,9 +93,10 @@ pub(crate) struct Devnet {
 
 /// A command that ran to its end.
 #[derive(Debug)]
-#[expect(dead_code, reason = "`args` is for the message of a failed assertion")]
+#[expect(dead_code, reason = "`args` and `status` are for the message of a failed assertion")]
 pub(crate) struct Ran {
     args: Vec<String>,
+    status: ExitStatus,
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -105,6 +106,7 @@ impl Ran {
     fn of(args: &[&str], output: Output) -> Self {
         Self {
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            status: output.status,
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),

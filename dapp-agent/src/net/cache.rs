@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs::File,
+    fs::{File, TryLockError},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -26,6 +26,7 @@ use redb::{Database, DatabaseError, StorageError};
 use tokio::{
     sync::{mpsc, oneshot},
     task::spawn_blocking,
+    time::{sleep, timeout},
 };
 
 use super::lent::Lent;
@@ -36,6 +37,9 @@ const DATABASE: &str = "blobs.db";
 
 /// What the name of a damaged store's folder gets.
 const ASIDE: &str = "damaged";
+
+/// Most time in which whoever has the store open lets go of it.
+const HANDOVER: Duration = Duration::from_secs(10);
 
 /// A use within this time of one that is noted is not noted again: a tag is written to disk.
 const NOTED: Duration = Duration::from_secs(600);
@@ -100,6 +104,21 @@ async fn damage(folder: &Path) -> Option<Reason> {
     }
 }
 
+/// Waits until nobody has the database open. The data folder is this process's alone: who has it is a life before that is being closed,
+/// or a worker's process that is just being started.
+async fn handed_over(database: &Path) {
+    let free = async {
+        while let Ok(file) = File::open(database)
+            && let Err(TryLockError::WouldBlock) =
+                file.try_lock().and_then(|()| file.unlock().map_err(TryLockError::Error))
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Opening it tells what is wrong.
+    let _ = timeout(HANDOVER, free).await;
+}
+
 /// Renames the folder of a store that is of no use any more, in place of the one before, and makes an empty one. Where it is then.
 pub(super) fn set_aside(folder: &Path) -> io::Result<PathBuf> {
     let aside = folder.with_extension(ASIDE);
@@ -120,6 +139,7 @@ fn now() -> u64 {
 impl Cache {
     /// Opens the store in a folder. One that is damaged is [set aside](set_aside), and an empty one begun; then the second says so.
     pub(super) async fn load(folder: &Path) -> Result<(Self, Option<Reason>), Reason> {
+        handed_over(&folder.join(DATABASE)).await;
         let failure = match Self::open(folder).await {
             Ok(cache) => return Ok((cache, None)),
             Err(failure) => failure,

@@ -279,10 +279,13 @@ fn tear(seed: u64) -> u64 {
     for life in 0..4 {
         let machine = Machine::new(Some(Point::TornSync(1 + random.below(12))), seed ^ life << 32);
         let disk = machine.clone();
-        let Ok(journal) = Journal::open_on(folder.path(), move |file| disk.disk(file)) else {
-            assert!(machine.is_dead(), "a torn journal cannot be opened");
-            tears += 1;
-            continue;
+        let journal = match Journal::open_on(folder.path(), move |file| disk.disk(file)) {
+            Ok(journal) => journal,
+            Err(error) => {
+                assert!(machine.is_dead(), "a torn journal cannot be opened: {error}");
+                tears += 1;
+                continue;
+            }
         };
         assert_kept(&journal, &kept);
         while !machine.is_dead() {

@@ -353,20 +353,7 @@ async fn a_peer_that_was_killed_and_started_anew_is_dialled_anew_in_the_same_fet
     let peers = [contact];
     bob.fetch(&hashes[0], &peers, u64::MAX).await.unwrap();
     tokio::task::spawn_blocking(move || process.shutdown_timeout(Duration::from_secs(5))).await.unwrap();
-    // Unlike a process that has ended, the store's own thread may hold its lock for a moment.
-    let alice = async {
-        loop {
-            match Node::start(config(folders[1].path())).await {
-                Err(Error::Store { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
-                started => {
-                    let alice = started.unwrap();
-                    alice.open_to(Arc::new(Everybody));
-                    return alice;
-                }
-            }
-        }
-    };
-    let alice = tokio::time::timeout(PATIENCE, alice).await.unwrap();
+    let alice = node(folders[1].path()).await;
     assert_eq!(alice.contact(), peers[0]);
     assert_eq!(bob.fetch(&hashes[1], &peers, u64::MAX).await.unwrap(), &b"second"[..]);
     for node in [alice, bob] {

@@ -2,7 +2,7 @@
 //! scenario that comes along has to notice: it breaks an invariant, panics or misses what it expects, where the code without the bug
 //! does not.
 //!
-//! Bugs are patches in `sim/bugs`, each with a header of its own ([`bug::Bug`]). Without arguments those marked `Always` are looked for:
+//! All patches have to fit the tree. Bugs are patches in `sim/bugs`, each with a header of its own ([`bug::Bug`]). Without arguments those marked `Always` are looked for:
 //! bugs in contracts, which are compiled and deployed without building anything else. Arguments:
 //!
 //! - `--minutes N`: all of them, each in a copy of the tree that is built, until the time is over
@@ -169,6 +169,7 @@ fn listen(
 
 fn search(arguments: &Arguments) -> Result<bool> {
     let bugs = Bug::all(&root().join("sim/bugs"))?;
+    bugs.iter().try_for_each(|bug| tree::check(bug, root()))?;
     let mut record = Record::open(arguments.done.as_deref())?;
     let end = arguments.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let most = if end.is_some() { MOST_RUNS } else { ALWAYS_RUNS };

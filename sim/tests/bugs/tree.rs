@@ -45,6 +45,13 @@ fn apply(bug: &Bug, tree: &Path) -> Result<()> {
     output(&mut git, b"").map(drop)
 }
 
+/// Fails if a patch does not fit the tree at `root` any more.
+pub(crate) fn check(bug: &Bug, root: &Path) -> Result<()> {
+    let mut git = Command::new("git");
+    git.current_dir(root).args(["apply", "--check", "--whitespace=nowarn"]).arg(&bug.path);
+    output(&mut git, b"").map(drop)
+}
+
 fn copy(root: &Path, tree: &Path, file: &str) -> Result<()> {
     let (from, to) = (root.join(file), tree.join(file));
     let Ok(content) = std::fs::read(&from) else { return Ok(()) };
