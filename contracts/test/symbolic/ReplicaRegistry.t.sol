@@ -21,7 +21,7 @@ import {Parts} from "./Parts.sol";
 import {Symbolic} from "./Symbolic.sol";
 
 /// @notice I2, paid at most once, by induction, as {JobRegistrySymbolicTest} for jobs of several executions: whatever is stored, a batch that is
-/// final stays as it is through every call, and a call that pays anybody makes the batch final that it was about. A final batch has
+/// final stays as it is through every call, and a call that pays anybody makes the batch final that it was about. A batch whose round is over has
 /// commits and no leases: what is assumed of that before a call holds after it.
 /// @dev Of a job of two batches and three executions, the first batch of which keeps the job's state, too; a call names one of them, a tally one
 /// vote. Accounts, times, states, roots and fuels are any.
@@ -68,9 +68,13 @@ abstract contract ReplicaSymbolic is Symbolic {
         return state == BallotState.Settled || state == BallotState.Undecided || state == BallotState.Overturned;
     }
 
-    /// What is final was committed to, and nobody holds a lease of it.
+    /// While commits come in, no more slots are taken than are wanted; afterwards nobody holds a lease, and somebody has committed. Of what is
+    /// open nothing is said.
     function _isWhole(Ballot ballot) internal pure returns (bool) {
-        return !_isFinal(ballot.state()) || (ballot.leased() == 0 && ballot.committed() != 0);
+        BallotState state = ballot.state();
+        if (state == BallotState.Open || state == BallotState.Cancelled) return true;
+        if (state == BallotState.Committing) return ballot.leased() + ballot.committed() <= ballot.wanted();
+        return ballot.leased() == 0 && ballot.committed() != 0;
     }
 
     function _job() internal pure returns (ReplicatedJob memory) {

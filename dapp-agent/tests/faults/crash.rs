@@ -173,7 +173,12 @@ pub(crate) async fn run_at(anvil: Option<PathBuf>, work: Work, points: &[Point],
             agent = back(&market, &seat, point).await;
             crashes += 1;
         };
-        done.unwrap_or_else(|_| panic!("{work:?} with a crash at {point:?} never ends")).unwrap();
+        let Ok(done) = done else {
+            let index = market.follower().await;
+            let batches = index.index().job(&job).map(|entry| (&entry.batches, entry.ballots().collect::<Vec<_>>()));
+            panic!("{work:?} with a crash at {point:?} never ends: {batches:?}; it said {:?}", agent.said());
+        };
+        done.unwrap();
     }
     assert_greeted(&out);
     let counts = machine.spare();

@@ -21,7 +21,7 @@ use alloy::{
     transports::{TransportError, TransportErrorKind, TransportFut},
 };
 use conun_agent::{
-    chain::{Follower, Index},
+    chain::{BatchStage, Follower, Index},
     requester::{JobFile, Prepared, assemble},
 };
 use conun_bindings::{abi::JobRegistry, deploy::TOKEN};
@@ -182,10 +182,11 @@ async fn lost_branches(anvil: Option<PathBuf>, depths: std::ops::Range<u64>) -> 
         follower.poll().await.unwrap();
         let job = follower.index().job(&posted).unwrap().job.clone();
         let _ = registry.lease(job.clone(), vec![0, 1]).send().await.unwrap();
+        follow_to(&mut follower, posted, BatchStage::Leased).await;
         let result =
             |batch| JobRegistry::Result { batch, root: B256::from([1; 32]), fuel: 5, outputs: B256::from([2; 32]) };
         let _ = registry.submit(job, vec![result(0), result(1)]).send().await.unwrap();
-        follower.poll().await.unwrap();
+        follow_to(&mut follower, posted, BatchStage::Submitted).await;
         requester.accept(posted, None).await.unwrap();
         if let Some(more) = depth.checked_sub(4).filter(|more| *more > 0) {
             market.chain.rpc("anvil_mine", json!([more])).await;
@@ -205,6 +206,17 @@ async fn lost_branches(anvil: Option<PathBuf>, depths: std::ops::Range<u64>) -> 
         follower.poll().await.unwrap();
     }
     count
+}
+
+/// Reads on until all batches are so far: anvil mines a moment after it has taken a transaction.
+async fn follow_to(follower: &mut Follower, job: B256, stage: BatchStage) {
+    let coming = async {
+        while !follower.index().job(&job).is_some_and(|entry| entry.batches.iter().all(|batch| batch.stage == stage)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            follower.poll().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, coming).await.expect("it is mined");
 }
 
 /// Everything in an index, in an order that does not depend on hashing.

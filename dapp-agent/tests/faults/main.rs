@@ -5,7 +5,7 @@
 //! - `--minutes N`: all of it, then again with other seeds, until the time is over
 //! - `--done FILE`: what that file says has been done is not done again, and what is done is added to it
 //! - `--anvil PROGRAM`: on that anvil instead of the in-process chain, where it makes a difference
-//! - words: only kinds of faults with one of them in their names
+//! - words: only faults with one of them in the names of their kind or their own
 
 mod clock;
 mod crash;
@@ -70,7 +70,8 @@ impl Plan {
 
     fn wants(&self, item: &Item) -> bool {
         (self.minutes.is_some() || item.always)
-            && (self.words.is_empty() || self.words.iter().any(|word| item.kind.contains(word.as_str())))
+            && (self.words.is_empty()
+                || self.words.iter().any(|word| format!("{}, {}", item.kind, item.name).contains(word.as_str())))
     }
 }
 

@@ -7,8 +7,8 @@ use std::{
 
 use super::entries;
 
-/// Readings over which the mean is taken.
-const SPAN: usize = 10;
+/// Readings over which the mean is taken: the owner waits for them when all processors are wanted at once.
+const SPAN: usize = 3;
 
 /// Processor time since the start, in the kernel's ticks.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ impl Load {
         Self { proc, agent, samples: VecDeque::new() }
     }
 
-    /// Percent of all processors that others have used since up to ten readings ago; `None` at the first reading.
+    /// Percent of all processors that others have used since up to three readings ago; `None` at the first reading.
     pub(super) fn others_percent(&mut self) -> Option<u8> {
         let (busy, total) = machine(&std::fs::read_to_string(self.proc.join("stat")).ok()?)?;
         self.samples.push_back(Sample { busy, own: self.own(), total });
@@ -138,7 +138,7 @@ mod tests {
         }
         for reading in 1..=SPAN as u64 {
             write(folder.path(), busy, reading * 100, [0; 4]);
-            assert_eq!(u64::from(load.others_percent().unwrap()), 100 - reading * 100 / SPAN as u64);
+            assert_eq!(u64::from(load.others_percent().unwrap()), (SPAN as u64 - reading) * 100 / SPAN as u64);
         }
     }
 
