@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -77,6 +77,8 @@ pub(crate) struct Chain {
     stopped: Arc<AtomicBool>,
     /// Blocks are mined, but no time passes.
     timeless: Arc<AtomicBool>,
+    /// Block time that [`Chain::skip_to`] has gone to, whether or not there is a block that shows it.
+    skipped_to: Arc<AtomicU64>,
 }
 
 impl Chain {
@@ -90,7 +92,13 @@ impl Chain {
                 (server.url(), Node::InProcess { _server: server })
             }
         };
-        Self { url, node: Arc::new(node), stopped: Arc::default(), timeless: Arc::default() }
+        Self {
+            url,
+            node: Arc::new(node),
+            stopped: Arc::default(),
+            timeless: Arc::default(),
+            skipped_to: Arc::default(),
+        }
     }
 
     pub(crate) fn provider(&self) -> DynProvider {
@@ -127,6 +135,12 @@ impl Chain {
     pub(crate) async fn skip(&self, seconds: u64) {
         self.rpc("evm_increaseTime", json!([seconds])).await;
         self.mine().await;
+    }
+
+    /// Has block time, which is `now` in the latest block, go on to `time` at once if it is not there yet.
+    pub(crate) async fn skip_to(&self, now: u64, time: u64) {
+        let before = self.skipped_to.fetch_max(time, Ordering::Relaxed);
+        self.skip(time.saturating_sub(now.max(before))).await;
     }
 
     /// Seconds before a deadline at which a machine comes back: one block's, if time can be stopped. Anvil's goes on with the system's clock.
