@@ -276,6 +276,14 @@ impl Node {
         Ok(*held.hash().as_bytes())
     }
 
+    /// Waits until what was put is on disk: the store says that it has a blob before it has written that down.
+    ///
+    /// # Errors
+    /// If the store fails: then what was put may be lost.
+    pub(crate) async fn sync(&self) -> Result<(), Error> {
+        self.inner.cache.store.sync_db().await.map_err(|error| self.store_error(error))
+    }
+
     /// Serves the file of a blob to those who may have it, beside the store, until [`Node::take_back`].
     pub(crate) fn lend(&self, hash: &BlobHash, file: PathBuf) {
         self.inner.cache.lent.lend(Hash::from_bytes(*hash), file);

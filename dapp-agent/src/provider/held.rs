@@ -77,6 +77,8 @@ impl Held {
         for path in self.lend(id, node).await? {
             node.put(tokio::fs::read(&path).await.map_err(io_error(&path))?).await?;
         }
+        // On a disk that is just filling up the store may fail after it has taken them.
+        node.sync().await?;
         node.take_back(&self.batch(id));
         self.discard(id).await;
         Ok(())
