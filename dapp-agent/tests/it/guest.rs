@@ -1,7 +1,7 @@
 //! An agent on computers made of files: it works when the owner does not need them, and loses nothing when it must not.
 #![cfg(target_os = "linux")]
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use conun_agent::{
     chain::BatchStage,
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     fabric::{NO_BUS, lay},
-    world::{Seat, World, assert_greeted, follow, greetings, long_work},
+    world::{PATIENCE, Seat, World, assert_greeted, follow, greetings, long_work},
 };
 
 /// As a laptop's owner has them, but that work competes with what else this machine does.
@@ -62,7 +62,13 @@ async fn a_laptop_on_battery_takes_nothing_says_so_and_works_once_it_is_plugged_
     let out = world.folder("out");
     follow(&mut requester, posted.job, &out).await;
     assert_greeted(&out, 6);
-    assert_eq!(guest(&seat)["state"], "running");
+    // The status is written once a second.
+    let shown = async {
+        while guest(&seat)["state"] != "running" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, shown).await.expect("the status shows it");
     agent.stop().await.unwrap();
 }
 
