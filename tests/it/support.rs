@@ -132,14 +132,14 @@ impl Ran {
 /// What each thread of a process waits for, as far as the system tells.
 fn threads(process: &str) -> String {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return String::new() };
-    let told = |thread: std::io::Result<std::fs::DirEntry>| {
-        let of = |file| std::fs::read_to_string(thread.as_ref().unwrap().path().join(file)).unwrap_or_default();
+    let told = |thread: std::fs::DirEntry| {
+        let of = |file| std::fs::read_to_string(thread.path().join(file)).unwrap_or_default();
         let [name, state, place, call] = ["comm", "stat", "wchan", "syscall"].map(of);
         let state =
             state.rsplit(')').next().unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned();
         format!("  {} {state} {place} {}\n", name.trim(), call.trim())
     };
-    threads.map(told).collect()
+    threads.flatten().map(told).collect()
 }
 
 /// A process that goes on; killed at the end of the test.
