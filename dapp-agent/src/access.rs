@@ -6,8 +6,8 @@
 //! | inputs, shared files | the same; if the job is private, those who have a part in their batch (files: in any batch), and its requester |
 //! | outputs | its requester, those who have voted on the batch, those who challenge its result |
 //!
-//! Nothing else is served, and only of jobs that the account has posted or has a part in. Nothing of it is kept beyond the next look: it follows
-//! from the chain each time, so that no list can be wrong after a re-org.
+//! Nothing else is served, and only of jobs that the account has posted, has a part in or has prepared. Nothing of it is kept beyond the next look: it
+//! follows from the chain each time, so that no list can be wrong after a re-org.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,13 +16,13 @@ use std::{
 };
 
 use alloy::primitives::{Address, B256};
-use conun_bindings::job;
+use conun_bindings::{Contracts, job};
 use tokio::sync::watch;
 
 use crate::{
     chain::{BatchStage, Claim, Head, Index, JobEntry, OwnJobs, ReplicaStage},
     manifest::BlobHash,
-    net::{PeerContact, Rights, Share},
+    net::{Book, PeerContact, Rights, Share},
 };
 
 /// What the chain says of endpoints, as of the last look. Clones share it.
@@ -38,7 +38,12 @@ struct Known {
     head: Option<B256>,
     /// Accounts of registered providers, by endpoint: several may have published the same one.
     providers: HashMap<[u8; 32], Vec<Address>>,
+    book: Arc<Book>,
     own: OwnJobs,
+    /// Jobs that are ready to be executed here, whether the account has a part in them or not.
+    prepared: HashSet<B256>,
+    /// Those of them in which it has none, and which are not over.
+    others: Vec<(B256, Arc<JobEntry>)>,
     /// Who says that a batch's result is wrong.
     challengers: HashSet<(B256, u32, Address)>,
     /// What was worked out since.
@@ -50,11 +55,23 @@ impl Access {
         let known = Known {
             head: None,
             providers: HashMap::new(),
+            book: Arc::default(),
             own: OwnJobs::new(me),
+            prepared: HashSet::new(),
+            others: Vec::new(),
             challengers: HashSet::new(),
             rights: HashMap::new(),
         };
         Self { me, known: Arc::new(RwLock::new(known)), news: Arc::new(watch::Sender::new(())) }
+    }
+
+    /// For the gossip of this deployment.
+    pub(crate) fn with_deployment(self, contracts: &Contracts) -> Self {
+        let mut book = Book::default();
+        book.deployment[..8].copy_from_slice(&contracts.chain_id.to_be_bytes());
+        book.deployment[8..].copy_from_slice(contracts.deployment.as_slice());
+        self.change().book = Arc::new(book);
+        self
     }
 
     fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
@@ -71,8 +88,18 @@ impl Access {
         if self.known().head == Some(head.hash) {
             return;
         }
-        self.change().look(head, index);
+        self.change().look(self.me, head, index);
         self.news.send_replace(());
+    }
+
+    /// Serves the public parts of these jobs, too, from the next look on, until they are over.
+    pub(crate) fn serve(&self, prepared: HashSet<B256>) {
+        self.change().prepared = prepared;
+    }
+
+    /// Who gossips with this account's endpoint.
+    pub(crate) fn book(&self) -> Arc<Book> {
+        self.known().book.clone()
     }
 
     /// The jobs that this account has posted, has a part in or has had one.
@@ -124,14 +151,18 @@ impl Access {
 }
 
 impl Known {
-    fn look(&mut self, head: Head, index: &Index) {
+    fn look(&mut self, me: Address, head: Head, index: &Index) {
         self.head = Some(head.hash);
         self.own.look(index);
+        let others = self.prepared.iter().filter(|id| !self.own.jobs().contains_key(*id));
+        let others = others.filter_map(|id| Some((*id, index.jobs.get(id)?.clone())));
+        self.others = others.filter(|(_, entry)| !entry.is_over()).collect();
         self.rights.clear();
         self.providers.clear();
         for (account, entry) in index.providers.iter().filter(|(_, entry)| entry.registered) {
             self.providers.entry(entry.contact.endpoint).or_default().push(*account);
         }
+        self.book = Arc::new(self.book(me, head, index));
         self.challengers.clear();
         for (_, case) in index.pending_cases() {
             if let Claim::Wrong(challenger) = case.claim {
@@ -140,10 +171,33 @@ impl Known {
         }
     }
 
+    /// Registered providers, and the requesters of jobs that this account has a part in. A provider lets all of these in; who is none is let in by those
+    /// alone that have a part in a job of its own.
+    fn book(&self, me: Address, head: Head, index: &Index) -> Book {
+        let mut members: HashMap<[u8; 32], PeerContact> = HashMap::new();
+        let registered = index.providers.values().filter(|entry| entry.registered).map(|entry| &entry.contact);
+        let open = self.own.jobs().values().filter(|entry| !entry.is_over());
+        for contact in registered.chain(open.clone().map(|entry| &entry.contact)) {
+            let known = members.entry(contact.endpoint).or_insert_with(|| contact.clone());
+            if known != contact {
+                known.extend(&contact.hints);
+            }
+        }
+        let partners = if index.providers.get(&me).is_some_and(|entry| entry.registered) {
+            members.keys().copied().collect()
+        } else {
+            let accounts: HashSet<Address> = open.flat_map(|entry| entry.accounts()).collect();
+            let known = accounts.iter().filter_map(|account| index.providers.get(account));
+            known.filter(|entry| entry.registered).map(|entry| entry.contact.endpoint).collect()
+        };
+        Book { time: head.timestamp, members, partners, ..*self.book }
+    }
+
     fn work_out(&self, me: Address, endpoint: &[u8; 32]) -> Rights {
         let accounts = self.providers.get(endpoint).map_or(&[][..], Vec::as_slice);
         let (mut blobs, mut named) = (HashSet::new(), Vec::new());
-        for (id, entry) in self.own.jobs() {
+        let others = self.others.iter().map(|(id, entry)| (id, entry));
+        for (id, entry) in self.own.jobs().iter().chain(others) {
             let is_requester = entry.contact.endpoint == *endpoint;
             let numbers = 0..entry.batch_count() as u32;
             let challenges = |number: u32, account: &Address| self.challengers.contains(&(*id, number, *account));

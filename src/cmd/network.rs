@@ -20,6 +20,9 @@ pub(crate) struct NetworkArgs {
     /// Announce this endpoint in the local network (mDNS), and find others there.
     #[arg(long)]
     local_discovery: bool,
+    /// Tell other members of the deployment nothing of where this endpoint is and what it holds, and pass on nothing of theirs.
+    #[arg(long)]
+    no_gossip: bool,
     /// Most bytes of blobs a second that all peers together are sent; 0 for no limit.
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_bytes_sec_up: u64,
@@ -39,10 +42,11 @@ impl NetworkArgs {
 
     /// The settings, if they can be used.
     pub(crate) fn settings(&self) -> Result<NetworkSettings, Ending> {
-        let Self { relay, listen: _, local_discovery, max_bytes_sec_up, max_bytes_sec_up_per_peer } = self;
+        let Self { relay, listen: _, local_discovery, no_gossip, max_bytes_sec_up, max_bytes_sec_up_per_peer } = self;
         let settings = NetworkSettings {
             relay: relay.clone(),
             local_discovery: *local_discovery,
+            gossip: !no_gossip,
             max_bytes_sec_up: *max_bytes_sec_up,
             max_bytes_sec_up_per_peer: *max_bytes_sec_up_per_peer,
         };

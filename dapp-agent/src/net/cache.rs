@@ -41,6 +41,9 @@ const ASIDE: &str = "damaged";
 /// Most time in which whoever has the store open lets go of it.
 const HANDOVER: Duration = Duration::from_secs(10);
 
+/// Most time that a sweep takes; it goes on if it takes longer, unless it has failed.
+const SWEEP: Duration = Duration::from_secs(120);
+
 /// A use within this time of one that is noted is not noted again: a tag is written to disk.
 const NOTED: Duration = Duration::from_secs(600);
 
@@ -288,9 +291,32 @@ impl Cache {
 
     /// Has the store delete what has no tag.
     async fn sweep(&self) -> Result<(), Reason> {
-        let ended = "its sweeper has ended";
-        let (done, swept) = oneshot::channel();
-        self.sweeps.send(done).await.map_err(|_| ended)?;
-        swept.await.map_err(|_| ended.to_owned())
+        let sweeping = async {
+            let (done, swept) = oneshot::channel();
+            self.sweeps.send(done).await.ok()?;
+            swept.await.ok()
+        };
+        // A sweeper that has failed says nothing more, and keeps what it was asked with.
+        let swept = timeout(SWEEP, sweeping).await.map_err(|_| format!("no sweep has ended within {SWEEP:?}"))?;
+        swept.ok_or_else(|| "its sweeper has ended".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever_for_a_sweeper_that_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, _) = Cache::load(folder.path()).await.unwrap();
+        cache.sweep().await.unwrap();
+        // Of a store that is closed no sweep succeeds, and the sweeper ends.
+        cache.store.shutdown().await.unwrap();
+        tokio::time::pause();
+        for _ in 0..3 {
+            let failed = cache.sweep().await.unwrap_err();
+            assert!(failed.contains("sweep"), "{failed}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 /// Most addresses taken from a published hint.
-const MAX_HINTS: usize = 8;
+pub(super) const MAX_HINTS: usize = 8;
 
 /// An endpoint id and addresses to try, as registrations and jobs carry them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,6 +23,15 @@ impl PeerContact {
         hints.dedup();
         hints.truncate(MAX_HINTS);
         Self { endpoint, hints }
+    }
+
+    /// Adds addresses that the same endpoint has published elsewhere, as far as there is room.
+    pub(crate) fn extend(&mut self, hints: &[SocketAddr]) {
+        for hint in hints {
+            if self.hints.len() < 2 * MAX_HINTS && !self.hints.contains(hint) {
+                self.hints.push(*hint);
+            }
+        }
     }
 
     /// Reads what somebody published; parts that are no addresses are passed over.

@@ -14,8 +14,12 @@ use super::{
     cache::Cache,
     crowd::{self, Breach, Crowd},
     gate::Door,
+    gossip::{self, Forged, Gossip},
     limit::Limit,
-    wire::{Answer, CONTROL_ALPN, MAX_ANSWER, MAX_HASHES, MAX_REQUEST, NoMessage, Refusal, Report, Request, VERSION},
+    wire::{
+        Answer, CONTROL_ALPN, MAX_ANSWER, MAX_HASHES, MAX_NOTICES, MAX_REQUEST, NoMessage, Refusal, Report, Request,
+        VERSION,
+    },
     wire::{decode, encode},
 };
 
@@ -36,13 +40,14 @@ const REQUESTS: (u64, u64) = (1_000, 50);
 pub(super) struct Control {
     cache: Arc<Cache>,
     door: Arc<Door>,
+    gossip: Option<Arc<Gossip>>,
     limit: Limit,
     crowd: Crowd,
 }
 
 impl Control {
-    pub(super) fn new(cache: Arc<Cache>, door: Arc<Door>) -> Self {
-        Self { cache, door, limit: Limit::new(REQUESTS.0, REQUESTS.1), crowd: Crowd::new(CONNECTIONS) }
+    pub(super) fn new(cache: Arc<Cache>, door: Arc<Door>, gossip: Option<Arc<Gossip>>) -> Self {
+        Self { cache, door, gossip, limit: Limit::new(REQUESTS.0, REQUESTS.1), crowd: Crowd::new(CONNECTIONS) }
     }
 
     async fn serve(&self, connection: &Connection) -> Result<(), Breach> {
@@ -83,6 +88,17 @@ impl Control {
                     Err(refusal) => Answer::Refused(refusal),
                 }
             }
+            Ok(Request::Exchange(notices)) if notices.len() > MAX_NOTICES => Answer::Refused(Refusal::TooMany),
+            Ok(Request::Exchange(notices)) => {
+                let book = self.door.gate().and_then(|gate| gate.book());
+                match self.gossip.as_ref().zip(book) {
+                    Some((gossip, book)) => {
+                        let news = gossip.answer(&peer, &book, &notices).map_err(|Forged| Breach::Forged)?;
+                        Answer::Notices(news)
+                    }
+                    None => Answer::Refused(Refusal::NoGossip),
+                }
+            }
             Err(NoMessage::Version(_)) => Answer::Refused(Refusal::Version(VERSION)),
             Err(NoMessage::Malformed) => return Err(Breach::Malformed),
         };
@@ -104,7 +120,11 @@ impl ProtocolHandler for Control {
 impl Node {
     /// Serves from now on, whom and as far as `gate` says. The first gate stays.
     pub fn open_to(&self, gate: Arc<dyn Gate>) {
-        self.inner.door.open(gate);
+        if self.inner.door.open(gate) && self.gossip().is_some() {
+            let gossiping = tokio::spawn(gossip::run(Arc::downgrade(&self.inner)));
+            // It is the first.
+            let _ = self.inner.gossiping.set(gossiping.abort_handle());
+        }
     }
 
     /// Which of some blobs a peer has.
@@ -131,11 +151,11 @@ impl Node {
         match self.ask(peer, &Request::Report(report)).await? {
             Answer::Taken => Ok(()),
             Answer::Refused(refusal) => Err(Failure::Refused(refusal)),
-            Answer::Have(_) => Err(Failure::NotDelivered("another answer than to what was asked".to_owned())),
+            _ => Err(Failure::NotDelivered("another answer than to what was asked".to_owned())),
         }
     }
 
-    async fn ask(&self, peer: &PeerContact, request: &Request) -> Result<Answer, Failure> {
+    pub(super) async fn ask(&self, peer: &PeerContact, request: &Request) -> Result<Answer, Failure> {
         let message = encode(request);
         let open = self.inner.peers.open(peer, CONTROL_ALPN).await;
         if let Some(connection) = &open {

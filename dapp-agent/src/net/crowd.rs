@@ -24,6 +24,7 @@ pub(super) enum Breach {
     Malformed = 4,
     Crowded = 5,
     Replaced = 6,
+    Forged = 7,
 }
 
 impl Breach {
@@ -35,6 +36,7 @@ impl Breach {
             Self::Malformed => "the message is malformed",
             Self::Crowded => "too many peers",
             Self::Replaced => "replaced by a later connection",
+            Self::Forged => "it passes on what nobody has signed",
         }
     }
 

@@ -180,7 +180,9 @@ impl Node {
         stale: Option<&Connection>,
     ) -> Result<Connection, Failure> {
         let inner = &self.inner;
-        inner.peers.connect(&inner.endpoint, &inner.traffic, (peer, alpn), stale).await
+        // Where it says it is may be news to the chain.
+        let more = inner.gossip.as_ref().map_or_else(Vec::new, |gossip| gossip.hints(&peer.endpoint));
+        inner.peers.connect(&inner.endpoint, &inner.traffic, (peer, alpn), more, stale).await
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{cache::Cache, wire::Refusal, wire::Report};
+use super::{Book, cache::Cache, wire::Refusal, wire::Report};
 use crate::manifest::{BlobHash, InputManifest, ResultManifest};
 
 /// Most time that a request waits for the chain to allow it: less than its asker waits for the first byte.
@@ -36,6 +36,11 @@ pub trait Gate: fmt::Debug + Send + Sync + 'static {
 
     /// Changes whenever `rights` may say something new.
     fn news(&self) -> watch::Receiver<()>;
+
+    /// Who gossips with this endpoint; none if it takes no part in that.
+    fn book(&self) -> Option<Arc<Book>> {
+        None
+    }
 
     /// Takes a report from an endpoint. It may block.
     ///
@@ -139,9 +144,9 @@ impl Door {
         Self { gate: OnceLock::new(), cache, listings: Mutex::default(), waiting: Semaphore::new(MAX_WAITING) }
     }
 
-    pub(super) fn open(&self, gate: Arc<dyn Gate>) {
-        // The first stays.
-        let _ = self.gate.set(gate);
+    /// Whether it is the first gate, which stays.
+    pub(super) fn open(&self, gate: Arc<dyn Gate>) -> bool {
+        self.gate.set(gate).is_ok()
     }
 
     pub(super) fn gate(&self) -> Option<&Arc<dyn Gate>> {

@@ -10,6 +10,7 @@ mod control;
 mod crowd;
 mod fetch;
 mod gate;
+mod gossip;
 mod lent;
 mod limit;
 mod peers;
@@ -24,14 +25,14 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use iroh::{Endpoint, RelayConfig, RelayMode, SecretKey, endpoint::presets, protocol::Router};
 use iroh_blobs::Hash;
 use iroh_mdns_address_lookup::MdnsAddressLookup;
-use tokio::time::timeout;
+use tokio::{task::AbortHandle, time::timeout};
 
 use cache::Cache;
 pub use cache::Cleaned;
@@ -40,6 +41,8 @@ use control::Control;
 use crowd::Crowd;
 use gate::Door;
 pub use gate::{Gate, Rights, Share};
+pub use gossip::Book;
+use gossip::Gossip;
 use limit::Limit;
 use peers::Peers;
 pub use relay::RelayServer;
@@ -187,6 +190,9 @@ struct Inner {
     cache: Arc<Cache>,
     damage: Option<String>,
     door: Arc<Door>,
+    gossip: Option<Arc<Gossip>>,
+    /// Ends the rounds of gossip.
+    gossiping: OnceLock<AbortHandle>,
     folder: PathBuf,
     peers: Peers,
     traffic: Traffic,
@@ -227,10 +233,14 @@ impl Node {
         let crowd = Crowd::new(serve::CONNECTIONS);
         let blobs = Blobs { cache: cache.clone(), door: door.clone(), limit, crowd };
         let served = Counted { protocol: blobs, traffic: traffic.clone() };
-        let control = Counted { protocol: Control::new(cache.clone(), door.clone()), traffic: traffic.clone() };
+        let gossip = config.network.gossip.then(|| Arc::new(Gossip::new(key)));
+        let control = Control::new(cache.clone(), door.clone(), gossip.clone());
+        let control = Counted { protocol: control, traffic: traffic.clone() };
         let router = Router::builder(endpoint.clone()).accept(iroh_blobs::ALPN, served).accept(CONTROL_ALPN, control);
         let (router, peers) = (router.spawn(), Peers::new(config.network.relay.url()));
-        Ok(Self { inner: Arc::new(Inner { endpoint, router, cache, damage, door, folder, peers, traffic }) })
+        let gossiping = OnceLock::new();
+        let inner = Inner { endpoint, router, cache, damage, door, gossip, gossiping, folder, peers, traffic };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Where others can reach this node, as it comes back from the chain: the addresses it listens on; those of this
@@ -253,6 +263,29 @@ impl Node {
     /// Connections to peers that are open.
     pub fn peers(&self) -> usize {
         self.inner.traffic.open()
+    }
+
+    /// What is heard of others, and who they are, if this node takes part in that.
+    fn gossip(&self) -> Option<(Arc<Gossip>, Arc<Book>)> {
+        let book = self.inner.door.gate()?.book()?;
+        Some((self.inner.gossip.clone()?, book))
+    }
+
+    /// Members of the deployment's gossip that were heard of lately.
+    pub fn heard(&self) -> usize {
+        self.inner.gossip.as_ref().map_or(0, |gossip| gossip.heard())
+    }
+
+    /// Peers that say they hold a blob, a few at most. They need not.
+    pub fn heard_to_hold(&self, hash: &BlobHash) -> Vec<PeerContact> {
+        self.inner.gossip.as_ref().map_or_else(Vec::new, |gossip| gossip.holders(hash))
+    }
+
+    /// Has others told that these blobs are here, the most wanted first; no more than [`wire::MAX_HOLDS`] are.
+    pub fn tell_of(&self, blobs: Vec<BlobHash>) {
+        if let Some(gossip) = &self.inner.gossip {
+            gossip.hold(blobs);
+        }
     }
 
     /// Bytes that all connections since the start have sent and got.
@@ -321,7 +354,10 @@ impl Node {
 
     /// Ends the endpoint and closes the store; gives up after [`SHUTDOWN_TIMEOUT`] each.
     pub async fn shutdown(&self) {
-        let Inner { router, cache, .. } = &*self.inner;
+        let Inner { router, cache, gossiping, .. } = &*self.inner;
+        if let Some(gossiping) = gossiping.get() {
+            gossiping.abort();
+        }
         // Both may have been closed before by another clone.
         if timeout(SHUTDOWN_TIMEOUT, router.shutdown()).await.is_err() {
             tracing::warn!(target: "conun::net", "the endpoint did not close within {SHUTDOWN_TIMEOUT:?}");

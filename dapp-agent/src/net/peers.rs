@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -68,6 +69,8 @@ impl Peers {
         endpoint: &Endpoint,
         traffic: &Traffic,
         (peer, alpn): (&PeerContact, &'static [u8]),
+        // Where it may be, too.
+        more: Vec<SocketAddr>,
         stale: Option<&Connection>,
     ) -> Result<Connection, Failure> {
         let asked = Instant::now();
@@ -81,7 +84,7 @@ impl Peers {
         if let Some((_, reason)) = dialled.failed.as_ref().filter(|(at, _)| *at >= asked) {
             return Err(Failure::Unreachable(reason.clone()));
         }
-        match self.dial(endpoint, peer, alpn).await {
+        match self.dial(endpoint, peer, more, alpn).await {
             Ok(connection) => {
                 traffic.add(&connection);
                 lock(&self.away).remove(peer);
@@ -102,9 +105,15 @@ impl Peers {
         }
     }
 
-    async fn dial(&self, endpoint: &Endpoint, peer: &PeerContact, alpn: &[u8]) -> Result<Connection, String> {
+    async fn dial(
+        &self,
+        endpoint: &Endpoint,
+        peer: &PeerContact,
+        more: Vec<SocketAddr>,
+        alpn: &[u8],
+    ) -> Result<Connection, String> {
         let id = EndpointId::from_bytes(&peer.endpoint).map_err(|error| error.to_string())?;
-        let direct = peer.hints.iter().map(|hint| TransportAddr::Ip(*hint));
+        let direct = peer.hints.iter().copied().chain(more).map(TransportAddr::Ip);
         let relayed = self.relay.iter().cloned().map(TransportAddr::Relay);
         let connecting = endpoint.connect(EndpointAddr::from_parts(id, direct.chain(relayed)), alpn);
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;

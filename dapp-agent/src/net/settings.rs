@@ -9,17 +9,31 @@ use serde::{Deserialize, Serialize};
 const LEAST_BYTES_SEC: u64 = 65_536;
 
 /// `[network]` of `provider.toml`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct NetworkSettings {
     /// What helps where peers cannot dial each other directly.
     pub relay: Relay,
     /// Whether to announce this endpoint in the local network (mDNS), and to find others there.
     pub local_discovery: bool,
+    /// Whether to tell other members of the deployment where this endpoint is and which jobs' programs it holds, and to pass on what they tell.
+    pub gossip: bool,
     /// Most bytes of blobs a second that all peers together are sent; 0 for no limit.
     pub max_bytes_sec_up: u64,
     /// Most bytes of blobs a second that each peer is sent; 0 for no limit.
     pub max_bytes_sec_up_per_peer: u64,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        Self {
+            relay: Relay::None,
+            local_discovery: false,
+            gossip: true,
+            max_bytes_sec_up: 0,
+            max_bytes_sec_up_per_peer: 0,
+        }
+    }
 }
 
 impl NetworkSettings {

@@ -10,6 +10,8 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use super::gossip::{MAX_HOLDS, MAX_NOTICE, MAX_NOTICES, Notice, SignedNotice};
+
 /// What a connection has to ask for to speak this protocol.
 pub const CONTROL_ALPN: &[u8] = b"conun/1";
 
@@ -20,7 +22,7 @@ pub const VERSION: u8 = 1;
 pub const MAX_REQUEST: usize = 256 << 10;
 
 /// Longest answer, bytes.
-pub const MAX_ANSWER: usize = 4 << 10;
+pub const MAX_ANSWER: usize = 192 << 10;
 
 /// Most hashes asked for at once.
 pub const MAX_HASHES: usize = 1024;
@@ -32,6 +34,8 @@ pub enum Request {
     Have(Vec<[u8; 32]>),
     /// How a batch is doing.
     Report(Report),
+    /// What is said among members: at most [`MAX_NOTICES`], for as many that are news here.
+    Exchange(Vec<SignedNotice>),
 }
 
 /// What a provider tells the requester of a job.
@@ -81,6 +85,8 @@ pub enum Answer {
     Taken,
     /// Nothing was done.
     Refused(Refusal),
+    /// What is news here.
+    Notices(Vec<SignedNotice>),
 }
 
 /// Why a request came to nothing.
@@ -101,6 +107,9 @@ pub enum Refusal {
     /// It could not be kept.
     #[error("it could not be kept")]
     NotKept,
+    /// It takes no part in gossip.
+    #[error("it takes no part in gossip")]
+    NoGossip,
 }
 
 /// A message as it goes over the wire.
@@ -128,6 +137,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NoMessage> 
 
 #[cfg(test)]
 mod tests {
+    use iroh::SecretKey;
     use proptest::prelude::*;
 
     use super::*;
@@ -144,9 +154,14 @@ mod tests {
     fn request() -> impl Strategy<Value = Request> {
         let task = (any::<u32>(), state()).prop_map(|(task, state)| TaskReport { task, state });
         let report = (any::<[u8; 32]>(), any::<u32>(), proptest::collection::vec(task, 0..8));
+        let notice = any::<Vec<u8>>().prop_map(|body| {
+            let signature = SecretKey::from_bytes(&[7; 32]).sign(&body);
+            SignedNotice { body, signature }
+        });
         prop_oneof![
             any::<Vec<[u8; 32]>>().prop_map(Request::Have),
             report.prop_map(|(job, batch, tasks)| Request::Report(Report { job, batch, tasks })),
+            proptest::collection::vec(notice, 0..4).prop_map(Request::Exchange),
         ]
     }
 
@@ -171,5 +186,8 @@ mod tests {
     fn the_longest_answer_fits() {
         assert!(encode(&Answer::Have(vec![true; MAX_HASHES])).len() <= MAX_ANSWER);
         assert!(encode(&Request::Have(vec![[7; 32]; MAX_HASHES])).len() <= MAX_REQUEST);
+        let notice = SignedNotice { body: vec![7; MAX_NOTICE], signature: SecretKey::from_bytes(&[7; 32]).sign(b"") };
+        assert!(encode(&Answer::Notices(vec![notice.clone(); MAX_NOTICES])).len() <= MAX_ANSWER);
+        assert!(encode(&Request::Exchange(vec![notice; MAX_NOTICES])).len() <= MAX_REQUEST);
     }
 }

@@ -105,7 +105,7 @@ impl ProviderConfig {
 }
 
 /// What stands above each setting in a new file, and above each table.
-const COMMENTS: [(&str, &str); 37] = [
+const COMMENTS: [(&str, &str); 38] = [
     (
         "account",
         "Name of the keystore account that signs; it needs ether for gas, and can lose no more than that and the stake.",
@@ -172,6 +172,10 @@ const COMMENTS: [(&str, &str); 37] = [
          public relays and discovery of iroh's makers.",
     ),
     ("local-discovery", "Whether to announce this provider in the local network (mDNS), and to find peers there."),
+    (
+        "gossip",
+        "Whether to tell other members of the deployment where this provider is and which programs it holds, and to pass on what they tell.",
+    ),
     ("max-bytes-sec-up", "Most bytes of blobs a second that all peers together are sent; 0 for no limit."),
     ("max-bytes-sec-up-per-peer", "Most bytes of blobs a second that each peer is sent; 0 for no limit."),
     ("[contracts]", "The deployment. Do not change it by hand: another one needs `conun provider init`."),

@@ -9,7 +9,7 @@ use crate::{
     access::Access,
     chain::Index,
     net::{
-        Gate, PeerContact, Rights,
+        Book, Gate, Node, PeerContact, Rights,
         wire::{Refusal, Report},
     },
 };
@@ -30,13 +30,18 @@ impl Gate for Peers {
         self.0.news()
     }
 
+    fn book(&self) -> Option<Arc<Book>> {
+        Some(self.0.book())
+    }
+
     fn take(&self, _: &[u8; 32], _: Report) -> Result<(), Refusal> {
         Err(Refusal::NotYours)
     }
 }
 
-/// Where a job's data may be had: from its requester, then from those who execute or have executed some of it, the busiest first.
-pub(super) fn holders(index: &Index, job: B256, me: Address) -> Vec<PeerContact> {
+/// Where a job's data may be had: from its requester, then from those who execute or have executed some of it, the busiest first, then from
+/// those who say that they hold it.
+pub(super) fn holders(index: &Index, job: B256, me: Address, node: &Node) -> Vec<PeerContact> {
     let Some(entry) = index.job(&job) else { return Vec::new() };
     let mut parts: HashMap<Address, usize> = HashMap::new();
     for account in entry.accounts().filter(|account| *account != me && !account.is_zero()) {
@@ -46,7 +51,8 @@ pub(super) fn holders(index: &Index, job: B256, me: Address) -> Vec<PeerContact>
     parts.sort_unstable_by_key(|(account, parts)| (std::cmp::Reverse(*parts), *account));
     let contacts = parts.iter().filter_map(|(account, _)| Some(index.providers.get(account)?.contact.clone()));
     let mut found = vec![entry.contact.clone()];
-    for contact in contacts.take(MAX_HOLDERS) {
+    let said = [&entry.spec.inputs, &entry.spec.program].into_iter().flat_map(|blob| node.heard_to_hold(blob));
+    for contact in contacts.take(MAX_HOLDERS).chain(said) {
         if found.iter().all(|known| known.endpoint != contact.endpoint) {
             found.push(contact);
         }

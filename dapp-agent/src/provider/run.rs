@@ -197,7 +197,7 @@ async fn live(
     let guest = Guest::start(folder, config.preferences.clone(), sensors, sandbox.brake().clone(), node.clone()).await;
     // Whoever wants work beside busy programs gets some of it done.
     let sandbox = if config.preferences.suspend_cpu_usage == 0 { sandbox } else { sandbox.as_guest() };
-    let access = Access::new(account);
+    let access = Access::new(account).with_deployment(&config.contracts);
     access.look(head, follower.index());
     node.open_to(Arc::new(Peers(access.clone())));
     let (reporter, reporting) = Reporter::new(node.clone(), access.clone());
@@ -226,6 +226,7 @@ async fn live(
         record: Default::default(),
         lag_seconds: 0,
         peers: 0,
+        heard: 0,
         pending: None,
         leases: Vec::new(),
         disputes: Vec::new(),
@@ -490,6 +491,7 @@ impl<T: FnMut(Running)> Agent<T> {
             Report::Prepared(job, Ok(prepared)) => {
                 let bytes = prepared.bytes_a_batch;
                 self.prepared.insert(job, Arc::from(prepared));
+                self.offer();
                 self.step(Event::Download(job, bytes));
                 self.step(Event::Prepared(job));
             }

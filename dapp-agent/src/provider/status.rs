@@ -48,6 +48,8 @@ pub struct Status {
     pub lag_seconds: u64,
     /// Peers that are connected.
     pub peers: usize,
+    /// Other members of the deployment that it has heard of lately.
+    pub heard: usize,
     /// What kind of transaction is under way, if one is.
     pub pending: Option<&'static str>,
     /// Batches that are held.

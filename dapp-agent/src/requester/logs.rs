@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::{
     access::Access,
     net::{
-        Gate, Rights,
+        Book, Gate, Rights,
         wire::{Refusal, Report, TaskState},
     },
 };
@@ -211,6 +211,10 @@ impl Gate for Desk {
 
     fn news(&self) -> watch::Receiver<()> {
         self.access.news()
+    }
+
+    fn book(&self) -> Option<Arc<Book>> {
+        Some(self.access.book())
     }
 
     fn take(&self, endpoint: &[u8; 32], report: Report) -> Result<(), Refusal> {

@@ -167,7 +167,7 @@ impl Requester {
         let head = follower.poll().await?;
         let node = Node::start(NodeConfig { data_dir: folder.to_owned(), bind: listen, network }).await?;
         let sender = Sender::new(provider, signer.address());
-        let access = Access::new(signer.address());
+        let access = Access::new(signer.address()).with_deployment(&contracts);
         access.look(head, follower.index());
         node.open_to(Arc::new(Desk::new(folder, access.clone())));
         Ok(Self { signer, folder: folder.to_owned(), follower, sender, node, access })

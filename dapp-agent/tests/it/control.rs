@@ -32,20 +32,20 @@ use crate::{
 };
 
 /// An endpoint that speaks QUIC and nothing of CONUN.
-struct Raw {
-    endpoint: Endpoint,
+pub(crate) struct Raw {
+    pub(crate) endpoint: Endpoint,
     contact: PeerContact,
 }
 
 impl Raw {
-    async fn new(key: SecretKey, contact: PeerContact) -> Self {
+    pub(crate) async fn new(key: SecretKey, contact: PeerContact) -> Self {
         let builder = Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled).secret_key(key);
         let endpoint = builder.clear_ip_transports().bind_addr(loopback()).unwrap().bind().await.unwrap();
         Self { endpoint, contact }
     }
 
     /// With the key of an agent that does not run.
-    async fn of(folder: &Path, contact: PeerContact) -> Self {
+    pub(crate) async fn of(folder: &Path, contact: PeerContact) -> Self {
         let key = std::fs::read_to_string(folder.join("endpoint.key")).unwrap();
         Self::new(key.trim().parse().unwrap(), contact).await
     }
@@ -70,12 +70,12 @@ impl Raw {
         postcard::from_bytes(&answer[1..]).unwrap()
     }
 
-    async fn ask(&self, request: &Request) -> Answer {
+    pub(crate) async fn ask(&self, request: &Request) -> Answer {
         self.say(&message(request)).await
     }
 
     /// Sends bytes without an end to them, and waits for the peer to end the connection; with which words.
-    async fn ended(&self, bytes: &[u8], finish: bool) -> String {
+    pub(crate) async fn ended(&self, bytes: &[u8], finish: bool) -> String {
         let connection = self.connect().await;
         // The peer may end it at any time: before there is a stream, and in the middle of one.
         let mut stream = connection.open_bi().await;
@@ -90,7 +90,7 @@ impl Raw {
     }
 }
 
-fn message(request: &Request) -> Vec<u8> {
+pub(crate) fn message(request: &Request) -> Vec<u8> {
     postcard::to_extend(request, vec![VERSION]).unwrap()
 }
 

@@ -10,6 +10,7 @@ mod control;
 mod demands;
 mod discovery;
 mod fabric;
+mod gossip;
 mod guest;
 mod hostile;
 mod links;

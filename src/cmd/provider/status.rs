@@ -112,7 +112,7 @@ fn text(report: &Value) -> String {
     let account: Option<Address> = serde_json::from_value(last["account"].clone()).ok();
     table.row(["provider".into(), account.unwrap_or_default().to_string()]);
     table.row(["last block".into(), format!("{}, {} s old when it was seen", last["block"], last["lagSeconds"])]);
-    table.row(["peers connected".into(), last["peers"].to_string()]);
+    table.row(["peers connected".into(), format!("{}; {} heard of", last["peers"], last["heard"])]);
     table.row(["transaction under way".into(), last["pending"].as_str().unwrap_or("none").to_owned()]);
     let fuel = last["fuelPerSecond"].as_u64().unwrap_or_default() as f64 / 1e9;
     table.row(["fuel a second, last 10 min".into(), format!("{fuel:.3} x 10^9")]);

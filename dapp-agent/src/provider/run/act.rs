@@ -20,7 +20,7 @@ const LIFE_GAS: u64 = 500_000;
 impl<T: FnMut(Running)> Agent<T> {
     /// Where a job's data may be had.
     pub(super) fn peers(&self, job: B256) -> Vec<PeerContact> {
-        holders(self.follower.index(), job, self.me)
+        holders(self.follower.index(), job, self.me, &self.executor.node)
     }
 
     pub(super) fn act(&mut self, action: Action) {

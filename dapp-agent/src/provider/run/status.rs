@@ -46,6 +46,7 @@ impl<T: FnMut(Running)> Agent<T> {
         self.status.earnings = self.books.earnings(&self.access.own_jobs(), self.me, &today);
         self.status.record = self.books.record();
         self.status.peers = self.executor.node.peers();
+        self.status.heard = self.executor.node.heard();
         self.status.pending = self.sender.under_way();
         let held = self.core.leases(index).into_iter();
         let lease = |((job, batch), deadline, state)| LeaseStatus { job, batch, deadline, state };

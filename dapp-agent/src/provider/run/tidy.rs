@@ -21,12 +21,30 @@ impl<T: FnMut(Running)> Agent<T> {
         let index = self.follower.index();
         let over = |id: &B256| index.job(id).is_none_or(|entry| entry.is_over());
         let done: Vec<_> = self.prepared.keys().copied().filter(over).collect();
-        for id in done {
-            self.prepared.remove(&id);
-            self.executor.workers.end(id).await;
-            self.discard(id).await;
-            self.step(Event::Over(id));
+        for id in &done {
+            self.prepared.remove(id);
+            self.executor.workers.end(*id).await;
+            self.discard(*id).await;
+            self.step(Event::Over(*id));
         }
+        if !done.is_empty() {
+            self.offer();
+        }
+    }
+
+    /// Gives others what jobs that are ready here are made of, and has them told, the newest first.
+    pub(super) fn offer(&self) {
+        self.access.serve(self.prepared.keys().copied().collect());
+        let index = self.follower.index();
+        let mut jobs: Vec<_> = self.prepared.keys().filter_map(|id| index.job(id)).collect();
+        jobs.sort_by_key(|entry| std::cmp::Reverse(entry.job.rampStart));
+        let mut blobs = Vec::new();
+        for blob in jobs.iter().flat_map(|entry| [entry.spec.inputs.0, entry.spec.program.0]) {
+            if !blobs.contains(&blob) {
+                blobs.push(blob);
+            }
+        }
+        self.executor.node.tell_of(blobs);
     }
 
     /// Drops blobs of jobs that are over, if there are too many.
