@@ -14,7 +14,7 @@ use conun_agent::{
         Book, Gate, NetworkSettings, Node, NodeConfig, PeerContact, Rights,
         wire::{Answer, CONTROL_ALPN, MAX_NOTICES, Notice, Refusal, Report, Request, SignedNotice, VERSION},
     },
-    provider::{ProviderConfig, Running},
+    provider::{ProviderConfig, Running, read_status},
     requester::{JobFile, assemble},
 };
 use conun_bindings::deploy::TOKEN;
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::{
     control::{Raw, message},
     net::{Everybody, config, noise, open_node},
-    world::{Agent, HELLO, PATIENCE, World},
+    world::{Agent, HELLO, PATIENCE, World, greetings},
 };
 
 const DEPLOYMENT: [u8; 28] = [5; 28];
@@ -229,6 +229,42 @@ async fn ready(agent: &mut Agent) -> PeerContact {
     agent.until(contact).await
 }
 
+/// How many others an agent says it has heard of.
+fn heard(folder: &Path) -> u64 {
+    let status = read_status(folder).unwrap();
+    status.and_then(|status| status["heard"].as_u64()).unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requester_and_who_works_for_it_hear_of_each_other() {
+    let world = World::new().await;
+    let (seat, idle) = (world.register(1, Policy::default()).await, world.register(2, Policy::default()).await);
+    let mut requester = world.requester().await;
+    let agent = seat.start();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(heard(&seat.folder), 0, "there is nobody");
+    requester.post(&greetings(4)).await.unwrap();
+    let hears = async || {
+        requester.refresh().await.unwrap();
+        heard(&seat.folder) == 1
+    };
+    until("the provider hears of its requester", hears).await;
+    // Another provider hears of the first, and not of a requester that it has nothing to do with.
+    let blocked = idle.config();
+    let policy = Policy { blocked: [requester.account()].into(), ..Policy::default() };
+    ProviderConfig { policy, ..blocked }.write(&idle.folder).unwrap();
+    let other = idle.start();
+    until("both providers hear of each other", async || {
+        requester.refresh().await.unwrap();
+        (heard(&seat.folder), heard(&idle.folder)) == (2, 1)
+    })
+    .await;
+    for agent in [agent, other] {
+        agent.stop().await.unwrap();
+    }
+    requester.shutdown().await;
+}
+
 /// Whether the data folder of an agent that has ended has a blob.
 async fn has(folder: &Path, blob: &[u8]) -> bool {
     let node = Node::start(config(folder)).await.unwrap();
@@ -265,12 +301,8 @@ async fn a_job_whose_requester_is_away_is_had_from_a_provider_that_only_prepared
     let contact = ready(&mut first).await;
     until("the first provider gives it", async || gives(contact.clone()).await).await;
     requester.shutdown().await;
-    let status = |folder: &Path, field: &str| {
-        conun_agent::provider::read_status(folder).unwrap().and_then(|status| status[field].as_u64()).unwrap_or(0)
-    };
-
     let (mut second, mut third) = (seats[1].start(), quiet.start());
-    until("the second has heard of the first", async || status(&seats[1].folder, "heard") == 1).await;
+    until("the second has heard of the first", async || heard(&seats[1].folder) == 1).await;
     let trouble = third
         .until(|event| match event {
             Running::Trouble(text) if text.contains("cannot be had") => Some(text.clone()),
@@ -285,5 +317,5 @@ async fn a_job_whose_requester_is_away_is_had_from_a_provider_that_only_prepared
     }
     assert!(has(&seats[1].folder, HELLO).await);
     assert!(!has(&quiet.folder, HELLO).await, "whom nobody tells has nobody to ask");
-    assert_eq!(status(&quiet.folder, "heard"), 0);
+    assert_eq!(heard(&quiet.folder), 0);
 }

@@ -315,17 +315,21 @@ pub fn sleepers() -> Vec<Row> {
         for (epsilon, ..) in PROMISES {
             let ways = by_record(epsilon, &standard_rules()).ways;
             let most = ways.last().map_or(0, |way| way.minChecks);
+            let climber = Conduct::Climber { checks: most };
             let conducts = [
-                ("wakes after 1,500 results", Conduct::Sleeper { results: 1_500 }),
-                ("wakes after 200 results", Conduct::Sleeper { results: 200 }),
-                ("wakes when it is trusted most", Conduct::Climber { checks: most }),
-                ("lies where it has all votes", Conduct::Hidden),
+                ("wakes after 1,500 results", Conduct::Sleeper { results: 1_500 }, 1),
+                ("wakes after 200 results", Conduct::Sleeper { results: 200 }, 1),
+                ("wakes when it is trusted most", climber, 1),
+                // All wake about when the second thousand begins, and have to wait again.
+                ("the same to the fifth thousand", climber, 4),
+                ("lies where it has all votes", Conduct::Hidden, 1),
             ];
-            for (name, conduct) in conducts {
+            for (name, conduct, thousands) in conducts {
                 let has_target = conduct != Conduct::Hidden;
+                let setting = setting(true, faulty, conduct, epsilon);
                 all.push(Row {
                     name: format!("{epsilon:.0e}, {} %: {name}", faulty * 100.0),
-                    setting: setting(true, faulty, conduct, epsilon),
+                    setting: Setting { jobs: thousands * setting.jobs, ..setting },
                     // Within twice the promise.
                     target: has_target.then_some(Target { error: 2.0 * epsilon, redundancy: f64::INFINITY }),
                     times: if epsilon < 1e-5 { 4 } else { 1 },

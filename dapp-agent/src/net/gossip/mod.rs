@@ -64,11 +64,11 @@ const EAGER_ROUNDS: u32 = 3;
 /// Time until the next of these.
 const EAGER_PAUSE: Duration = Duration::from_secs(1);
 
-/// Time until the next round, while there is something to tell, for each member; at most [`LONGEST_PAUSE`].
+/// Time until the next round, while there is something new to tell, for each member; at most [`LONGEST_PAUSE`].
 const PAUSE_A_MEMBER: Duration = Duration::from_millis(500);
 
-/// Time until the next round, while there is nothing to tell.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Time until the next round, while there is nothing to tell but that members are still there.
+const LONGEST_PAUSE: Duration = Duration::from_secs(180);
 
 /// A partner that was not reached is left alone for so long.
 const AWAY: Duration = Duration::from_secs(60);
@@ -115,6 +115,8 @@ struct Heard {
     since: Instant,
     /// Rounds in which it is told still.
     rounds: u32,
+    /// Whether it says something that its author has not said before.
+    is_new: bool,
     /// When its author will have been silent for long enough for all that was taken of it.
     even: Instant,
 }
@@ -187,9 +189,10 @@ impl Gossip {
         let mut state = self.state();
         let is_member = |author: &[u8; 32]| *author == self.me || book.members.contains_key(author);
         state.heard.retain(|author, heard| is_member(author) && book.is_fresh(heard.notice.time));
+        let mut is_new = true;
         if let Some(Heard { notice, since, .. }) = state.heard.get(&self.me) {
-            let has_changed = notice.hints != hints || notice.holds != state.holds;
-            if book.time < notice.time + book.refresh() && !(has_changed && since.elapsed() >= OWN_PAUSE) {
+            is_new = notice.hints != hints || notice.holds != state.holds;
+            if book.time < notice.time + book.refresh() && !(is_new && since.elapsed() >= OWN_PAUSE) {
                 return;
             }
         }
@@ -203,9 +206,11 @@ impl Gossip {
         };
         let signed = notice.sign(&self.key, book);
         let now = Instant::now();
-        let heard = Heard { notice, signed, since: now, rounds: book.rounds(), even: now };
+        let heard = Heard { notice, signed, since: now, rounds: book.rounds(), is_new, even: now };
         state.heard.insert(self.me, heard);
-        state.eager = EAGER_ROUNDS;
+        if is_new {
+            state.eager = EAGER_ROUNDS;
+        }
     }
 
     /// What is news here, but for what `partner` has said itself; and whose that is.
@@ -247,8 +252,10 @@ impl Gossip {
                 state.heard.remove(&oldest);
             }
             let since = Instant::now();
-            let even = state.heard.get(&notice.author).map_or(since, |known| known.even.max(since)) + OWN_PAUSE;
-            let heard = Heard { signed: signed.clone(), since, rounds: book.rounds(), even, notice };
+            let known = state.heard.get(&notice.author);
+            let is_new = known.is_none_or(|known| !notice.says_the_same(&known.notice));
+            let even = known.map_or(since, |known| known.even.max(since)) + OWN_PAUSE;
+            let heard = Heard { signed: signed.clone(), since, rounds: book.rounds(), is_new, even, notice };
             state.heard.insert(heard.notice.author, heard);
             news += 1;
         }
@@ -320,7 +327,7 @@ impl Gossip {
         if own.is_none() || state.eager > 0 {
             return EAGER_PAUSE;
         }
-        if state.heard.values().all(|heard| heard.rounds == 0) {
+        if !state.heard.values().any(|heard| heard.is_new && heard.rounds > 0) {
             return LONGEST_PAUSE;
         }
         let members = u32::try_from(book.members.len()).unwrap_or(u32::MAX);

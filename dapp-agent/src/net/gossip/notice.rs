@@ -38,6 +38,11 @@ impl Notice {
         (self.time, self.clock) > (other.time, other.clock)
     }
 
+    /// Whether it says nothing but that its author is still there.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        (&self.hints, &self.holds) == (&other.hints, &other.holds)
+    }
+
     /// For one deployment: in no other it counts.
     pub(super) fn sign(&self, key: &SecretKey, book: &Book) -> SignedNotice {
         let body = postcard::to_allocvec(self).expect("a list in memory has no limit");

@@ -181,6 +181,19 @@ fn rounds_come_soon_while_there_is_news_and_seldom_without() {
     assert!(gossip.pause(&book) <= OWN_PAUSE && gossip.pause(&book) > EAGER_PAUSE);
     pass(&gossip, OWN_PAUSE);
     assert_eq!(gossip.pause(&book), EAGER_PAUSE);
+
+    // That a member is still there is told as well, and hurries nobody.
+    let (later, other) = (Book { time: book.time + book.refresh(), ..book.clone() }, Gossip::new(key(1)));
+    gossip.hold(Vec::new());
+    gossip.renew(&later, &[]);
+    assert_eq!((gossip.pause(&later), gossip.news(&id(1)).1.len()), (LONGEST_PAUSE, 1));
+    other.renew(&book, &[]);
+    (0..EAGER_ROUNDS).for_each(|_| other.begin());
+    other.told(&[id(1); 9]);
+    other.take(&book, &[signed(2, &book, |_| ())]).unwrap();
+    assert_eq!(other.pause(&book), Duration::from_secs(20));
+    other.take(&book, &[signed(2, &book, |notice| notice.clock = 9)]).unwrap();
+    assert_eq!((other.pause(&book), other.news(&id(0)).0), (LONGEST_PAUSE, vec![id(2)]));
 }
 
 #[test]
@@ -207,7 +220,7 @@ fn no_more_members_are_remembered_than_there_is_room_for() {
         let (notice, signed, since) = (known.notice.clone(), known.signed.clone(), Instant::now());
         let other = |number: u16| {
             let notice = Notice { author: id(number), ..notice.clone() };
-            (id(number), Heard { notice, signed: signed.clone(), since, rounds: 0, even: since })
+            (id(number), Heard { notice, signed: signed.clone(), since, rounds: 0, is_new: false, even: since })
         };
         state.heard.extend((10..MAX_HEARD as u16 + 8).map(other));
         assert_eq!(state.heard.len(), MAX_HEARD);
