@@ -68,18 +68,23 @@ abstract contract ReplicaSymbolic is Symbolic {
         return state == BallotState.Settled || state == BallotState.Undecided || state == BallotState.Overturned;
     }
 
-    /// While commits come in, no more slots are taken than are wanted; afterwards nobody holds a lease, and somebody has committed. Of what is
-    /// open nothing is said.
+    /// While commits come in, no more slots are taken than are wanted; afterwards nobody holds a lease, somebody has committed, and no more than
+    /// were wanted. No more are wanted than the job allows, and in the first round as many as it begins with. Of what is open nothing is said.
     function _isWhole(Ballot ballot) internal pure returns (bool) {
         BallotState state = ballot.state();
         if (state == BallotState.Open || state == BallotState.Cancelled) return true;
+        if (ballot.wanted() > 5) return false;
+        bool drawing = state == BallotState.Drawing;
+        if (state == BallotState.Committing || drawing) {
+            if (ballot.isFirstRound() ? ballot.wanted() != 3 : drawing) return false;
+        }
         if (state == BallotState.Committing) return ballot.leased() + ballot.committed() <= ballot.wanted();
-        return ballot.leased() == 0 && ballot.committed() != 0;
+        return ballot.leased() == 0 && ballot.committed() != 0 && ballot.committed() <= ballot.wanted();
     }
 
     function _job() internal pure returns (ReplicatedJob memory) {
         Job memory job = Job(REQUESTER, 1, keccak256("spec"), 8, 4, 1e9, 1e15, 1e18, 1000, 1000, 100, 60);
-        return ReplicatedJob(job, Assurance(3, 5, 980_000_000, 0, 0, _widenSeconds(), 60));
+        return ReplicatedJob(job, Assurance(3, 5, 980_000_000, 500, 0, _widenSeconds(), 60));
     }
 
     /// By numbers, of which Halmos has paths of their own.
@@ -139,7 +144,6 @@ contract ReplicaRegistrySymbolicTest is ReplicaSymbolic {
         public
         paysOnce(given, time, number)
     {
-        _assumeNoDraw(given);
         vm.prank(caller);
         registry.reveal(_job(), _reveals(given, like));
     }
@@ -151,9 +155,29 @@ contract ReplicaRegistrySymbolicTest is ReplicaSymbolic {
         uint32 time,
         uint32 number
     ) public paysOnce(given, time, number) {
-        _assumeNoDraw(given);
         vm.prank(caller);
         registry.revealAndAccept(_job(), _reveals(given, like));
+    }
+
+    function check_revealOpened_paysOnce(
+        uint8 given,
+        Reveal calldata like,
+        Opening calldata opening,
+        address caller,
+        uint32 time,
+        uint32 number
+    ) public paysOnce(given, time, number) {
+        Reveal[] memory list = _reveals(given, like);
+        vm.prank(caller);
+        registry.revealOpened(_job(), list[0], opening);
+    }
+
+    function check_draw_paysOnce(uint8 given, address caller, uint32 time, uint32 number)
+        public
+        paysOnce(given, time, number)
+    {
+        vm.prank(caller);
+        registry.draw(_job(), _pick(given));
     }
 
     function check_accept_paysOnce(uint8 given, Vote calldata vote, address caller, uint32 time, uint32 number)
@@ -224,11 +248,6 @@ contract ReplicaRegistrySymbolicTest is ReplicaSymbolic {
         Permit memory permit;
         vm.prank(caller);
         registry.amend(_job(), terms, permit);
-    }
-
-    /// Of a draw Halmos would have to know a block's hash.
-    function _assumeNoDraw(uint8 given) private view {
-        vm.assume(_state(registry.jobIdOf(_job()), _pick(given)) != BallotState.Drawing);
     }
 }
 
