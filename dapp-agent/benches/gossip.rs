@@ -5,7 +5,7 @@
 //! while nothing happens but that time passes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -74,7 +74,7 @@ async fn main() {
     let members: HashMap<[u8; 32], PeerContact> =
         nodes.iter().map(Node::contact).map(|contact| (contact.endpoint, contact)).collect();
     let partners = members.keys().copied().collect();
-    let mut book = Book { deployment: [1; 28], time: 1_000_000, members, partners };
+    let mut book = Book { deployment: [1; 28], time: 1_000_000, members, partners, requesters: HashSet::new() };
     let gate = Arc::new(Open(Mutex::new(Arc::new(book.clone()))));
     nodes.iter().for_each(|node| node.open_to(gate.clone()));
     let all = until(|| nodes.iter().all(|node| node.heard() + 1 == count)).await;

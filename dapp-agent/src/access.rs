@@ -40,10 +40,11 @@ struct Known {
     providers: HashMap<[u8; 32], Vec<Address>>,
     book: Arc<Book>,
     own: OwnJobs,
-    /// Jobs that are ready to be executed here, whether the account has a part in them or not.
-    prepared: HashSet<B256>,
-    /// Those of them in which it has none, and which are not over.
-    others: Vec<(B256, Arc<JobEntry>)>,
+    /// Jobs that are ready to be executed here, whether the account has a part in them or not, with their shared files unless these are
+    /// private.
+    prepared: HashMap<B256, Vec<BlobHash>>,
+    /// What registered providers may have of those of them that are not over.
+    offered: HashSet<BlobHash>,
     /// Who says that a batch's result is wrong.
     challengers: HashSet<(B256, u32, Address)>,
     /// What was worked out since.
@@ -57,8 +58,8 @@ impl Access {
             providers: HashMap::new(),
             book: Arc::default(),
             own: OwnJobs::new(me),
-            prepared: HashSet::new(),
-            others: Vec::new(),
+            prepared: HashMap::new(),
+            offered: HashSet::new(),
             challengers: HashSet::new(),
             rights: HashMap::new(),
         };
@@ -92,9 +93,13 @@ impl Access {
         self.news.send_replace(());
     }
 
-    /// Serves the public parts of these jobs, too, from the next look on, until they are over.
-    pub(crate) fn serve(&self, prepared: HashSet<B256>) {
-        self.change().prepared = prepared;
+    /// Gives registered providers program, input manifest and these shared files of jobs that are ready to be executed here, until they are
+    /// over. Nothing that such a job names is kept from others for its sake: that takes a part in it.
+    pub(crate) fn offer(&self, prepared: HashMap<B256, Vec<BlobHash>>, index: &Index) {
+        let mut known = self.change();
+        known.prepared = prepared;
+        known.look_at_prepared(index);
+        known.rights.clear();
     }
 
     /// Who gossips with this account's endpoint.
@@ -154,9 +159,7 @@ impl Known {
     fn look(&mut self, me: Address, head: Head, index: &Index) {
         self.head = Some(head.hash);
         self.own.look(index);
-        let others = self.prepared.iter().filter(|id| !self.own.jobs().contains_key(*id));
-        let others = others.filter_map(|id| Some((*id, index.jobs.get(id)?.clone())));
-        self.others = others.filter(|(_, entry)| !entry.is_over()).collect();
+        self.look_at_prepared(index);
         self.rights.clear();
         self.providers.clear();
         for (account, entry) in index.providers.iter().filter(|(_, entry)| entry.registered) {
@@ -167,6 +170,16 @@ impl Known {
         for (_, case) in index.pending_cases() {
             if let Claim::Wrong(challenger) = case.claim {
                 self.challengers.insert((case.job, case.batch, challenger));
+            }
+        }
+    }
+
+    fn look_at_prepared(&mut self, index: &Index) {
+        self.offered.clear();
+        for (id, files) in &self.prepared {
+            if let Some(entry) = index.jobs.get(id).filter(|entry| !entry.is_over()) {
+                self.offered.extend([entry.spec.program.0, entry.spec.inputs.0]);
+                self.offered.extend(files);
             }
         }
     }
@@ -190,14 +203,18 @@ impl Known {
             let known = accounts.iter().filter_map(|account| index.providers.get(account));
             known.filter(|entry| entry.registered).map(|entry| entry.contact.endpoint).collect()
         };
-        Book { time: head.timestamp, members, partners, ..*self.book }
+        let mut requesters: HashSet<_> = members.keys().copied().collect();
+        requesters.retain(|endpoint| !self.providers.contains_key(endpoint));
+        Book { time: head.timestamp, members, partners, requesters, ..*self.book }
     }
 
     fn work_out(&self, me: Address, endpoint: &[u8; 32]) -> Rights {
         let accounts = self.providers.get(endpoint).map_or(&[][..], Vec::as_slice);
         let (mut blobs, mut named) = (HashSet::new(), Vec::new());
-        let others = self.others.iter().map(|(id, entry)| (id, entry));
-        for (id, entry) in self.own.jobs().iter().chain(others) {
+        if !accounts.is_empty() {
+            blobs.extend(&self.offered);
+        }
+        for (id, entry) in self.own.jobs() {
             let is_requester = entry.contact.endpoint == *endpoint;
             let numbers = 0..entry.batch_count() as u32;
             let challenges = |number: u32, account: &Address| self.challengers.contains(&(*id, number, *account));

@@ -278,7 +278,9 @@ impl Node {
 
     /// Peers that say they hold a blob, a few at most. They need not.
     pub fn heard_to_hold(&self, hash: &BlobHash) -> Vec<PeerContact> {
-        self.inner.gossip.as_ref().map_or_else(Vec::new, |gossip| gossip.holders(hash))
+        let Some((gossip, book)) = self.gossip() else { return Vec::new() };
+        // Where each says it is comes to that when it is dialled.
+        gossip.holders(hash).iter().filter_map(|holder| book.members.get(holder).cloned()).collect()
     }
 
     /// Has others told that these blobs are here, the most wanted first; no more than [`wire::MAX_HOLDS`] are.

@@ -89,6 +89,7 @@ impl Peers {
                 traffic.add(&connection);
                 lock(&self.away).remove(peer);
                 *dialled = Dialled { connection: Some(connection.clone()), failed: None };
+                self.tidy();
                 Ok(connection)
             }
             Err(reason) => {
@@ -98,11 +99,15 @@ impl Peers {
                     away.insert(peer.clone(), Instant::now());
                 }
                 *dialled = Dialled { connection: None, failed: Some((Instant::now(), reason.clone())) };
-                // Nobody has to remember those that are not there.
-                lock(&self.slots).retain(|_, slot| Arc::strong_count(slot) > 1 || is_open(slot));
+                self.tidy();
                 Err(Failure::Unreachable(reason))
             }
         }
+    }
+
+    /// Nobody has to remember those that are not there.
+    fn tidy(&self) {
+        lock(&self.slots).retain(|_, slot| Arc::strong_count(slot) > 1 || is_open(slot));
     }
 
     async fn dial(

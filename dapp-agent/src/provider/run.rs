@@ -277,9 +277,15 @@ async fn live(
     if let Some(text) = agent.executor.node.damage().map(str::to_owned) {
         (agent.tell)(Running::Trouble(text));
     }
-    agent.announce().await?;
-    agent.remember(head.timestamp).await?;
-    let result = agent.work(inbox, Duration::from_millis(config.poll_millis.max(10)), shutdown).await;
+    let begun = match agent.announce().await {
+        Ok(()) => agent.remember(head.timestamp).await,
+        failed => failed,
+    };
+    // Whatever has failed: the next life needs what this one has open.
+    let result = match begun {
+        Ok(()) => agent.work(inbox, Duration::from_millis(config.poll_millis.max(10)), shutdown).await,
+        failed => failed,
+    };
     agent.tasks.shutdown().await;
     agent.executor.workers.clear().await;
     agent.executor.node.shutdown().await;

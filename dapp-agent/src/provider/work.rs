@@ -105,6 +105,13 @@ pub(super) struct Prepared {
     pub(super) bytes_a_batch: u64,
 }
 
+impl Prepared {
+    /// Files that all tasks share, unless the job is private.
+    pub(super) fn public_files(&self) -> Vec<BlobHash> {
+        if self.inputs.private { Vec::new() } else { self.inputs.files.iter().map(|file| file.hash).collect() }
+    }
+}
+
 /// What has been checked of a job without executing anything.
 pub(crate) struct Checked {
     pub(crate) program: Program,

@@ -1,7 +1,7 @@
 //! What members of a deployment tell each other of themselves: real endpoints, hostile ones, and agents on a chain.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -54,7 +54,7 @@ impl Gate for Members {
 fn book(members: &[&PeerContact], partners: &[&PeerContact]) -> Book {
     let members = members.iter().map(|contact| (contact.endpoint, (*contact).clone())).collect::<HashMap<_, _>>();
     let partners = partners.iter().map(|contact| contact.endpoint).collect();
-    Book { deployment: DEPLOYMENT, time: 1_000_000, members, partners }
+    Book { deployment: DEPLOYMENT, time: 1_000_000, members, partners, requesters: HashSet::new() }
 }
 
 fn gate(book: Book) -> Arc<Members> {

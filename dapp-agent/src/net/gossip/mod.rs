@@ -14,7 +14,7 @@ mod rounds;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -36,8 +36,8 @@ pub const MAX_NOTICES: usize = 64;
 /// Block seconds after which a member says once more that it is there, at least.
 const REFRESH: u64 = 900;
 
-/// Most notices a second of all members together, where they have nothing new to say.
-const MOST_A_SECOND: u64 = 4;
+/// The same for each member, where there are many: a member hears some hundred notices in an hour without news.
+const REFRESH_A_MEMBER: u64 = 5;
 
 /// Block seconds by which views of the chain may differ.
 const SKEW: u64 = 600;
@@ -73,8 +73,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(180);
 /// A partner that was not reached is left alone for so long.
 const AWAY: Duration = Duration::from_secs(60);
 
-/// One that passes on what nobody has signed.
-const LIAR: Duration = Duration::from_secs(3_600);
+/// One that takes no part, or passes on what nobody has signed.
+const UNWILLING: Duration = Duration::from_secs(3_600);
 
 /// Members of a deployment's gossip, as the chain says.
 #[derive(Clone, Debug, Default)]
@@ -87,17 +87,19 @@ pub struct Book {
     pub members: HashMap<[u8; 32], PeerContact>,
     /// Those of them that let this endpoint in.
     pub partners: Vec<[u8; 32]>,
+    /// Those that are no providers: what they say is for this endpoint, and not passed on.
+    pub requesters: HashSet<[u8; 32]>,
 }
 
 impl Book {
     /// Block seconds after which a member says once more that it is there.
     fn refresh(&self) -> u64 {
-        REFRESH.max(self.members.len() as u64 / MOST_A_SECOND)
+        REFRESH.max(self.members.len() as u64 * REFRESH_A_MEMBER)
     }
 
     /// Whether what was said then is to be believed still.
     fn is_fresh(&self, time: u64) -> bool {
-        (self.time.saturating_sub(3 * self.refresh() + SKEW)..=self.time + SKEW).contains(&time)
+        (self.time.saturating_sub(3 * self.refresh() + SKEW)..=self.time.saturating_add(SKEW)).contains(&time)
     }
 
     /// Rounds in which news is told: with high probability all have heard it then.
@@ -174,14 +176,16 @@ impl Gossip {
         self.state().heard.get(endpoint).map_or_else(Vec::new, |heard| heard.notice.hints.clone())
     }
 
-    /// Members that say they hold a blob, those first that were heard last.
-    pub(super) fn holders(&self, hash: &BlobHash) -> Vec<PeerContact> {
+    /// Some of the members that say they hold a blob, by lot: those who say so most often are not to be the only ones that are asked.
+    pub(super) fn holders(&self, hash: &BlobHash) -> Vec<[u8; 32]> {
         let state = self.state();
-        let holds = |heard: &&Heard| heard.notice.author != self.me && heard.notice.holds.contains(hash);
-        let mut found: Vec<_> = state.heard.values().filter(holds).collect();
-        found.sort_unstable_by_key(|heard| std::cmp::Reverse(heard.since));
-        let contact = |heard: &Heard| PeerContact::new(heard.notice.author, heard.notice.hints.clone());
-        found.into_iter().take(MAX_HOLDERS).map(contact).collect()
+        let others = state.heard.values().map(|heard| &heard.notice).filter(|notice| notice.author != self.me);
+        let mut found: Vec<_> =
+            others.filter(|notice| notice.holds.contains(hash)).map(|notice| notice.author).collect();
+        while found.len() > MAX_HOLDERS {
+            found.swap_remove(draw(found.len()));
+        }
+        found
     }
 
     /// Says anew where this member is and what it holds, if that is due.
@@ -192,7 +196,7 @@ impl Gossip {
         let mut is_new = true;
         if let Some(Heard { notice, since, .. }) = state.heard.get(&self.me) {
             is_new = notice.hints != hints || notice.holds != state.holds;
-            if book.time < notice.time + book.refresh() && !(is_new && since.elapsed() >= OWN_PAUSE) {
+            if book.time < notice.time.saturating_add(book.refresh()) && !(is_new && since.elapsed() >= OWN_PAUSE) {
                 return;
             }
         }
@@ -214,16 +218,17 @@ impl Gossip {
     }
 
     /// What is news here, but for what `partner` has said itself; and whose that is.
-    fn news(&self, partner: &[u8; 32]) -> (Vec<[u8; 32]>, Vec<SignedNotice>) {
+    fn news(&self, partner: &[u8; 32], book: &Book) -> (Vec<[u8; 32]>, Vec<SignedNotice>) {
         let state = self.state();
-        let is_news = |heard: &&Heard| heard.rounds > 0 && heard.notice.author != *partner;
+        let is_for = |author: &[u8; 32]| author != partner && (*author == self.me || !book.requesters.contains(author));
+        let is_news = |heard: &&Heard| heard.rounds > 0 && is_for(&heard.notice.author);
         let mut news: Vec<_> = state.heard.values().filter(is_news).collect();
-        news.sort_unstable_by_key(|heard| std::cmp::Reverse(heard.since));
+        news.sort_unstable_by_key(|heard| std::cmp::Reverse((heard.is_new, heard.since)));
         news.truncate(MAX_NOTICES);
         news.into_iter().map(|heard| (heard.notice.author, heard.signed.clone())).unzip()
     }
 
-    /// A partner has been told what these say.
+    /// A partner has been told what these say. Only rounds of one's own count: else whoever asks often would have the rest hear nothing.
     fn told(&self, authors: &[[u8; 32]]) {
         let mut state = self.state();
         for author in authors {
@@ -244,6 +249,10 @@ impl Gossip {
             // Not under the lock: it takes a while.
             signed.verify(&notice, book)?;
             let mut state = self.state();
+            if !state.wants(&notice) {
+                // Another partner has told it meanwhile.
+                continue;
+            }
             if state.heard.len() >= MAX_HEARD && !state.heard.contains_key(&notice.author) {
                 let others = state.heard.values().filter(|heard| heard.notice.author != self.me);
                 let Some(oldest) = others.min_by_key(|heard| heard.since).map(|heard| heard.notice.author) else {
@@ -253,7 +262,9 @@ impl Gossip {
             }
             let since = Instant::now();
             let known = state.heard.get(&notice.author);
-            let is_new = known.is_none_or(|known| !notice.says_the_same(&known.notice));
+            // Of what is new still, that its author is still there takes nothing away.
+            let is_new =
+                known.is_none_or(|known| known.is_new && known.rounds > 0 || !notice.says_the_same(&known.notice));
             let even = known.map_or(since, |known| known.even.max(since)) + OWN_PAUSE;
             let heard = Heard { signed: signed.clone(), since, rounds: book.rounds(), is_new, even, notice };
             state.heard.insert(heard.notice.author, heard);
@@ -269,9 +280,7 @@ impl Gossip {
         if notice.author == self.me || !book.members.contains_key(&notice.author) || !book.is_fresh(notice.time) {
             return false;
         }
-        let latest = Instant::now() + OWN_PAUSE * (BURST - 1);
-        let is_news = |known: &Heard| notice.is_later_than(&known.notice) && known.even <= latest;
-        self.state().heard.get(&notice.author).is_none_or(is_news)
+        self.state().wants(notice)
     }
 
     /// Answers a partner that has told something: with what is news here, not too often.
@@ -291,9 +300,8 @@ impl Gossip {
             is_due
         };
         // Before it would hear its own.
-        let (authors, news) = if is_due { self.news(partner) } else { Default::default() };
+        let news = if is_due { self.news(partner, book).1 } else { Vec::new() };
         self.take(book, told)?;
-        self.told(&authors);
         Ok(news)
     }
 
@@ -315,13 +323,13 @@ impl Gossip {
     }
 
     /// Least time from one round to the next, as things are.
-    fn pause(&self, book: &Book) -> Duration {
+    fn pause(&self, book: &Book, hints: &[SocketAddr]) -> Duration {
         if book.partners.iter().all(|partner| *partner == self.me) {
             return LONGEST_PAUSE;
         }
         let state = self.state();
         let own = state.heard.get(&self.me);
-        if let Some(own) = own.filter(|own| own.notice.holds != state.holds) {
+        if let Some(own) = own.filter(|own| own.notice.holds != state.holds || own.notice.hints != hints) {
             return EAGER_PAUSE.max(OWN_PAUSE.saturating_sub(own.since.elapsed()));
         }
         if own.is_none() || state.eager > 0 {
@@ -338,6 +346,15 @@ impl Gossip {
     fn begin(&self) {
         let mut state = self.state();
         state.eager = state.eager.saturating_sub(1);
+    }
+}
+
+impl State {
+    /// Whether a notice is later than what is known of its author, and does not come too soon after it.
+    fn wants(&self, notice: &Notice) -> bool {
+        let latest = Instant::now() + OWN_PAUSE * (BURST - 1);
+        let is_news = |known: &Heard| notice.is_later_than(&known.notice) && known.even <= latest;
+        self.heard.get(&notice.author).is_none_or(is_news)
     }
 }
 

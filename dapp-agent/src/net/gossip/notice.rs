@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Book;
 use crate::{manifest::BlobHash, net::contact::MAX_HINTS};
 
-/// Longest notice, bytes, without its signature.
+/// Longest notice, bytes, without its signature. Whoever has other limits than these, or other fields, needs another
+/// [`VERSION`](crate::net::wire::VERSION): those with lower ones take a longer notice for forged.
 pub const MAX_NOTICE: usize = 2 << 10;
 
 /// Most blobs that a notice names.

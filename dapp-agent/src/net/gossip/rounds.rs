@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{AWAY, Forged, LIAR, MAX_NOTICES, draw};
+use super::{AWAY, Forged, MAX_NOTICES, UNWILLING, draw};
 use crate::net::{
     Failure, Inner, Node, hex,
     wire::{Answer, Request},
@@ -15,6 +15,9 @@ use crate::net::{
 
 /// Most partners that are tried in a round.
 const TRIES: usize = 3;
+
+/// Time until it is looked at again whether this member has moved, or has come by partners.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Exchanges notices until the node is gone.
 pub(in crate::net) async fn run(node: Weak<Inner>) {
@@ -26,13 +29,16 @@ pub(in crate::net) async fn run(node: Weak<Inner>) {
         Node { inner }.gossip_round().await;
         loop {
             let Some(inner) = node.upgrade() else { return };
-            let Some((gossip, book)) = (Node { inner }).gossip() else { return };
-            let left = gossip.pause(&book).mul_f64(haste).saturating_sub(begun.elapsed());
+            let node = Node { inner };
+            let Some((gossip, book)) = node.gossip() else { return };
+            let pause = gossip.pause(&book, &node.contact().hints);
+            drop(node);
+            let left = pause.mul_f64(haste).saturating_sub(begun.elapsed());
             if left == Duration::ZERO {
                 break;
             }
             // What comes meanwhile may be told sooner.
-            let _ = timeout(left, gossip.changed.notified()).await;
+            let _ = timeout(left.min(LOOK), gossip.changed.notified()).await;
         }
     }
 }
@@ -45,19 +51,22 @@ impl Node {
         gossip.renew(&book, &self.contact().hints);
         for _ in 0..TRIES {
             let Some(partner) = gossip.partner(&book) else { return };
-            let (authors, news) = gossip.news(&partner.endpoint);
-            let (time, failure) = match self.ask(&partner, &Request::Exchange(news)).await {
+            let (authors, news) = gossip.news(&partner.endpoint, &book);
+            let failure = match self.ask(&partner, &Request::Exchange(news)).await {
                 Ok(Answer::Notices(notices)) if notices.len() <= MAX_NOTICES => match gossip.take(&book, &notices) {
                     Ok(_) => return gossip.told(&authors),
-                    Err(Forged) => (LIAR, Failure::NotDelivered("it passes on what nobody has signed".to_owned())),
+                    Err(Forged) => Failure::NotDelivered("it passes on what nobody has signed".to_owned()),
                 },
-                Ok(Answer::Refused(refusal)) => (AWAY, Failure::Refused(refusal)),
-                Ok(_) => (LIAR, Failure::NotDelivered("another answer than to what was asked".to_owned())),
-                Err(failure) => (AWAY, failure),
+                Ok(Answer::Refused(refusal)) => Failure::Refused(refusal),
+                Ok(_) => Failure::NotDelivered("another answer than to what was asked".to_owned()),
+                Err(failure) => {
+                    gossip.shun(&partner.endpoint, AWAY);
+                    tracing::debug!(target: "conun::net", peer = %hex(&partner.endpoint), %failure, "no exchange");
+                    continue;
+                }
             };
             tracing::debug!(target: "conun::net", peer = %hex(&partner.endpoint), %failure, "no exchange");
-            gossip.shun(&partner.endpoint, time);
-            self.inner.peers.forget(&partner);
+            gossip.shun(&partner.endpoint, UNWILLING);
         }
     }
 }

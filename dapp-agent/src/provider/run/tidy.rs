@@ -11,7 +11,7 @@ use super::{
     },
     Agent, Report,
 };
-use crate::core::Event;
+use crate::{core::Event, net::wire::MAX_HOLDS};
 
 impl<T: FnMut(Running)> Agent<T> {
     /// Lets go of programs and workers of jobs that are over.
@@ -32,14 +32,15 @@ impl<T: FnMut(Running)> Agent<T> {
         }
     }
 
-    /// Gives others what jobs that are ready here are made of, and has them told, the newest first.
+    /// Gives others what jobs that are ready here are made of, and has them told of the latest.
     pub(super) fn offer(&self) {
-        self.access.serve(self.prepared.keys().copied().collect());
         let index = self.follower.index();
+        self.access.offer(self.prepared.iter().map(|(id, prepared)| (*id, prepared.public_files())).collect(), index);
         let mut jobs: Vec<_> = self.prepared.keys().filter_map(|id| index.job(id)).collect();
-        jobs.sort_by_key(|entry| std::cmp::Reverse(entry.job.rampStart));
+        // No job is later than its block.
+        jobs.sort_by_key(|entry| std::cmp::Reverse(entry.block));
         let mut blobs = Vec::new();
-        for blob in jobs.iter().flat_map(|entry| [entry.spec.inputs.0, entry.spec.program.0]) {
+        for blob in jobs.iter().flat_map(|entry| [entry.spec.inputs.0, entry.spec.program.0]).take(MAX_HOLDS) {
             if !blobs.contains(&blob) {
                 blobs.push(blob);
             }
