@@ -218,20 +218,20 @@ impl Gossip {
     }
 
     /// What is news here, but for what `partner` has said itself; and whose that is.
-    fn news(&self, partner: &[u8; 32], book: &Book) -> (Vec<[u8; 32]>, Vec<SignedNotice>) {
+    fn news(&self, partner: &[u8; 32]) -> (Vec<[u8; 32]>, Vec<SignedNotice>) {
         let state = self.state();
-        let is_for = |author: &[u8; 32]| author != partner && (*author == self.me || !book.requesters.contains(author));
-        let is_news = |heard: &&Heard| heard.rounds > 0 && is_for(&heard.notice.author);
+        let is_news = |heard: &&Heard| heard.rounds > 0 && heard.notice.author != *partner;
         let mut news: Vec<_> = state.heard.values().filter(is_news).collect();
         news.sort_unstable_by_key(|heard| std::cmp::Reverse((heard.is_new, heard.since)));
         news.truncate(MAX_NOTICES);
         news.into_iter().map(|heard| (heard.notice.author, heard.signed.clone())).unzip()
     }
 
-    /// A partner has been told what these say. Only rounds of one's own count: else whoever asks often would have the rest hear nothing.
-    fn told(&self, authors: &[[u8; 32]]) {
+    /// A round is over in which a partner has been told what these say; what it says itself it knows. Only rounds of one's own count: else whoever
+    /// asks often would have the rest hear nothing.
+    fn told(&self, partner: &[u8; 32], authors: &[[u8; 32]]) {
         let mut state = self.state();
-        for author in authors {
+        for author in authors.iter().chain([partner]) {
             if let Some(heard) = state.heard.get_mut(author) {
                 heard.rounds = heard.rounds.saturating_sub(1);
             }
@@ -266,7 +266,8 @@ impl Gossip {
             let is_new =
                 known.is_none_or(|known| known.is_new && known.rounds > 0 || !notice.says_the_same(&known.notice));
             let even = known.map_or(since, |known| known.even.max(since)) + OWN_PAUSE;
-            let heard = Heard { signed: signed.clone(), since, rounds: book.rounds(), is_new, even, notice };
+            let rounds = if book.requesters.contains(&notice.author) { 0 } else { book.rounds() };
+            let heard = Heard { signed: signed.clone(), since, rounds, is_new, even, notice };
             state.heard.insert(heard.notice.author, heard);
             news += 1;
         }
@@ -300,7 +301,7 @@ impl Gossip {
             is_due
         };
         // Before it would hear its own.
-        let news = if is_due { self.news(partner, book).1 } else { Vec::new() };
+        let news = if is_due { self.news(partner).1 } else { Vec::new() };
         self.take(book, told)?;
         Ok(news)
     }

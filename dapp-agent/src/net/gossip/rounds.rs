@@ -51,22 +51,18 @@ impl Node {
         gossip.renew(&book, &self.contact().hints);
         for _ in 0..TRIES {
             let Some(partner) = gossip.partner(&book) else { return };
-            let (authors, news) = gossip.news(&partner.endpoint, &book);
-            let failure = match self.ask(&partner, &Request::Exchange(news)).await {
+            let (authors, news) = gossip.news(&partner.endpoint);
+            let (time, failure) = match self.ask(&partner, &Request::Exchange(news)).await {
                 Ok(Answer::Notices(notices)) if notices.len() <= MAX_NOTICES => match gossip.take(&book, &notices) {
-                    Ok(_) => return gossip.told(&authors),
-                    Err(Forged) => Failure::NotDelivered("it passes on what nobody has signed".to_owned()),
+                    Ok(_) => return gossip.told(&partner.endpoint, &authors),
+                    Err(Forged) => (UNWILLING, Failure::NotDelivered("it passes on what nobody has signed".to_owned())),
                 },
-                Ok(Answer::Refused(refusal)) => Failure::Refused(refusal),
-                Ok(_) => Failure::NotDelivered("another answer than to what was asked".to_owned()),
-                Err(failure) => {
-                    gossip.shun(&partner.endpoint, AWAY);
-                    tracing::debug!(target: "conun::net", peer = %hex(&partner.endpoint), %failure, "no exchange");
-                    continue;
-                }
+                Ok(Answer::Refused(refusal)) => (UNWILLING, Failure::Refused(refusal)),
+                Ok(_) => (UNWILLING, Failure::NotDelivered("another answer than to what was asked".to_owned())),
+                Err(failure) => (AWAY, failure),
             };
             tracing::debug!(target: "conun::net", peer = %hex(&partner.endpoint), %failure, "no exchange");
-            gossip.shun(&partner.endpoint, UNWILLING);
+            gossip.shun(&partner.endpoint, time);
         }
     }
 }

@@ -158,7 +158,7 @@ fn a_member_says_so_when_something_has_changed_and_now_and_then() {
     let stranger = Gossip::new(key(9));
     stranger.renew(&book, &[]);
     stranger.renew(&book, &[]);
-    assert_eq!(stranger.news(&id(0), &book).0, [id(9)]);
+    assert_eq!(stranger.news(&id(0)).0, [id(9)]);
 }
 
 #[test]
@@ -172,11 +172,11 @@ fn rounds_come_soon_while_there_is_news_and_seldom_without() {
     }
     assert_eq!(gossip.pause(&book, &[]), Duration::from_secs(20));
     for _ in 0..book.rounds() {
-        let (authors, news) = gossip.news(&id(1), &book);
+        let (authors, news) = gossip.news(&id(1));
         assert_eq!((&authors[..], news.len()), (&[id(0)][..], 1));
-        gossip.told(&authors);
+        gossip.told(&id(1), &authors);
     }
-    assert_eq!((gossip.pause(&book, &[]), gossip.news(&id(1), &book).1.len()), (LONGEST_PAUSE, 0));
+    assert_eq!((gossip.pause(&book, &[]), gossip.news(&id(1)).1.len()), (LONGEST_PAUSE, 0));
     gossip.hold(vec![[1; 32]]);
     assert!(gossip.pause(&book, &[]) <= OWN_PAUSE && gossip.pause(&book, &[]) > EAGER_PAUSE);
     pass(&gossip, OWN_PAUSE);
@@ -186,15 +186,15 @@ fn rounds_come_soon_while_there_is_news_and_seldom_without() {
     let (later, other) = (Book { time: book.time + book.refresh(), ..book.clone() }, Gossip::new(key(1)));
     gossip.hold(Vec::new());
     gossip.renew(&later, &[]);
-    assert_eq!((gossip.pause(&later, &[]), gossip.news(&id(1), &book).1.len()), (LONGEST_PAUSE, 1));
+    assert_eq!((gossip.pause(&later, &[]), gossip.news(&id(1)).1.len()), (LONGEST_PAUSE, 1));
     other.renew(&book, &[]);
     (0..EAGER_ROUNDS).for_each(|_| other.begin());
-    other.told(&[id(1); 9]);
+    other.told(&id(0), &[id(1); 9]);
     other.take(&book, &[signed(2, &book, |_| ())]).unwrap();
     assert_eq!(other.pause(&book, &[]), Duration::from_secs(20));
-    other.told(&[id(2); 9]);
+    other.told(&id(0), &[id(2); 9]);
     other.take(&book, &[signed(2, &book, |notice| notice.clock = 9)]).unwrap();
-    assert_eq!((other.pause(&book, &[]), other.news(&id(0), &book).0), (LONGEST_PAUSE, vec![id(2)]));
+    assert_eq!((other.pause(&book, &[]), other.news(&id(0)).0), (LONGEST_PAUSE, vec![id(2)]));
 }
 
 #[test]
@@ -210,15 +210,31 @@ fn whoever_asks_too_often_hears_nothing_and_is_heard() {
         pass(&gossip, PARTNER_PAUSE);
         assert_eq!(gossip.answer(&id(1), &book, &[]).unwrap().len(), 1);
     }
-    assert_eq!(gossip.news(&id(2), &book).1.len(), 2);
-    // What a requester says is not passed on.
-    let private = Book { requesters: [id(1)].into(), ..book.clone() };
-    assert_eq!(gossip.news(&id(2), &private).0, [id(0)]);
-    let itself = Book { requesters: [id(0)].into(), ..book.clone() };
-    assert_eq!(gossip.news(&id(2), &itself).0.len(), 2);
+    assert_eq!(gossip.news(&id(2)).1.len(), 2);
     pass(&gossip, PARTNER_PAUSE);
     // Nobody is told what it has said itself.
     assert_eq!(gossip.answer(&id(1), &book, &[]).unwrap().len(), 1);
+}
+
+#[test]
+fn what_nobody_is_to_hear_keeps_nobody_busy() {
+    // Of two members each has news for nobody but its author.
+    let (mut book, gossip) = (book(2), Gossip::new(key(0)));
+    gossip.renew(&book, &[]);
+    (0..EAGER_ROUNDS).for_each(|_| gossip.begin());
+    gossip.take(&book, &[signed(1, &book, |_| ())]).unwrap();
+    for _ in 0..book.rounds() {
+        assert_eq!(gossip.pause(&book, &[]), EAGER_PAUSE);
+        gossip.told(&id(1), &gossip.news(&id(1)).0);
+    }
+    assert_eq!(gossip.pause(&book, &[]), LONGEST_PAUSE);
+    // What a requester says is not passed on; its own it tells.
+    book.requesters = [id(1)].into();
+    gossip.take(&book, &[signed(1, &book, |notice| (notice.clock, notice.holds) = (2, Vec::new()))]).unwrap();
+    assert_eq!((gossip.pause(&book, &[]), gossip.news(&id(5)).1), (LONGEST_PAUSE, vec![]));
+    let requester = Gossip::new(key(1));
+    requester.renew(&book, &[]);
+    assert_eq!(requester.news(&id(0)).0, [id(1)]);
 }
 
 #[test]
@@ -254,10 +270,10 @@ fn rounds_until_all_know(members: u16, authors: u16) -> (u32, usize) {
         for one in &crowd {
             let partner = one.partner(&book).unwrap().endpoint;
             let other = crowd.iter().find(|other| other.me == partner).unwrap();
-            let (authors, news) = one.news(&partner, &book);
+            let (authors, news) = one.news(&partner);
             let answer = other.answer(&one.me, &book, &news).unwrap();
             one.take(&book, &answer).unwrap();
-            one.told(&authors);
+            one.told(&partner, &authors);
             told += news.len() + answer.len();
         }
         if everybody_knows() {
@@ -284,15 +300,15 @@ fn news_reaches_everybody_in_about_as_many_rounds_as_doublings_and_ends_by_itsel
     for author in 1..80 {
         gossip.take(&book, &[signed(author, &book, |_| ())]).unwrap();
         if author > 1 {
-            gossip.told(&vec![id(author); 9]);
+            gossip.told(&id(85), &vec![id(author); 9]);
             gossip.take(&book, &[signed(author, &book, |notice| notice.clock = 2)]).unwrap();
         }
     }
-    let (authors, _) = gossip.news(&id(85), &book);
+    let (authors, _) = gossip.news(&id(85));
     assert_eq!((authors.len(), authors[0]), (MAX_NOTICES, id(1)));
     // It stays news when its author says once more that it is there.
     gossip.take(&book, &[signed(1, &book, |notice| notice.clock = 3)]).unwrap();
-    assert_eq!(gossip.news(&id(85), &book).0[0], id(1));
+    assert_eq!(gossip.news(&id(85)).0[0], id(1));
     // More than fit into a message: what is newer comes first, and the rest after it.
     let (rounds, _) = rounds_until_all_know(100, 100);
     assert!(rounds < 40, "{rounds}");
