@@ -18,6 +18,9 @@ contract EscrowSymbolicTest is Symbolic {
     address private constant PROVIDERS = address(0xb3);
     address private constant DISPUTES = address(0xb4);
 
+    /// A bound, where there has to be one.
+    uint256 private constant SMALL = 1 << 32;
+
     IERC20 private token;
     IEscrow private escrow;
 
@@ -113,6 +116,8 @@ contract EscrowSymbolicTest is Symbolic {
     }
 
     function check_pay_itself(uint256 paid, uint256 refunded, uint256 freed, bool accepted) public conserves(A, A) {
+        _assumeSmall(A);
+        vm.assume(paid < SMALL && refunded < SMALL && freed < SMALL);
         vm.prank(JOBS);
         escrow.pay(A, A, paid, refunded, freed, 1, accepted);
     }
@@ -128,6 +133,8 @@ contract EscrowSymbolicTest is Symbolic {
     }
 
     function check_settle_noShares(uint256 refunded, uint256 burned, uint256 award) public conserves(DISPUTES, A) {
+        _assumeSmall(A);
+        _assumeSmall(DISPUTES);
         _settle(refunded, burned, award, new Share[](0));
     }
 
@@ -138,6 +145,8 @@ contract EscrowSymbolicTest is Symbolic {
         uint256[3] calldata amounts,
         uint8 mark
     ) public conserves(DISPUTES, A) {
+        _assumeSmall(A);
+        _assumeSmall(DISPUTES);
         _settle(refunded, burned, award, _share(A, amounts, mark));
     }
 
@@ -148,6 +157,9 @@ contract EscrowSymbolicTest is Symbolic {
         uint256[3] calldata amounts,
         uint8 mark
     ) public conserves(B, DISPUTES) {
+        _assumeSmall(A);
+        _assumeSmall(B);
+        _assumeSmall(DISPUTES);
         _settle(refunded, burned, award, _share(B, amounts, mark));
     }
 
@@ -181,6 +193,13 @@ contract EscrowSymbolicTest is Symbolic {
         escrow.payOut(A, toItself ? A : B);
     }
 
+    /// Where sums of any size are more than the solver decides: of balances and amounts up to a bound.
+    function _assumeSmall(address account) private view {
+        Balance memory entry = escrow.balanceOf(account);
+        vm.assume(entry.available < SMALL && entry.locked < SMALL && entry.earned < SMALL);
+        vm.assume(entry.stake < SMALL && entry.held < SMALL);
+    }
+
     function _noPermit() private pure returns (Permit memory permit) {}
 
     function _share(address provider, uint256[3] calldata amounts, uint8 mark)
@@ -189,11 +208,13 @@ contract EscrowSymbolicTest is Symbolic {
         returns (Share[] memory shares)
     {
         vm.assume(mark <= uint8(type(Mark).max));
+        vm.assume(amounts[0] < SMALL && amounts[1] < SMALL && amounts[2] < SMALL);
         shares = new Share[](1);
         shares[0] = Share(provider, amounts[0], amounts[1], amounts[2], Mark(mark));
     }
 
     function _settle(uint256 refunded, uint256 burned, uint256 award, Share[] memory shares) private {
+        vm.assume(refunded < SMALL && burned < SMALL && award < SMALL);
         vm.prank(JOBS);
         escrow.settle(A, refunded, burned, award, Consent.None, shares);
     }
