@@ -205,7 +205,7 @@ async fn a_partner_that_answers_with_lies_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_takes_no_part_is_not_asked_and_serves_all_the_same() {
+async fn who_takes_no_part_refuses_to_and_serves_all_the_same() {
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let node = open_node(config(folders[0].path())).await;
     let hash = node.put(noise(2, 1_000)).await.unwrap();

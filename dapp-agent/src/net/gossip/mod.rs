@@ -36,7 +36,7 @@ pub const MAX_NOTICES: usize = 64;
 /// Block seconds after which a member says once more that it is there, at least.
 const REFRESH: u64 = 900;
 
-/// The same for each member, where there are many: a member hears some hundred notices in an hour without news.
+/// The same for each member, where there are many: without news a member hears 720 notices an hour at most.
 const REFRESH_A_MEMBER: u64 = 5;
 
 /// Block seconds by which views of the chain may differ.
@@ -52,7 +52,7 @@ const BURST: u32 = 4;
 /// Least time between two exchanges with a member that asks for them: what it tells is taken at any time.
 const PARTNER_PAUSE: Duration = Duration::from_millis(500);
 
-/// Most members that are remembered: 12 MB.
+/// Most members that are remembered: by their longest notices some 15 MB.
 const MAX_HEARD: usize = 4_096;
 
 /// Most holders of a blob that are told.
