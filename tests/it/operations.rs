@@ -141,7 +141,7 @@ fn a_unit_is_written_where_the_user_s_units_are() {
     let texts = files.each_ref().map(|(name, path)| format!("# {name}\n{}\n", fs::read_to_string(path).unwrap()));
     assert_eq!(texts.concat(), printed);
     assert!(printed.contains("\nSlice=conun.slice\n") && printed.contains("\nCPUWeight=1\n"), "{printed}");
-    assert!(printed.contains("\nLimitNICE=+0\n"), "{printed}");
+    assert!(printed.contains("\nLimitNICE=+0\n") && printed.contains("\nDelegate=cpu io\n"), "{printed}");
     // What systemd itself says of them, where it is at hand.
     let mut systemd = Command::new("systemd-analyze");
     if let Ok(output) = systemd.args(["--user", "verify"]).args(files.map(|file| file.1)).output() {

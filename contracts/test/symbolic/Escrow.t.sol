@@ -11,15 +11,19 @@ import {Symbolic} from "./Symbolic.sol";
 /// passes and whatever is stored, and none changes the balance of an account that it is not about.
 /// @dev Accounts are alike to the Escrow but for Disputes, so that A, and where a call is about two, B, stand for all: together or apart.
 contract EscrowSymbolicTest is Symbolic {
+    struct Money {
+        uint256 available;
+        uint256 locked;
+        uint256 earned;
+        uint256 stake;
+    }
+
     address private constant A = address(0xa1);
     address private constant B = address(0xa2);
     address private constant JOBS = address(0xb1);
     address private constant REPLICAS = address(0xb2);
     address private constant PROVIDERS = address(0xb3);
     address private constant DISPUTES = address(0xb4);
-
-    /// A bound, where there has to be one.
-    uint256 private constant SMALL = 1 << 32;
 
     IERC20 private token;
     IEscrow private escrow;
@@ -115,11 +119,28 @@ contract EscrowSymbolicTest is Symbolic {
         escrow.expire(A, amount, bond);
     }
 
-    function check_pay_itself(uint256 paid, uint256 refunded, uint256 freed, bool accepted) public conserves(A, A) {
-        _assumeSmall(A);
-        vm.assume(paid < SMALL && refunded < SMALL && freed < SMALL);
+    /// Balance by balance, as {_settle}.
+    function check_pay_itself(uint256 paid, uint256 refunded, uint256 freed, bool accepted) public {
+        address other = _any(A);
+        Money memory money = _money(A);
+        Money memory others = _money(other);
+        uint256 held = token.balanceOf(address(escrow));
+        uint256 burnable = escrow.burnable();
+
         vm.prank(JOBS);
         escrow.pay(A, A, paid, refunded, freed, 1, accepted);
+
+        unchecked {
+            uint256 owed = _sum(money);
+            money.available += refunded;
+            money.locked -= paid + refunded;
+            money.earned += paid;
+            assert(_sum(money) == owed);
+        }
+        _assertMoney(A, money);
+        _assertMoney(other, others);
+        assert(escrow.burnable() == burnable);
+        assert(token.balanceOf(address(escrow)) == held);
     }
 
     function check_pay_another(uint256 paid, uint256 refunded, uint256 freed, bool accepted) public conserves(B, A) {
@@ -132,35 +153,28 @@ contract EscrowSymbolicTest is Symbolic {
         escrow.refund(A, amount);
     }
 
-    function check_settle_noShares(uint256 refunded, uint256 burned, uint256 award) public conserves(DISPUTES, A) {
-        _assumeSmall(A);
-        _assumeSmall(DISPUTES);
-        _settle(refunded, burned, award, new Share[](0));
+    function check_settle_noShares(uint256 unlocked, uint256 refunded, uint256 award) public {
+        _settle(A, unlocked, refunded, award, new Share[](0));
     }
 
     function check_settle_oneShare_ofItself(
+        uint256 unlocked,
         uint256 refunded,
-        uint256 burned,
         uint256 award,
         uint256[3] calldata amounts,
         uint8 mark
-    ) public conserves(DISPUTES, A) {
-        _assumeSmall(A);
-        _assumeSmall(DISPUTES);
-        _settle(refunded, burned, award, _share(A, amounts, mark));
+    ) public {
+        _settle(A, unlocked, refunded, award, _share(A, amounts, mark));
     }
 
     function check_settle_oneShare_ofAnother(
+        uint256 unlocked,
         uint256 refunded,
-        uint256 burned,
         uint256 award,
         uint256[3] calldata amounts,
         uint8 mark
-    ) public conserves(B, DISPUTES) {
-        _assumeSmall(A);
-        _assumeSmall(B);
-        _assumeSmall(DISPUTES);
-        _settle(refunded, burned, award, _share(B, amounts, mark));
+    ) public {
+        _settle(B, unlocked, refunded, award, _share(B, amounts, mark));
     }
 
     function check_collect(uint256 amount) public conserves(DISPUTES, A) {
@@ -193,13 +207,6 @@ contract EscrowSymbolicTest is Symbolic {
         escrow.payOut(A, toItself ? A : B);
     }
 
-    /// Where sums of any size are more than the solver decides: of balances and amounts up to a bound.
-    function _assumeSmall(address account) private view {
-        Balance memory entry = escrow.balanceOf(account);
-        vm.assume(entry.available < SMALL && entry.locked < SMALL && entry.earned < SMALL);
-        vm.assume(entry.stake < SMALL && entry.held < SMALL);
-    }
-
     function _noPermit() private pure returns (Permit memory permit) {}
 
     function _share(address provider, uint256[3] calldata amounts, uint8 mark)
@@ -208,14 +215,77 @@ contract EscrowSymbolicTest is Symbolic {
         returns (Share[] memory shares)
     {
         vm.assume(mark <= uint8(type(Mark).max));
-        vm.assume(amounts[0] < SMALL && amounts[1] < SMALL && amounts[2] < SMALL);
         shares = new Share[](1);
         shares[0] = Share(provider, amounts[0], amounts[1], amounts[2], Mark(mark));
     }
 
-    function _settle(uint256 refunded, uint256 burned, uint256 award, Share[] memory shares) private {
-        vm.assume(refunded < SMALL && burned < SMALL && award < SMALL);
+    /// What `settle` does to each balance, one by one, and that it comes to nothing. A pays `unlocked` in all, `provider` has at most one share.
+    /// What is burned of that is told by the rest: sums that the solver would have to see through it does not decide.
+    function _settle(address provider, uint256 unlocked, uint256 refunded, uint256 award, Share[] memory shares)
+        private
+    {
+        address other = _any(provider);
+        Money memory payer = _money(A);
+        Money memory worker = provider == A ? payer : _money(provider);
+        Money memory disputes = _money(DISPUTES);
+        Money memory others = _money(other);
+        uint256 held = token.balanceOf(address(escrow));
+        uint256 burnable = escrow.burnable();
+        Share memory share;
+        if (shares.length != 0) share = shares[0];
+        uint256 burned;
+        unchecked {
+            burned = unlocked - refunded - share.paid;
+        }
+
         vm.prank(JOBS);
         escrow.settle(A, refunded, burned, award, Consent.None, shares);
+
+        unchecked {
+            uint256 owed = burnable + _sum(payer) + _sum(disputes);
+            if (provider != A) owed += _sum(worker);
+            payer.available += refunded;
+            payer.locked -= unlocked;
+            worker.earned += share.paid;
+            worker.stake -= share.slashed;
+            disputes.available += award;
+            burnable += burned + share.slashed - award;
+            uint256 sum = burnable + _sum(payer) + _sum(disputes);
+            if (provider != A) sum += _sum(worker);
+            assert(sum == owed);
+        }
+        _assertMoney(A, payer);
+        _assertMoney(provider, worker);
+        _assertMoney(DISPUTES, disputes);
+        _assertMoney(other, others);
+        assert(escrow.burnable() == burnable);
+        assert(token.balanceOf(address(escrow)) == held);
+    }
+
+    /// Any state, and any account that the call is not about.
+    function _any(address second) private returns (address other) {
+        svm.enableSymbolicStorage(address(escrow));
+        svm.enableSymbolicStorage(address(token));
+        other = svm.createAddress("other");
+        vm.assume(other != A && other != second && other != DISPUTES);
+    }
+
+    function _sum(Money memory money) private pure returns (uint256) {
+        unchecked {
+            return money.available + money.locked + money.earned + money.stake;
+        }
+    }
+
+    function _money(address account) private view returns (Money memory) {
+        Balance memory entry = escrow.balanceOf(account);
+        return Money(entry.available, entry.locked, entry.earned, entry.stake);
+    }
+
+    function _assertMoney(address account, Money memory money) private view {
+        Balance memory entry = escrow.balanceOf(account);
+        assert(entry.available == money.available);
+        assert(entry.locked == money.locked);
+        assert(entry.earned == money.earned);
+        assert(entry.stake == money.stake);
     }
 }

@@ -15,6 +15,8 @@
 mod brake;
 mod confine;
 mod frame;
+#[cfg(target_os = "linux")]
+mod group;
 mod kill;
 mod process;
 #[cfg(target_os = "linux")]
@@ -118,6 +120,8 @@ pub struct Sandbox {
     compile_data_bytes: u64,
     brake: Brake,
     guest: bool,
+    #[cfg(target_os = "linux")]
+    group: Option<group::Group>,
 }
 
 impl Sandbox {
@@ -131,6 +135,8 @@ impl Sandbox {
             compile_data_bytes: COMPILE_DATA_BYTES,
             brake: Brake::default(),
             guest: false,
+            #[cfg(target_os = "linux")]
+            group: None,
         }
     }
 
@@ -151,6 +157,22 @@ impl Sandbox {
     #[must_use]
     pub fn as_guest(self) -> Self {
         Self { guest: true, ..self }
+    }
+
+    /// Has its processes in a control group of their own, where this process may divide the one that it is in. This is for a program
+    /// that is there to run workers: it divides its group for good.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn in_own_group(self) -> Self {
+        let group = group::Group::divide(self.guest);
+        if let Err(reason) = &group {
+            tracing::info!(target: "conun::provider", reason, "workers have no control group of their own");
+        }
+        Self { group: group.ok(), ..self }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn in_own_group(self) -> Self {
+        self
     }
 
     /// What stops its processes and has them go on.

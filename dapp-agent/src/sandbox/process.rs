@@ -35,6 +35,8 @@ pub(super) struct Process {
     stderr: ChildStderr,
     role: Role,
     brake: Brake,
+    #[cfg(target_os = "linux")]
+    group: Option<super::group::Group>,
     /// Time in which it was stopped in the middle of something.
     pub(super) stopped: Duration,
     /// What keeps it in.
@@ -63,7 +65,24 @@ impl Process {
         let (stdin, stdout) = (BufWriter::with_capacity(BUFFER, stdin), BufReader::with_capacity(BUFFER, stdout));
         let confinement = Confinement { layers: Vec::new() };
         let (role, brake) = (budget.role, sandbox.brake.clone());
-        let mut process = Self { child, stdin, stdout, stderr, role, brake, stopped: Duration::ZERO, confinement };
+        let mut process = Self {
+            child,
+            stdin,
+            stdout,
+            stderr,
+            role,
+            brake,
+            #[cfg(target_os = "linux")]
+            group: sandbox.group.clone(),
+            stopped: Duration::ZERO,
+            confinement,
+        };
+        #[cfg(target_os = "linux")]
+        if let (Some(group), Some(id)) = (&process.group, process.id())
+            && let Err(error) = group.take(id)
+        {
+            tracing::warn!(%error, "a worker stays in the agent's control group");
+        }
         match process.ask(&Request::Begin(budget), deadline).await? {
             Reply::Confined(confinement) => process.confinement = confinement,
             Reply::Host(reason) => return Err(Error::Host(reason)),
@@ -167,6 +186,10 @@ impl Process {
     /// Kills the process, if it is not dead already.
     fn kill(&self) {
         if let Some(process) = self.child.id() {
+            #[cfg(target_os = "linux")]
+            if let Some(group) = &self.group {
+                group.let_go(process);
+            }
             kill(process);
         }
     }

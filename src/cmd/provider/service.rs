@@ -179,13 +179,14 @@ impl Unit<'_> {
              PrivateTmp=yes\n\
              ProtectKernelTunables=yes\n\
              ProtectKernelModules=yes\n\
-             ProtectControlGroups=yes\n\
              RestrictSUIDSGID=yes\n\
              RestrictRealtime=yes\n\
              LockPersonality=yes\n\
              RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
              # The agent gives way to everything else; its workers, within the slice, to the agent.\n\
              Slice={SLICE}\n\
+             # So that it may have them in a control group of their own.\n\
+             Delegate=cpu io\n\
              # A worker that is killed may be raised to the agent's own priority, so that it is gone soon.\n\
              LimitNICE=+0\n\
              \n\
