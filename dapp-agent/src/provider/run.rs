@@ -196,8 +196,7 @@ async fn live(
     let head = follower.poll().await?;
     let guest = Guest::start(folder, config.preferences.clone(), sensors, sandbox.brake().clone(), node.clone()).await;
     // Whoever wants work beside busy programs gets some of it done.
-    let is_guest = config.preferences.suspend_cpu_usage != 0;
-    let sandbox = if is_guest { sandbox.as_guest() } else { sandbox }.in_own_group();
+    let sandbox = if config.preferences.suspend_cpu_usage == 0 { sandbox } else { sandbox.as_guest() };
     let access = Access::new(account).with_deployment(&config.contracts);
     access.look(head, follower.index());
     node.open_to(Arc::new(Peers(access.clone())));

@@ -1,8 +1,8 @@
 //! A control group of the workers' own, where the system lets the agent have one.
 //!
-//! systemd gives a unit with `Delegate=` a part of the hierarchy of control groups to divide as it likes, and
-//! [marks it](https://systemd.io/CGROUP_DELEGATION/). There the agent is in one group and the workers are in another, to which it
-//! gives way: however many they are, the agent keeps its deadlines. How the two stand to the owner's programs is for the unit's slice.
+//! systemd [gives](https://systemd.io/CGROUP_DELEGATION/) a unit with `Delegate=` a part of the hierarchy of control groups to divide as it
+//! likes. There the agent is in one group and the workers are in another that gives way to it: however many they are, the agent
+//! keeps its deadlines. How the two stand to the owner's programs is for the unit's slice.
 
 use std::{
     fs, io,
@@ -12,9 +12,6 @@ use std::{
 /// Where the only hierarchy is, if there is one for all controllers (cgroup v2).
 const HIERARCHY: &str = "/sys/fs/cgroup";
 
-/// What systemd writes on a group that is its unit's to divide, with the value `1`.
-const MARK: &str = "user.delegate";
-
 /// The two groups into which the agent's own is divided.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
@@ -23,23 +20,22 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Divides the group in which this process is. `guest`: workers get a processor only when the agent wants none.
+    /// Divides the group in which this process is.
     ///
     /// # Errors
     /// Why it cannot be had; then workers are in the agent's group.
-    pub(super) fn divide(guest: bool) -> Result<Self, String> {
+    pub(super) fn divide() -> Result<Self, String> {
         let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
-        let group = Path::new(HIERARCHY).join(own.ok_or("the kernel has no control groups of the second version")?);
-        let mut mark = [0; 1];
-        match rustix::fs::getxattr(&group, MARK, &mut mark) {
-            Ok(1) if mark == *b"1" => {}
-            _ => return Err("its control group is not its own (`Delegate=` of a systemd unit)".to_owned()),
-        }
-        Self::divide_at(&group, guest).map_err(|error| format!("{}: {error}", group.display()))
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).filter(|own| !own.is_empty());
+        let group = Path::new(HIERARCHY).join(own.ok_or("this process is in no group of its own (cgroup v2)")?);
+        Self::divide_at(&group).map_err(|error| format!("{}: {error}", group.display()))
     }
 
-    fn divide_at(group: &Path, guest: bool) -> io::Result<Self> {
+    fn divide_at(group: &Path) -> io::Result<Self> {
+        let controllers = fs::read_to_string(group.join("cgroup.controllers"))?;
+        if !controllers.split_whitespace().any(|name| name == "cpu") {
+            return Err(io::Error::other("processors are not its to share out (`Delegate=cpu io` of a systemd unit)"));
+        }
         let made = Self { agent: group.join("agent"), workers: group.join("workers") };
         for dir in [&made.agent, &made.workers] {
             match fs::create_dir(dir) {
@@ -50,14 +46,11 @@ impl Group {
         // A group shares out processors only if no process is in it itself.
         enter(&made.agent, 0)?;
         let share = group.join("cgroup.subtree_control");
-        // Disks are not everybody's to share out; nor is the least weight of all, before Linux 5.15.
+        // Disks are not everybody's to share out.
         fs::write(&share, "+cpu +io").or_else(|_| fs::write(&share, "+cpu"))?;
-        let set = |file: &str, value: &str| fs::write(made.workers.join(file), value);
-        match guest {
-            true => set("cpu.idle", "1").or_else(|_| set("cpu.weight", "1"))?,
-            false => set("cpu.weight", "1")?,
-        }
-        let _ = set("io.weight", "1");
+        // Of 1 to 10000; the agent has 100.
+        fs::write(made.workers.join("cpu.weight"), "1")?;
+        let _ = fs::write(made.workers.join("io.weight"), "1");
         Ok(made)
     }
 
@@ -85,11 +78,16 @@ mod tests {
     fn a_group_is_divided_between_the_agent_and_its_workers() {
         let folder = tempfile::tempdir().unwrap();
         let read = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap();
-        for guest in [true, false] {
-            let group = Group::divide_at(folder.path(), guest).unwrap();
+        let controllers = |names: &str| fs::write(folder.path().join("cgroup.controllers"), names).unwrap();
+        controllers("cpuset memory\n");
+        assert!(Group::divide_at(folder.path()).unwrap_err().to_string().contains("Delegate="));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is made");
+        controllers("cpuset cpu memory\n");
+        // Also when it was divided before.
+        for _ in 0..2 {
+            let group = Group::divide_at(folder.path()).unwrap();
             assert_eq!((read("agent/cgroup.procs"), read("cgroup.subtree_control")), ("0".into(), "+cpu +io".into()));
-            assert_eq!(read("workers/io.weight"), "1");
-            assert_eq!(read(if guest { "workers/cpu.idle" } else { "workers/cpu.weight" }), "1");
+            assert_eq!((read("workers/cpu.weight"), read("workers/io.weight")), ("1".into(), "1".into()));
             group.take(17).unwrap();
             assert_eq!(read("workers/cgroup.procs"), "17");
             group.let_go(17);
@@ -98,9 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_gave_it_the_agent_does_not_divide() {
-        let error = Group::divide(true).unwrap_err();
-        assert!(error.contains("Delegate=") || error.contains("second version"), "{error}");
-        assert!(Group::divide_at(Path::new("/nonexistent"), true).is_err());
+    fn what_cannot_be_divided_is_told() {
+        let none = Group::divide_at(Path::new("/nonexistent")).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
     }
 }

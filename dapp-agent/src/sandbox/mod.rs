@@ -159,20 +159,24 @@ impl Sandbox {
         Self { guest: true, ..self }
     }
 
-    /// Has its processes in a control group of their own, where this process may divide the one that it is in. This is for a program
-    /// that is there to run workers: it divides its group for good.
+    /// Has its processes in a control group of their own, to which this process and others come first. For a program whose own group
+    /// nobody else divides: it does so for good.
+    ///
+    /// # Errors
+    /// Why it cannot be had; nothing changes for its processes then.
     #[cfg(target_os = "linux")]
-    pub(crate) fn in_own_group(self) -> Self {
-        let group = group::Group::divide(self.guest);
-        if let Err(reason) = &group {
-            tracing::info!(target: "conun::provider", reason, "workers have no control group of their own");
-        }
-        Self { group: group.ok(), ..self }
+    pub fn divide_group(&mut self) -> Result<(), String> {
+        self.group = Some(group::Group::divide()?);
+        Ok(())
     }
 
+    /// Only Linux has such groups.
+    ///
+    /// # Errors
+    /// Always.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn in_own_group(self) -> Self {
-        self
+    pub fn divide_group(&mut self) -> Result<(), String> {
+        Err("only Linux has control groups".to_owned())
     }
 
     /// What stops its processes and has them go on.

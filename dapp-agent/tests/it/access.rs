@@ -191,6 +191,33 @@ async fn no_job_of_a_strangers_gets_at_what_another_keeps_private() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_an_agent_has_only_prepared_keeps_nothing_from_others() {
+    let world = World::new().await;
+    let mut agent = world.register(1, Policy::default()).await.start();
+    let provider = agent.ready().await;
+    let observer = world.register(2, Policy::default()).await;
+    let (mut requester, _, known) = posted(&world, &public(vec!["Person 0\n".into()])).await;
+    agent.until(|event| matches!(event, Running::Submitted(job, _) if *job == known).then_some(())).await;
+
+    // The same input and another one, both private, in a job that nobody can lease for ten minutes.
+    let text = format!(
+        "program = 'hello.wasm'\nprice = '1'\nprivate = true\nbatch-size = 1\nfuel-limit = 1000000\n{SECONDS}\n\
+         [assurance]\nreplicas = 3\nreveal-seconds = 60\npost-seconds = 600"
+    );
+    let inputs = (0..2).map(|task| format!("Person {task}\n").into()).collect();
+    let hidden = assemble(&JobFile::parse(&text).unwrap(), HELLO.into(), inputs, Vec::new(), TOKEN).unwrap();
+    let hidden = requester.post(&hidden).await.unwrap();
+    let index = world.follower().await.index().clone();
+    let manifest = index.jobs[&hidden.job].spec.inputs.0;
+    let raw = Raw::of(&observer.folder, &index.providers[&provider].contact).await;
+    let prepared = async { while raw.gets(&[manifest]).await != [true] {} };
+    tokio::time::timeout(PATIENCE, prepared).await.expect("the agent prepares it");
+    assert_eq!(raw.gets(&[input(0), input(1)]).await, [true, false]);
+    agent.stop().await.unwrap();
+    requester.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_but_single_blobs_is_given_and_a_list_of_hashes_leads_nowhere() {
     let world = World::new().await;
     let rogue = world.register(2, Policy::default()).await;

@@ -67,6 +67,9 @@ impl FolderArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     folder: FolderArgs,
+    /// Its control group is its own to divide (`Delegate=cpu io` of a systemd unit): workers get one that comes after the agent's.
+    #[arg(long)]
+    divide_cgroup: bool,
 }
 
 pub(crate) async fn run(context: &Context, command: ProviderCommand) -> eyre::Result<ExitCode> {
@@ -102,7 +105,12 @@ async fn work(context: &Context, args: RunArgs) -> eyre::Result<ExitCode> {
     let signer = context.signer_named(&config.account)?;
     context.require_node(&config.rpc_url).await?;
     let cache = conun_vm::native::Cache::open(&folder.join("programs"), PROGRAMS_BYTES)?;
-    let sandbox = Sandbox::new(std::env::current_exe()?, ["worker"]).with_cache(cache);
+    let mut sandbox = Sandbox::new(std::env::current_exe()?, ["worker"]).with_cache(cache);
+    if args.divide_cgroup
+        && let Err(reason) = sandbox.divide_group()
+    {
+        output::note(format_args!("workers have no control group of their own: {reason}"));
+    }
     let json = context.json();
     if provider::is_draining(&folder) {
         output::note(

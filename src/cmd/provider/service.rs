@@ -162,7 +162,7 @@ impl Unit<'_> {
              \n\
              [Service]\n\
              Type=notify\n\
-             ExecStart={command} provider run --data-dir {folder} --keystore-dir ${{CREDENTIALS_DIRECTORY}} --account keystore\n\
+             ExecStart={command} provider run --data-dir {folder} --keystore-dir ${{CREDENTIALS_DIRECTORY}} --account keystore --divide-cgroup\n\
              Environment=CONUN_HOME={home}\n\
              LoadCredential=keystore:{keystore}\n\
              LoadCredential={PASSWORD_CREDENTIAL}:{password}\n\
@@ -249,7 +249,7 @@ mod tests {
         let text = unit("/home/me/100%/provider", false).unwrap();
         for line in [
             "Type=notify",
-            "ExecStart=\"/opt/a b/conun\" provider run --data-dir \"/home/me/100%%/provider\" --keystore-dir ${CREDENTIALS_DIRECTORY} --account keystore",
+            "ExecStart=\"/opt/a b/conun\" provider run --data-dir \"/home/me/100%%/provider\" --keystore-dir ${CREDENTIALS_DIRECTORY} --account keystore --divide-cgroup",
             "LoadCredential=password:/k/p",
             "ReadWritePaths=/home/me/100%%/provider",
             "WantedBy=default.target",
