@@ -9,12 +9,14 @@ use alloy::{
     rpc::types::TransactionRequest,
     sol_types::SolCall as _,
 };
+use conun_agent::chain::JobEntry;
 use conun_bindings::abi::{JobRegistry, ReplicaRegistry};
 use serde::Serialize;
 
 use crate::{
     Scenario,
     error::{Invariant, Violation},
+    invariants::{has_part, is_about, is_personal},
     node::TIP,
     random::Random,
     world::World,
@@ -109,8 +111,12 @@ impl World {
         shuffle(&mut order, &mut random);
         let index = self.node.look(self.honest_feed).map(|view| view.index.clone());
         let Ok(index) = index else { return Ok(()) };
-        let busy: Vec<_> = order.iter().map(|tx| tx.sender).collect();
-        let Some(copier) = self.stranger(&index, |account| busy.contains(&account)) else { return Ok(()) };
+        // Who holds a slot of the same batch may take it from whom it backs up, or who backs it up: that is a race of those two.
+        let about = |entry: &JobEntry| order.iter().any(|tx| is_about(&tx.input, entry));
+        let about: Vec<_> = index.jobs.values().filter(|entry| about(entry)).collect();
+        let is_in =
+            |account| order.iter().any(|tx| tx.sender == account) || about.iter().any(|entry| has_part(entry, account));
+        let Some(copier) = self.stranger(&index, is_in) else { return Ok(()) };
         let alone = self.mined_in(&order, copier)?;
         let mut nonce = self.node.chain.nonce(copier);
         let mut with_copies = order.clone();
@@ -140,7 +146,7 @@ impl World {
         for original in &order {
             // What the copy has done is done, if anybody may do it.
             let same = |copy: &&Movable| copy.input == original.input;
-            let is_done = taken.iter().copied().any(|copy| same(&copy) && !crate::invariants::is_personal(&copy.input));
+            let is_done = taken.iter().copied().any(|copy| same(&copy) && !is_personal(&copy.input));
             let own = race(&original.input);
             let raced = own.is_some() && taken.iter().any(|copy| race(&copy.input) == own);
             let (before, after) = (ok(&alone, original), ok(&together, original));

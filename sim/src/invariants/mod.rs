@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub(crate) use ends::Pace;
-pub(crate) use refused::is_personal;
+pub(crate) use refused::{has_part, is_about, is_personal};
 
 /// Blocks between two comparisons of the index with a replay.
 const REPLAY_EVERY: u64 = 500;

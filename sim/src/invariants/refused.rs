@@ -83,7 +83,7 @@ fn name(input: &[u8]) -> &'static str {
 }
 
 /// Whether an account has, or had, a part in a job.
-fn has_part(entry: &JobEntry, account: Address) -> bool {
+pub(crate) fn has_part(entry: &JobEntry, account: Address) -> bool {
     entry.job.requester == account
         || entry.batches.iter().any(|batch| batch.provider == account || batch.previous == account)
         || entry.ballots().any(|ballot| ballot.replicas.contains_key(&account))
@@ -232,7 +232,7 @@ impl World {
 }
 
 /// Whether a call's first argument is that job.
-fn is_about(input: &[u8], entry: &JobEntry) -> bool {
+pub(crate) fn is_about(input: &[u8], entry: &JobEntry) -> bool {
     // The requester and the requester's own number of the job are its first two words, in both registries.
     let Some(words) = input.get(4..68) else { return false };
     Address::from_slice(&words[12..32]) == entry.job.requester
