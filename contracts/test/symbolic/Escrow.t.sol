@@ -153,8 +153,9 @@ contract EscrowSymbolicTest is Symbolic {
         escrow.refund(A, amount);
     }
 
-    function check_settle_noShares(uint256 unlocked, uint256 refunded, uint256 award) public {
-        _settle(A, unlocked, refunded, award, new Share[](0));
+    function check_settle_noShares(uint256 unlocked, uint256 refunded, uint256 award, uint8 consent) public {
+        vm.assume(consent <= uint8(type(Consent).max));
+        _settle(A, unlocked, refunded, award, Consent(consent), new Share[](0));
     }
 
     function check_settle_oneShare_ofItself(
@@ -164,7 +165,7 @@ contract EscrowSymbolicTest is Symbolic {
         uint256[3] calldata amounts,
         uint8 mark
     ) public {
-        _settle(A, unlocked, refunded, award, _share(A, amounts, mark));
+        _settle(A, unlocked, refunded, award, Consent.None, _share(A, amounts, mark));
     }
 
     function check_settle_oneShare_ofAnother(
@@ -174,7 +175,7 @@ contract EscrowSymbolicTest is Symbolic {
         uint256[3] calldata amounts,
         uint8 mark
     ) public {
-        _settle(B, unlocked, refunded, award, _share(B, amounts, mark));
+        _settle(B, unlocked, refunded, award, Consent.None, _share(B, amounts, mark));
     }
 
     function check_collect(uint256 amount) public conserves(DISPUTES, A) {
@@ -221,9 +222,14 @@ contract EscrowSymbolicTest is Symbolic {
 
     /// What `settle` does to each balance, one by one, and that it comes to nothing. A pays `unlocked` in all, `provider` has at most one share.
     /// What is burned of that is told by the rest: sums that the solver would have to see through it does not decide.
-    function _settle(address provider, uint256 unlocked, uint256 refunded, uint256 award, Share[] memory shares)
-        private
-    {
+    function _settle(
+        address provider,
+        uint256 unlocked,
+        uint256 refunded,
+        uint256 award,
+        Consent consent,
+        Share[] memory shares
+    ) private {
         address other = _any(provider);
         Money memory payer = _money(A);
         Money memory worker = provider == A ? payer : _money(provider);
@@ -239,7 +245,7 @@ contract EscrowSymbolicTest is Symbolic {
         }
 
         vm.prank(JOBS);
-        escrow.settle(A, refunded, burned, award, Consent.None, shares);
+        escrow.settle(A, refunded, burned, award, consent, shares);
 
         unchecked {
             uint256 owed = burnable + _sum(payer) + _sum(disputes);
