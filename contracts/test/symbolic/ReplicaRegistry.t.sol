@@ -260,7 +260,7 @@ contract ReplicaRegistrySymbolicTest is ReplicaSymbolic {
     }
 }
 
-/// @notice The same of leases, where a lot decides whose turn it is.
+/// @notice The same of leases, where no lot decides whose turn it is: with one, there was no answer in time.
 contract ReplicaLeasesSymbolicTest is ReplicaSymbolic {
     function check_lease_paysOnce(uint8 given, address caller, uint32 time, uint32 number, Voter calldata voter)
         public
@@ -283,10 +283,7 @@ contract ReplicaLeasesSymbolicTest is ReplicaSymbolic {
         vm.prank(caller);
         registry.backUp(_job(), _pick(given), straggler);
     }
-}
 
-/// @notice And where none does.
-contract ReplicaFreeLeasesSymbolicTest is ReplicaLeasesSymbolicTest {
     function _widenSeconds() internal pure override returns (uint32) {
         return 0;
     }
