@@ -72,7 +72,10 @@ fn enter(group: &Path, process: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::sandbox::{Error, Sandbox};
 
     #[test]
     fn a_group_is_divided_between_the_agent_and_its_workers() {
@@ -93,6 +96,20 @@ mod tests {
             group.let_go(17);
             assert_eq!(read("agent/cgroup.procs"), "17");
         }
+    }
+
+    #[tokio::test]
+    async fn a_worker_is_in_the_workers_group_until_it_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("cgroup.controllers"), "cpu").unwrap();
+        // A worker that says nothing, and is killed for it.
+        let mut sandbox = Sandbox::new("/bin/sleep".into(), ["60"]);
+        sandbox.group = Some(Group::divide_at(folder.path()).unwrap());
+        let error = sandbox.confinement(Duration::from_millis(200)).await.unwrap_err();
+        assert!(matches!(error, Error::TooSlow(_)), "{error}");
+        let process = |group: &str| fs::read_to_string(folder.path().join(group).join("cgroup.procs")).unwrap();
+        assert!(process("workers").parse::<u32>().unwrap() > 1);
+        assert_eq!(process("agent"), process("workers"));
     }
 
     #[test]
