@@ -120,7 +120,7 @@ contract EscrowSymbolicTest is Symbolic {
     }
 
     /// Balance by balance, as {_settle}.
-    function check_pay_itself(uint256 paid, uint256 refunded, uint256 freed, bool accepted) public {
+    function check_pay_itself(uint256 paid, uint256 refunded, uint256 freed, uint256 batches, bool accepted) public {
         address other = _any(A);
         Money memory money = _money(A);
         Money memory others = _money(other);
@@ -128,7 +128,7 @@ contract EscrowSymbolicTest is Symbolic {
         uint256 burnable = escrow.burnable();
 
         vm.prank(JOBS);
-        escrow.pay(A, A, paid, refunded, freed, 1, accepted);
+        escrow.pay(A, A, paid, refunded, freed, batches, accepted);
 
         unchecked {
             uint256 owed = _sum(money);
@@ -143,9 +143,12 @@ contract EscrowSymbolicTest is Symbolic {
         assert(token.balanceOf(address(escrow)) == held);
     }
 
-    function check_pay_another(uint256 paid, uint256 refunded, uint256 freed, bool accepted) public conserves(B, A) {
+    function check_pay_another(uint256 paid, uint256 refunded, uint256 freed, uint256 batches, bool accepted)
+        public
+        conserves(B, A)
+    {
         vm.prank(JOBS);
-        escrow.pay(A, B, paid, refunded, freed, 1, accepted);
+        escrow.pay(A, B, paid, refunded, freed, batches, accepted);
     }
 
     function check_refund(uint256 amount) public conserves(A, A) {
@@ -163,9 +166,11 @@ contract EscrowSymbolicTest is Symbolic {
         uint256 refunded,
         uint256 award,
         uint256[3] calldata amounts,
-        uint8 mark
+        uint8 mark,
+        uint8 consent
     ) public {
-        _settle(A, unlocked, refunded, award, Consent.None, _share(A, amounts, mark));
+        vm.assume(consent <= uint8(type(Consent).max));
+        _settle(A, unlocked, refunded, award, Consent(consent), _share(A, amounts, mark));
     }
 
     function check_settle_oneShare_ofAnother(
@@ -173,9 +178,11 @@ contract EscrowSymbolicTest is Symbolic {
         uint256 refunded,
         uint256 award,
         uint256[3] calldata amounts,
-        uint8 mark
+        uint8 mark,
+        uint8 consent
     ) public {
-        _settle(B, unlocked, refunded, award, Consent.None, _share(B, amounts, mark));
+        vm.assume(consent <= uint8(type(Consent).max));
+        _settle(B, unlocked, refunded, award, Consent(consent), _share(B, amounts, mark));
     }
 
     function check_collect(uint256 amount) public conserves(DISPUTES, A) {
