@@ -17,6 +17,14 @@ macro_rules! contract {
     };
 }
 
+sol! {
+    /// A list of members, as any token (EIP-20) or collection of membership cards (EIP-721) is: who has some is a member.
+    #[sol(rpc)]
+    interface MemberList {
+        function balanceOf(address account) external view returns (uint256 balance);
+    }
+}
+
 contract!(ConunToken, "artifacts/ConunToken.json");
 contract!(Deployment, "artifacts/Deployment.json");
 contract!(Disputes, "artifacts/Disputes.json");

@@ -97,6 +97,8 @@ fn not_enough_tokens_or_ether() {
         .refused(1, &["deposit", "nothing was sent"]);
     home.run(&["provider", "init", "--account", "poor", "--rpc-url", url]).refused(1, &["are needed"]);
     home.run(&["provider", "init", "--account", "rich", "--stake", "1", "--rpc-url", url]).refused(1, &["--stake"]);
+    home.run(&["provider", "init", "--account", "rich", "--groups", &poor, "--rpc-url", url])
+        .refused(1, &["does not say who its members are", "balanceOf", "nothing was sent"]);
     assert_eq!(cast(url, &["nonce", &poor]), "0");
     home.run(&["provider", "run", "--data-dir", "nowhere"]).refused(1, &["conun provider init"]);
 }

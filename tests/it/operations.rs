@@ -186,6 +186,36 @@ fn the_doctor_names_what_keeps_a_provider_from_working() {
         .succeeded();
     let (ok, text) = doctor(&home)("gas");
     assert!(!ok && text.contains("conun account send") && text.contains("--ether"), "{text}");
+    // A group that is no contract.
+    let settings = home.path("provider/provider.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replace("groups = []", &format!("groups = ['{other}']"))).unwrap();
+    let (ok, text) = doctor(&home)("groups");
+    assert!(!ok && text.contains(other) && text.contains("balanceOf"), "{text}");
+}
+
+#[test]
+fn what_init_is_told_stands_in_the_settings() {
+    let home = Home::new();
+    let devnet = home.devnet(&[]);
+    home.run(&["account", "import", "lender", "--devnet", "1"]).succeeded();
+    let token = devnet.report["contracts"]["token"].as_str().unwrap().to_owned();
+    let folder = home.path("lender");
+    let init =
+        ["provider", "init", "--account", "lender", "--rpc-url", &devnet.url, "--data-dir", folder.to_str().unwrap()];
+    let told =
+        ["--categories", "2,7", "--groups", &token, "--max-memory", "64", "--max-disk", "3", "--min-price", "0.5"];
+    home.run(&[&init[..], &told].concat()).succeeded();
+    let text = fs::read_to_string(folder.join("provider.toml")).unwrap();
+    let settings: toml::Table = text.parse().unwrap();
+    let (policy, preferences) = (&settings["policy"], &settings["preferences"]);
+    assert_eq!(policy["categories"].to_string(), "[2, 7]");
+    assert!(policy["groups"].to_string().eq_ignore_ascii_case(&format!("[\"{token}\"]")), "{text}");
+    assert_eq!((policy["max-memory-bytes"].as_integer(), policy["min-price"].as_str()), (Some(64 << 20), Some("0.5")));
+    assert_eq!(
+        (preferences["disk-max-used-gb"].as_integer(), preferences["run-on-batteries"].as_bool()),
+        (Some(3), Some(false))
+    );
 }
 
 #[test]
@@ -246,19 +276,29 @@ fn on_a_terminal_init_asks_and_says_what_a_day_earns() {
         drop(stdin);
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    // account, payout, stake, workers, price, use while active, register
-    let (code, said) = answer("\r\r\r\r0.5\rnn");
+    // account, payout, stake, workers, price, categories, groups, memory, use while active, disk, register
+    let (code, said) = answer("\r\r\r\r0.5\r\r\r\rn\rn");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("nothing was sent, nothing was written"), "{said}");
     assert!(!home.path("lender/provider.toml").exists());
 
-    let (code, said) = answer("\r\r\r\r0.5\rny");
+    let (code, said) = answer("\r\r\r\r0.5\r2, 7\r\r64\rn\ry");
     assert_eq!(code, Some(0), "{said}");
     for words in ["Account that signs", "Address that earnings", "Tokens at stake", "CON a day", "registered"] {
         assert!(said.contains(words), "no `{words}` in {said}");
     }
     let settings = fs::read_to_string(home.path("lender/provider.toml")).unwrap();
-    assert!(settings.contains("min-price = \"0.5\"") && settings.contains("run-if-user-active = false"), "{settings}");
+    for line in [
+        "min-price = \"0.5\"",
+        "max-memory-bytes = 67108864",
+        "groups = []",
+        "run-if-user-active = false",
+        "disk-max-used-gb = 10",
+    ] {
+        assert!(settings.contains(&format!("{line}\n")), "no `{line}` in {settings}");
+    }
+    let settings: toml::Table = settings.parse().unwrap();
+    assert_eq!(settings["policy"]["categories"].to_string(), "[2, 7]");
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl Core {
 
     /// What speaks against it by its terms and this account's record.
     pub(super) fn terms(&self, index: &Index, entry: &JobEntry) -> Option<SkipReason> {
-        self.policy.objection(entry, self.now).or_else(|| self.record_too_small(index, entry))
+        self.policy.objection(entry, self.now, &self.members).or_else(|| self.record_too_small(index, entry))
     }
 
     /// Whether any of its batches can be leased, now or when its lot says so.

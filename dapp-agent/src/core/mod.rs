@@ -82,6 +82,8 @@ pub enum Event {
     Restored(BatchId),
     /// Nothing more can happen to a job: what was known of it is forgotten.
     Over(B256),
+    /// Whether these requesters belong to one of the groups that the policy names; it counts from the next look at the chain on.
+    Members(BTreeMap<Address, bool>),
     /// What was measured has changed.
     Conditions(Conditions),
     /// A batch of the job has so many bytes of inputs that are not here yet, on the average.
@@ -179,6 +181,8 @@ struct Standing {
 pub struct Core {
     me: Address,
     policy: Policy,
+    /// Requesters that belong to one of the policy's groups.
+    members: BTreeSet<Address>,
     view: View,
     looked: B256Map<Looked>,
     breaker: Breaker,
@@ -238,6 +242,7 @@ impl Core {
         Self {
             me,
             policy,
+            members: BTreeSet::new(),
             view: View::default(),
             looked: B256Map::default(),
             breaker: Breaker::default(),
@@ -361,6 +366,21 @@ impl Core {
                 self.fuel.remove(&job);
                 self.downloads.remove(&job);
                 self.view.touch(job);
+            }
+            Event::Members(answers) => {
+                let changed = |(requester, is_member): &(Address, bool)| match is_member {
+                    true => self.members.insert(*requester),
+                    false => self.members.remove(requester),
+                };
+                let changed: BTreeSet<_> =
+                    answers.into_iter().filter(changed).map(|(requester, _)| requester).collect();
+                if changed.is_empty() {
+                    return Vec::new();
+                }
+                let theirs = index.jobs.iter().filter(|(_, entry)| changed.contains(&entry.job.requester));
+                theirs.for_each(|(id, _)| self.view.touch(*id));
+                (self.acted, self.quiet) = (true, None);
+                return Vec::new();
             }
             Event::Conditions(conditions) if self.conditions == conditions => return Vec::new(),
             Event::Conditions(conditions) => (self.conditions, self.ranked) = (conditions, false),

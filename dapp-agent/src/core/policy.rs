@@ -21,6 +21,8 @@ pub struct Policy {
     pub max_fuel: u64,
     /// Categories taken; all if empty (default).
     pub categories: BTreeSet<u32>,
+    /// Groups, member lists on the chain, to whose members' jobs the provider keeps; everybody's if empty (default).
+    pub groups: BTreeSet<Address>,
     /// Requesters whose jobs are not taken; none by default.
     pub blocked: BTreeSet<Address>,
     /// Batches executed at once; default 1.
@@ -37,6 +39,7 @@ impl Default for Policy {
             max_memory_bytes: 2 << 30,
             max_fuel: 10_000_000_000_000,
             categories: BTreeSet::new(),
+            groups: BTreeSet::new(),
             blocked: BTreeSet::new(),
             workers: 1,
             tokens_per_ether: None,
@@ -91,11 +94,13 @@ mod price {
 }
 
 impl Policy {
-    /// What speaks against a job at block time `now`, by its terms alone.
-    pub fn objection(&self, entry: &JobEntry, now: u64) -> Option<SkipReason> {
+    /// What speaks against a job at block time `now`, by its terms and its requester alone; `members` belong to one of the groups.
+    pub fn objection(&self, entry: &JobEntry, now: u64, members: &BTreeSet<Address>) -> Option<SkipReason> {
         let JobEntry { job, spec, .. } = entry;
         if self.blocked.contains(&job.requester) {
             Some(SkipReason::Blocked)
+        } else if !self.groups.is_empty() && !members.contains(&job.requester) {
+            Some(SkipReason::Group)
         } else if job::price_at(job, now) < self.min_price {
             Some(SkipReason::Price)
         } else if spec.memoryLimit > self.max_memory_bytes {
@@ -134,6 +139,9 @@ pub enum SkipReason {
     /// Its requester is not welcome.
     #[error("its requester is among `blocked` in provider.toml")]
     Blocked,
+    /// Its requester is not known to belong to a group that the provider keeps to.
+    #[error("its requester is not known to be a member of any of `groups` in provider.toml")]
+    Group,
     /// It asks for providers that passed more checks.
     #[error(
         "it asks for providers that passed {need} checks, this one has passed {have}: results that others confirm add to them"

@@ -92,6 +92,7 @@ const POLICY: Policy = Policy {
     max_memory_bytes: 1 << 20,
     max_fuel: u64::MAX,
     categories: BTreeSet::new(),
+    groups: BTreeSet::new(),
     blocked: BTreeSet::new(),
     workers: 2,
     tokens_per_ether: None,
@@ -520,6 +521,21 @@ fn every_skip_has_its_reason() {
         assert_eq!(world.core.overview(&world.index).skipped, [(id, reason)]);
         assert_eq!(world.sending, None);
     }
+    let mut world = World::new();
+    world.core = Core::new(ME, Policy { groups: [OTHER].into(), ..POLICY });
+    let id = world.post(base.clone());
+    assert_eq!(world.core.overview(&world.index).skipped, [(id, SkipReason::Group)]);
+    let say = |world: &mut World, is_member| {
+        world.step(Event::Members([(base.requester, is_member)].into()));
+        world.look();
+    };
+    say(&mut world, true);
+    assert_eq!(world.core.overview(&world.index).skipped, [(id, SkipReason::Checking)], "it may be of interest now");
+    say(&mut world, false);
+    world.prepared(id, 2);
+    assert_eq!((&world.sending, world.core.overview(&world.index).skipped), (&None, vec![(id, SkipReason::Group)]));
+    say(&mut world, true);
+    assert!(matches!(world.sending, Some(Action::Lease(..))));
     let mut world = World::new();
     world.step(Event::Paused(true));
     let id = world.post(base.clone());

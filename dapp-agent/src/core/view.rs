@@ -243,7 +243,7 @@ impl Core {
             view.mine.insert(id);
         }
         let min_price = self.policy.min_price;
-        match self.policy.objection(entry, self.now) {
+        match self.policy.objection(entry, self.now, &self.members) {
             None => {}
             Some(SkipReason::Price) => {
                 view.look_at(id, first_time_at(&entry.job, min_price, self.now));

@@ -105,7 +105,7 @@ impl ProviderConfig {
 }
 
 /// What stands above each setting in a new file, and above each table.
-const COMMENTS: [(&str, &str); 38] = [
+const COMMENTS: [(&str, &str); 39] = [
     (
         "account",
         "Name of the keystore account that signs; it needs ether for gas, and can lose no more than that and the stake.",
@@ -137,6 +137,11 @@ const COMMENTS: [(&str, &str); 38] = [
     ("max-memory-bytes", "Most memory that a task may ask for, bytes."),
     ("max-fuel", "Most fuel that a task may ask for."),
     ("categories", "Categories taken; [] means all."),
+    (
+        "groups",
+        "Groups to whose members' jobs this provider keeps, as [\"0x...\"]: contracts with balanceOf, such as a collection of membership\n\
+         cards (EIP-721); [] means everybody's.",
+    ),
     ("blocked", "Requesters whose jobs are not taken, as [\"0x...\"]."),
     (
         "workers",
@@ -211,6 +216,7 @@ mod tests {
             metrics: Some("127.0.0.1:9615".parse().unwrap()),
             policy: Policy {
                 categories: [3].into(),
+                groups: [Address::repeat_byte(3)].into(),
                 tokens_per_ether: Some(2_000_000_000_000_000_000_000),
                 ..Policy::default()
             },

@@ -8,6 +8,7 @@ mod books;
 mod clean;
 mod config;
 mod events;
+mod groups;
 mod guest;
 mod held;
 mod metrics;
@@ -22,6 +23,7 @@ mod work;
 pub use books::{Earnings, LeaseStatus, Record};
 pub use config::ProviderConfig;
 pub use events::{Look, Running};
+pub use groups::is_member;
 pub use guest::GuestStatus;
 pub use registration::{
     Leaving, Registration, Withdrawal, cancel_exit, is_registered, register, request_exit, withdraw,

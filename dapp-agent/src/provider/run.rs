@@ -32,6 +32,7 @@ use super::{
     books::Books,
     clean,
     events::{EventLog, Look, Running},
+    groups::{self, Groups},
     guest::{Guest, gives_back},
     held::Held,
     io_error, is_draining,
@@ -81,6 +82,8 @@ enum Report {
     NotRestored(BatchId, String),
     /// Outputs are still held back, though they may be had from there; and what went wrong, if that is news.
     NotPublished(BatchId, Option<String>),
+    /// What member lists say of requesters.
+    Members(groups::Answers),
     /// Something else did not work out.
     Trouble(String),
 }
@@ -237,6 +240,7 @@ async fn live(
     let mut agent = Agent {
         folder: folder.to_owned(),
         me: account,
+        groups: Groups::new(policy.groups.clone()),
         core: Core::new(account, policy),
         guest,
         executor: Executor {
@@ -296,6 +300,7 @@ struct Agent<T> {
     folder: PathBuf,
     me: Address,
     core: Core,
+    groups: Groups,
     guest: Guest,
     executor: Executor,
     follower: Follower,
@@ -447,10 +452,22 @@ impl<T: FnMut(Running)> Agent<T> {
                 self.restore();
                 self.publish_again();
                 self.measure().await;
+                self.ask_groups();
                 self.books.look(self.sender.provider(), self.follower.contracts(), self.me).await;
             }
             Err(error) => self.trouble(error.to_string()),
         }
+    }
+
+    /// Asks the member lists that the owner keeps to about requesters that may be new, or not be members any more.
+    fn ask_groups(&mut self) {
+        let requesters = self.groups.due(self.follower.index(), Instant::now());
+        if requesters.is_empty() {
+            return;
+        }
+        let asking = groups::ask(self.sender.provider().clone(), self.groups.lists.clone(), requesters);
+        let reports = self.reports.clone();
+        self.tasks.spawn(async move { drop(reports.send(Report::Members(asking.await))) });
     }
 
     fn look(&self, head: Head) -> Look {
@@ -560,6 +577,11 @@ impl<T: FnMut(Running)> Agent<T> {
             Report::NotPublished(batch, text) => {
                 self.unpublished.insert(batch, Instant::now() + PUBLISH_AGAIN);
                 text.into_iter().for_each(|text| self.trouble(text));
+            }
+            Report::Members(answers) => {
+                let (known, trouble) = self.groups.learn(answers, Instant::now());
+                self.step(Event::Members(known));
+                trouble.into_iter().for_each(|text| self.trouble(text));
             }
             Report::Trouble(text) => self.trouble(text),
         }

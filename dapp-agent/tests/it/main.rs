@@ -11,6 +11,7 @@ mod demands;
 mod discovery;
 mod fabric;
 mod gossip;
+mod groups;
 mod guest;
 mod hostile;
 mod links;

@@ -58,6 +58,9 @@ pub(super) async fn check(
     checks.note("gas", gas(reader, account).await);
     checks.note("allowance", allowance(reader, contracts, account).await);
     checks.note("nonce", nonce(reader, account, running).await);
+    if !config.policy.groups.is_empty() {
+        checks.note("groups", groups(reader, config, account).await);
+    }
 }
 
 fn disk(folder: &Path) -> Outcome {
@@ -98,6 +101,13 @@ async fn registration(reader: &DynProvider, contracts: &Contracts, account: Addr
         true => Ok(((), format!("provider {account}, {} CON at stake", tokens(stake)))),
         false => Err(format!("{account} is not registered: run `conun provider init`")),
     }
+}
+
+async fn groups(reader: &DynProvider, config: &ProviderConfig, account: Address) -> Outcome {
+    for list in &config.policy.groups {
+        provider::is_member(reader, *list, account).await?;
+    }
+    Ok(((), format!("{} lists say whose jobs are taken", config.policy.groups.len())))
 }
 
 async fn gas(reader: &DynProvider, account: Address) -> Outcome {

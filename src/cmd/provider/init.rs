@@ -56,6 +56,15 @@ pub(crate) struct InitArgs {
     /// Take jobs of these categories only.
     #[arg(long, value_name = "N", value_delimiter = ',')]
     categories: Vec<u32>,
+    /// Work for members of these groups only: contracts with `balanceOf`, such as a collection of membership cards (EIP-721).
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = parse_address)]
+    groups: Vec<Address>,
+    /// Most memory that a task may ask for, MiB.  [default: 2048]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    max_memory: Option<u64>,
+    /// Most disk space of the data folder, GB; 0 for no limit.  [default: 10, with --run-always no limit]
+    #[arg(long, value_name = "GB")]
+    max_disk: Option<u64>,
     /// Milliseconds between looks at the chain.
     #[arg(long, value_name = "MS", default_value_t = 1_000)]
     poll_millis: u64,
@@ -162,7 +171,20 @@ pub(super) async fn init(context: &Context, mut args: InitArgs) -> eyre::Result<
     let (workers, min_price) = (args.workers.unwrap_or(1), args.min_price.unwrap_or(U256::from(1)));
     outlook.reckon(workers, min_price);
     let min_price_wei = min_price.try_into().map_err(|_| Ending::Usage("--min-price is too high".to_owned()))?;
-    let categories = args.categories.iter().copied().collect();
+    for list in &args.groups {
+        let answer = provider::is_member(&reader, *list, signer.address()).await;
+        answer.map_err(|text| eyre::eyre!("{text}; nothing was sent"))?;
+    }
+    let mut policy = Policy {
+        workers,
+        min_price: min_price_wei,
+        categories: args.categories.into_iter().collect(),
+        groups: args.groups.into_iter().collect(),
+        ..Policy::default()
+    };
+    policy.max_memory_bytes = args.max_memory.map_or(policy.max_memory_bytes, |mib| mib << 20);
+    let mut preferences = if args.run_always { Preferences::always() } else { Preferences::default() };
+    preferences.disk_max_used_gb = args.max_disk.unwrap_or(preferences.disk_max_used_gb);
     let config = ProviderConfig {
         account: name,
         address: Some(signer.address()),
@@ -173,8 +195,8 @@ pub(super) async fn init(context: &Context, mut args: InitArgs) -> eyre::Result<
         confirmations: 0,
         max_fee_gwei: None,
         metrics: None,
-        policy: Policy { workers, min_price: min_price_wei, categories, ..Policy::default() },
-        preferences: if args.run_always { Preferences::always() } else { Preferences::default() },
+        policy,
+        preferences,
         network,
         contracts,
     };
@@ -267,11 +289,40 @@ fn ask(args: &mut InitArgs, outlook: &mut Outlook, account: Address, least_stake
         );
         args.min_price = Some(amount(prompt, outlook.best_price.unwrap_or(U256::from(1)))?);
     }
+    if args.categories.is_empty() {
+        args.categories = ask_list(&theme, "Categories of jobs to take, as 1,2; nothing for all", |text| {
+            text.parse().map_err(|_| format!("`{text}` is no category: write numbers, as 1,2"))
+        })?;
+    }
+    if args.groups.is_empty() {
+        let prompt =
+            "Groups to whose members' jobs to keep, addresses of contracts with balanceOf; nothing for everybody's";
+        args.groups = ask_list(&theme, prompt, parse_address)?;
+    }
+    if args.max_memory.is_none() {
+        let memory = Input::with_theme(&theme)
+            .with_prompt("Most memory that a task may ask for, MiB; each worker may use as much")
+            .default(Policy::default().max_memory_bytes >> 20)
+            .validate_with(|mib: &u64| match mib {
+                1..=4096 => Ok(()),
+                _ => Err("1 to 4096"),
+            })
+            .interact_text()?;
+        args.max_memory = Some(memory);
+    }
     if !args.run_always {
         args.run_always = Confirm::with_theme(&theme)
             .with_prompt("Work also while you use this computer, and on battery?")
             .default(false)
             .interact()?;
+    }
+    if args.max_disk.is_none() {
+        let preferences = if args.run_always { Preferences::always() } else { Preferences::default() };
+        let disk = Input::with_theme(&theme)
+            .with_prompt("Most disk space for programs, inputs and outputs, GB; 0 for no limit")
+            .default(preferences.disk_max_used_gb)
+            .interact_text()?;
+        args.max_disk = Some(disk);
     }
     outlook.reckon(args.workers.unwrap_or(1), args.min_price.unwrap_or_default());
     output::note(outlook.text(args.workers.unwrap_or(1), args.min_price.unwrap_or_default()));
@@ -280,6 +331,23 @@ fn ask(args: &mut InitArgs, outlook: &mut Outlook, account: Address, least_stake
         return Err(eyre::eyre!("nothing was sent, nothing was written"));
     }
     Ok(())
+}
+
+/// Asks for a list with commas between; nothing is none.
+fn ask_list<T>(
+    theme: &ColorfulTheme,
+    prompt: &str,
+    read_one: impl Fn(&str) -> Result<T, String>,
+) -> eyre::Result<Vec<T>> {
+    let read = |text: &str| -> Result<Vec<T>, String> {
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(&read_one).collect()
+    };
+    let text: String = Input::with_theme(theme)
+        .with_prompt(prompt)
+        .allow_empty(true)
+        .validate_with(|text: &String| read(text).map(drop))
+        .interact_text()?;
+    read(&text).map_err(|error| eyre::eyre!(error))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const PROGRAMS_BYTES: u64 = 2 << 30;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
     /// Register this account as a provider, with a stake, and make its data folder.
-    Init(init::InitArgs),
+    Init(Box<init::InitArgs>),
     /// Work until told to stop (Control-C).
     Run(RunArgs),
     /// Show what the provider is doing, has earned, and has at stake.
@@ -74,7 +74,7 @@ pub(crate) struct RunArgs {
 
 pub(crate) async fn run(context: &Context, command: ProviderCommand) -> eyre::Result<ExitCode> {
     match command {
-        ProviderCommand::Init(args) => init::init(context, args).await,
+        ProviderCommand::Init(args) => init::init(context, *args).await,
         ProviderCommand::Run(args) => work(context, args).await,
         ProviderCommand::Status(args) => status::status(context, args).await,
         ProviderCommand::Pause(args) => pause(context, args, true),

@@ -31,6 +31,7 @@ enum Move {
     Draining(bool),
     Over(u8),
     Stake(u16),
+    Member(u8, bool),
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -62,6 +63,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => prop::bool::weighted(0.3).prop_map(Move::Draining),
         1 => any::<u8>().prop_map(Move::Over),
         2 => (0..9_000u16).prop_map(Move::Stake),
+        1 => (0..3u8, prop::bool::weighted(0.7)).prop_map(|(who, is_member)| Move::Member(who, is_member)),
     ]
 }
 
@@ -86,10 +88,11 @@ impl Pair {
     fn new() -> Self {
         let mut index = Index::new(RULES);
         index.providers.extend(ACCOUNTS.map(|account| (account, provider())));
-        let mut plain = Core::new(ME, POLICY);
+        let policy = Policy { groups: [OTHER].into(), ..POLICY };
+        let mut plain = Core::new(ME, policy.clone());
         plain.view.plain = true;
-        Self {
-            quick: Core::new(ME, POLICY),
+        let mut pair = Self {
+            quick: Core::new(ME, policy),
             plain,
             own: OwnJobs::new(ME),
             before: index.clone(),
@@ -102,7 +105,9 @@ impl Pair {
             executing: Vec::new(),
             asked: Vec::new(),
             acted: 0,
-        }
+        };
+        pair.step(Event::Members([0, 1, 2].map(|who| (Address::repeat_byte(who), true)).into()));
+        pair
     }
 
     fn step(&mut self, event: Event) {
@@ -311,6 +316,10 @@ impl Pair {
                 }
             }
             Move::Stake(stake) => self.stake = stake.into(),
+            Move::Member(who, is_member) => {
+                self.step(Event::Members([(Address::repeat_byte(who), is_member)].into()));
+                self.look();
+            }
         }
     }
 }
