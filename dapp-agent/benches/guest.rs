@@ -6,7 +6,7 @@
 //! work only neighbours can be compared.
 //!
 //! Last comes (with the argument `long`: alone) what an owner with the default preferences has of it: half a minute of sorting on all
-//! processors, in a process of its own, which the sensors see and the workers are stopped for.
+//! processors, or as many pieces as a number after `long` says, in a process of its own, which the sensors see and the workers are stopped for.
 
 use std::{
     process::Command,
@@ -26,8 +26,8 @@ const NUMBERS: u64 = 3_000_000;
 /// Pairs of measurements.
 const ROUNDS: usize = 40;
 
-/// Pairs of measurements of long work, and pieces that each sorts.
-const LONG_ROUNDS: usize = 3;
+/// Pairs of measurements of long work, and pieces that each sorts if nothing is said.
+const LONG_ROUNDS: usize = 5;
 const LONG_PIECES: usize = 600;
 
 /// The argument without which short work is measured, too.
@@ -66,11 +66,16 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// Seconds that long work on all processors takes in a process of its own, which is not this one's child: the sensors take children for
 /// workers.
-fn long_work() -> f64 {
+fn long_work(pieces: usize) -> f64 {
     let myself = std::env::current_exe().expect("this program has a file");
     let said = tempfile::NamedTempFile::new().expect("a temporary file");
     let mut shell = Command::new("sh");
-    shell.args(["-c", "\"$0\" \"$1\" > \"$2\" &"]).arg(myself).arg(OWNER).arg(said.path());
+    shell
+        .args(["-c", "\"$0\" \"$1\" \"$2\" > \"$3\" &"])
+        .arg(myself)
+        .arg(OWNER)
+        .arg(pieces.to_string())
+        .arg(said.path());
     assert!(shell.status().expect("a shell starts").success());
     loop {
         std::thread::sleep(Duration::from_millis(100));
@@ -83,9 +88,10 @@ fn long_work() -> f64 {
 
 fn main() {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let pieces = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(LONG_PIECES);
     if std::env::args().any(|arg| arg == OWNER) {
         let start = Instant::now();
-        (0..LONG_PIECES).for_each(|_| {
+        (0..pieces).for_each(|_| {
             work(processors);
         });
         println!("{}", start.elapsed().as_secs_f64());
@@ -102,7 +108,7 @@ fn main() {
         measure("guests", &runtime, sandbox().as_guest(), processors);
         measure("competing", &runtime, sandbox(), processors);
     }
-    measure_by_default(&runtime, sandbox().as_guest(), processors);
+    measure_by_default(&runtime, sandbox().as_guest(), processors, pieces);
 }
 
 /// As many busy workers as there are processors.
@@ -173,7 +179,7 @@ async fn attend(brake: Brake, processors: u32, tell: tokio::sync::watch::Sender<
     }
 }
 
-fn measure_by_default(runtime: &tokio::runtime::Runtime, sandbox: Sandbox, processors: usize) {
+fn measure_by_default(runtime: &tokio::runtime::Runtime, sandbox: Sandbox, processors: usize, pieces: usize) {
     let brake = sandbox.brake().clone();
     let workers = start(runtime, &sandbox, processors);
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
@@ -190,7 +196,7 @@ fn measure_by_default(runtime: &tokio::runtime::Runtime, sandbox: Sandbox, proce
         if !busy {
             brake.allow(0);
         }
-        if busy { &mut beside } else { &mut alone }.push(long_work());
+        if busy { &mut beside } else { &mut alone }.push(long_work(pieces));
         attendant.inspect(tokio::task::JoinHandle::abort);
     }
     println!(

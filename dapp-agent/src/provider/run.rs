@@ -461,7 +461,11 @@ impl<T: FnMut(Running)> Agent<T> {
 
     /// Asks the member lists that the owner keeps to about requesters that may be new, or not be members any more.
     fn ask_groups(&mut self) {
-        let requesters = self.groups.due(self.follower.index(), Instant::now());
+        if !self.groups.may_ask() {
+            return;
+        }
+        let open = self.follower.index().jobs.values().filter(|entry| !entry.cancelled && !entry.is_over());
+        let requesters = self.groups.due(open.map(|entry| entry.job.requester).collect(), Instant::now());
         if requesters.is_empty() {
             return;
         }

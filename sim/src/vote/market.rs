@@ -74,6 +74,11 @@ pub enum Conduct {
         /// Passed checks.
         checks: u32,
     },
+    /// The same, and only where one result is asked for and nobody but the ring has given another: no vote shows what it does, audits alone.
+    Patient {
+        /// Passed checks.
+        checks: u32,
+    },
     /// Reads on the chain who else holds a slot of the batch, and lies where all of them, two at least, are of the ring and would be believed.
     Hidden,
 }
@@ -355,6 +360,7 @@ impl Market {
         let alone = votes.len() > 1
             && votes.iter().all(|vote| self.providers[vote.provider].conduct == Conduct::Hidden)
             && self.tally(votes, false, assurance).accepted;
+        let shown = assurance.replicas > 1 || votes[..from].iter().any(|vote| vote.answer != Answer::Agreed);
         for vote in &mut votes[from..] {
             let provider = &mut self.providers[vote.provider];
             vote.answer = match provider.conduct {
@@ -371,10 +377,13 @@ impl Market {
                 Conduct::Ring { rate } if ring_lies < rate => Answer::Agreed,
                 Conduct::Sleeper { results } if provider.awake_in >= results => Answer::Agreed,
                 Conduct::Climber { checks } if provider.checks >= checks => Answer::Agreed,
+                Conduct::Patient { checks } if provider.checks >= checks && !shown => Answer::Agreed,
                 Conduct::Hidden if alone => Answer::Agreed,
-                Conduct::Ring { .. } | Conduct::Sleeper { .. } | Conduct::Climber { .. } | Conduct::Hidden => {
-                    Answer::Right
-                }
+                Conduct::Ring { .. }
+                | Conduct::Sleeper { .. }
+                | Conduct::Climber { .. }
+                | Conduct::Patient { .. }
+                | Conduct::Hidden => Answer::Right,
             };
             provider.results += 1;
             provider.executed += u64::from(vote.answer == Answer::Right);

@@ -314,22 +314,30 @@ pub fn sleepers() -> Vec<Row> {
     for faulty in [0.1, 0.2] {
         for (epsilon, ..) in PROMISES {
             let ways = by_record(epsilon, &standard_rules()).ways;
-            let most = ways.last().map_or(0, |way| way.minChecks);
-            let climber = Conduct::Climber { checks: most };
-            let conducts = [
-                ("wakes after 1,500 results", Conduct::Sleeper { results: 1_500 }, 1),
-                ("wakes after 200 results", Conduct::Sleeper { results: 200 }, 1),
-                ("wakes when it is trusted most", climber, 1),
-                // All wake about when the second thousand begins, and have to wait again.
-                ("the same to the fifth thousand", climber, 4),
-                ("lies where it has all votes", Conduct::Hidden, 1),
+            let (checks, is_one) = ways.last().map_or((0, false), |way| (way.minChecks, way.replicas == 1));
+            let (climber, patient) = (Conduct::Climber { checks }, Conduct::Patient { checks });
+            let mut conducts = vec![
+                ("wakes after 1,500 results", Conduct::Sleeper { results: 1_500 }, 1..2),
+                ("wakes after 200 results", Conduct::Sleeper { results: 200 }, 1..2),
+                ("wakes when it is trusted most", climber, 1..2),
+                ("the same to the fifth thousand", climber, 1..5),
+                ("lies where it has all votes", Conduct::Hidden, 1..2),
             ];
+            if is_one {
+                conducts.extend([
+                    ("is trusted most, lies where one result is asked for", patient, 1..2),
+                    ("the same to the fifth thousand", patient, 1..5),
+                    // All of them wake in it, where nobody has been found out before.
+                    ("the same from the first job to the second thousand", patient, 0..2),
+                ]);
+            }
             for (name, conduct, thousands) in conducts {
-                let has_target = conduct != Conduct::Hidden;
+                let has_target = conduct != Conduct::Hidden && thousands.start > 0;
                 let setting = setting(true, faulty, conduct, epsilon);
+                let (warm_up, jobs) = (thousands.start * setting.jobs, thousands.count() as u64 * setting.jobs);
                 all.push(Row {
                     name: format!("{epsilon:.0e}, {} %: {name}", faulty * 100.0),
-                    setting: Setting { jobs: thousands * setting.jobs, ..setting },
+                    setting: Setting { warm_up, jobs, ..setting },
                     // Within twice the promise.
                     target: has_target.then_some(Target { error: 2.0 * epsilon, redundancy: f64::INFINITY }),
                     times: if epsilon < 1e-5 { 4 } else { 1 },

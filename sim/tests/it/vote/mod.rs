@@ -75,6 +75,19 @@ fn rows() -> Vec<Row> {
     [tables::rule(), sleepers, tables::incomes()].concat()
 }
 
+/// The rows of docs/voting.md, of promises for which a million jobs a row are enough to tell.
+#[test]
+fn what_requesters_are_promised_is_kept() {
+    let rows = [tables::rule(), tables::sleepers()].concat();
+    let rows: Vec<_> = rows.into_iter().filter(|row| row.target.is_some() && row.times == 1).collect();
+    assert!(rows.len() > 30);
+    let found = at_once(&rows, |row| row.setting.measure(5, 1_000_000).counts);
+    for (row, counts) in rows.iter().zip(found) {
+        let (target, error) = (row.target.expect("those that have one"), counts.error_at_most());
+        assert!(target.is_met(&counts), "{}: {error} at {}, {target:?}", row.name, counts.redundancy());
+    }
+}
+
 /// Plays some jobs of every published row on the deployed bytecode as well, from records as they are after the row's warm-up: outcomes, records,
 /// stakes and earnings are the model's after every job.
 #[test]
