@@ -70,6 +70,10 @@ const PAUSE_A_MEMBER: Duration = Duration::from_millis(500);
 /// Time until the next round, while there is nothing to tell but that members are still there.
 const LONGEST_PAUSE: Duration = Duration::from_secs(180);
 
+/// Rounds with the author of a notice that are one of those in which it is told, while there are others to tell it to: two or three of them may
+/// be all that a member meets in a minute, and the rest would never hear of it.
+const ROUNDS_WITH_AUTHOR: u32 = 16;
+
 /// A partner that was not reached is left alone for so long.
 const AWAY: Duration = Duration::from_secs(60);
 
@@ -117,6 +121,8 @@ struct Heard {
     since: Instant,
     /// Rounds in which it is told still.
     rounds: u32,
+    /// Rounds with its author so far.
+    with_author: u32,
     /// Whether it says something that its author has not said before.
     is_new: bool,
     /// When its author will have been silent for long enough for all that was taken of it.
@@ -210,7 +216,7 @@ impl Gossip {
         };
         let signed = notice.sign(&self.key, book);
         let now = Instant::now();
-        let heard = Heard { notice, signed, since: now, rounds: book.rounds(), is_new, even: now };
+        let heard = Heard { notice, signed, since: now, rounds: book.rounds(), with_author: 0, is_new, even: now };
         state.heard.insert(self.me, heard);
         if is_new {
             state.eager = EAGER_ROUNDS;
@@ -229,10 +235,17 @@ impl Gossip {
 
     /// A round is over in which a partner has been told what these say; what it says itself it knows. Only rounds of one's own count: else whoever
     /// asks often would have the rest hear nothing.
-    fn told(&self, partner: &[u8; 32], authors: &[[u8; 32]]) {
+    fn told(&self, book: &Book, partner: &[u8; 32], authors: &[[u8; 32]]) {
         let mut state = self.state();
-        for author in authors.iter().chain([partner]) {
+        for author in authors {
             if let Some(heard) = state.heard.get_mut(author) {
+                heard.rounds = heard.rounds.saturating_sub(1);
+            }
+        }
+        if let Some(heard) = state.heard.get_mut(partner) {
+            heard.with_author += 1;
+            let has_others = book.partners.iter().any(|other| other != partner && *other != self.me);
+            if !has_others || heard.with_author % ROUNDS_WITH_AUTHOR == 0 {
                 heard.rounds = heard.rounds.saturating_sub(1);
             }
         }
@@ -267,7 +280,7 @@ impl Gossip {
                 known.is_none_or(|known| known.is_new && known.rounds > 0 || !notice.says_the_same(&known.notice));
             let even = known.map_or(since, |known| known.even.max(since)) + OWN_PAUSE;
             let rounds = if book.requesters.contains(&notice.author) { 0 } else { book.rounds() };
-            let heard = Heard { signed: signed.clone(), since, rounds, is_new, even, notice };
+            let heard = Heard { signed: signed.clone(), since, rounds, with_author: 0, is_new, even, notice };
             state.heard.insert(heard.notice.author, heard);
             news += 1;
         }

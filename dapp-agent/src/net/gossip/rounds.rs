@@ -54,7 +54,7 @@ impl Node {
             let (authors, news) = gossip.news(&partner.endpoint);
             let (time, failure) = match self.ask(&partner, &Request::Exchange(news)).await {
                 Ok(Answer::Notices(notices)) if notices.len() <= MAX_NOTICES => match gossip.take(&book, &notices) {
-                    Ok(_) => return gossip.told(&partner.endpoint, &authors),
+                    Ok(_) => return gossip.told(&book, &partner.endpoint, &authors),
                     Err(Forged) => (UNWILLING, Failure::NotDelivered("it passes on what nobody has signed".to_owned())),
                 },
                 Ok(Answer::Refused(refusal)) => (UNWILLING, Failure::Refused(refusal)),

@@ -174,7 +174,7 @@ fn rounds_come_soon_while_there_is_news_and_seldom_without() {
     for _ in 0..book.rounds() {
         let (authors, news) = gossip.news(&id(1));
         assert_eq!((&authors[..], news.len()), (&[id(0)][..], 1));
-        gossip.told(&id(1), &authors);
+        gossip.told(&book, &id(1), &authors);
     }
     assert_eq!((gossip.pause(&book, &[]), gossip.news(&id(1)).1.len()), (LONGEST_PAUSE, 0));
     gossip.hold(vec![[1; 32]]);
@@ -189,10 +189,10 @@ fn rounds_come_soon_while_there_is_news_and_seldom_without() {
     assert_eq!((gossip.pause(&later, &[]), gossip.news(&id(1)).1.len()), (LONGEST_PAUSE, 1));
     other.renew(&book, &[]);
     (0..EAGER_ROUNDS).for_each(|_| other.begin());
-    other.told(&id(0), &[id(1); 9]);
+    other.told(&book, &id(0), &[id(1); 9]);
     other.take(&book, &[signed(2, &book, |_| ())]).unwrap();
     assert_eq!(other.pause(&book, &[]), Duration::from_secs(20));
-    other.told(&id(0), &[id(2); 9]);
+    other.told(&book, &id(0), &[id(2); 9]);
     other.take(&book, &[signed(2, &book, |notice| notice.clock = 9)]).unwrap();
     assert_eq!((other.pause(&book, &[]), other.news(&id(0)).0), (LONGEST_PAUSE, vec![id(2)]));
 }
@@ -225,7 +225,7 @@ fn what_nobody_is_to_hear_keeps_nobody_busy() {
     gossip.take(&book, &[signed(1, &book, |_| ())]).unwrap();
     for _ in 0..book.rounds() {
         assert_eq!(gossip.pause(&book, &[]), EAGER_PAUSE);
-        gossip.told(&id(1), &gossip.news(&id(1)).0);
+        gossip.told(&book, &id(1), &gossip.news(&id(1)).0);
     }
     assert_eq!(gossip.pause(&book, &[]), LONGEST_PAUSE);
     // What a requester says is not passed on; its own it tells.
@@ -235,6 +235,19 @@ fn what_nobody_is_to_hear_keeps_nobody_busy() {
     let requester = Gossip::new(key(1));
     requester.renew(&book, &[]);
     assert_eq!(requester.news(&id(0)).0, [id(1)]);
+}
+
+#[test]
+fn what_only_its_author_was_met_with_is_kept_for_the_others() {
+    let (book, gossip) = (book(3), Gossip::new(key(0)));
+    gossip.take(&book, &[signed(1, &book, |_| ())]).unwrap();
+    // The third one is away meanwhile.
+    for _ in 1..book.rounds() * ROUNDS_WITH_AUTHOR {
+        gossip.told(&book, &id(1), &gossip.news(&id(1)).0);
+    }
+    assert_eq!(gossip.news(&id(2)).0, [id(1)], "it is back");
+    gossip.told(&book, &id(1), &[]);
+    assert_eq!(gossip.news(&id(2)).0, [[0; 32]; 0], "not for ever");
 }
 
 #[test]
@@ -248,7 +261,10 @@ fn no_more_members_are_remembered_than_there_is_room_for() {
         let (notice, signed, since) = (known.notice.clone(), known.signed.clone(), Instant::now());
         let other = |number: u16| {
             let notice = Notice { author: id(number), ..notice.clone() };
-            (id(number), Heard { notice, signed: signed.clone(), since, rounds: 0, is_new: false, even: since })
+            (
+                id(number),
+                Heard { notice, signed: signed.clone(), since, rounds: 0, with_author: 0, is_new: false, even: since },
+            )
         };
         state.heard.extend((10..MAX_HEARD as u16 + 8).map(other));
         assert_eq!(state.heard.len(), MAX_HEARD);
@@ -273,7 +289,7 @@ fn rounds_until_all_know(members: u16, authors: u16) -> (u32, usize) {
             let (authors, news) = one.news(&partner);
             let answer = other.answer(&one.me, &book, &news).unwrap();
             one.take(&book, &answer).unwrap();
-            one.told(&partner, &authors);
+            one.told(&book, &partner, &authors);
             told += news.len() + answer.len();
         }
         if everybody_knows() {
@@ -300,7 +316,7 @@ fn news_reaches_everybody_in_about_as_many_rounds_as_doublings_and_ends_by_itsel
     for author in 1..80 {
         gossip.take(&book, &[signed(author, &book, |_| ())]).unwrap();
         if author > 1 {
-            gossip.told(&id(85), &vec![id(author); 9]);
+            gossip.told(&book, &id(85), &vec![id(author); 9]);
             gossip.take(&book, &[signed(author, &book, |notice| notice.clock = 2)]).unwrap();
         }
     }
