@@ -1,4 +1,4 @@
-//! The contracts' interfaces as alloy types, made from the checked-in artifacts.
+//! The contracts' interfaces as alloy types, made from the checked-in artifacts, and what foreign contracts are asked.
 //!
 //! Each contract is a module (`JobRegistry::Job`, `JobRegistry::JobPosted`, `JobRegistry::new(address, provider)` ...).
 

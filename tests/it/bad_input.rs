@@ -99,6 +99,12 @@ fn not_enough_tokens_or_ether() {
     home.run(&["provider", "init", "--account", "rich", "--stake", "1", "--rpc-url", url]).refused(1, &["--stake"]);
     home.run(&["provider", "init", "--account", "rich", "--groups", &poor, "--rpc-url", url])
         .refused(1, &["does not say who its members are", "balanceOf", "nothing was sent"]);
+    for (option, value) in
+        [("--max-disk", "1000000001"), ("--max-memory", "4097"), ("--categories", "x"), ("--groups", "0x1")]
+    {
+        home.run(&["provider", "init", "--account", "rich", option, value, "--rpc-url", url])
+            .refused(2, &[option, value]);
+    }
     assert_eq!(cast(url, &["nonce", &poor]), "0");
     home.run(&["provider", "run", "--data-dir", "nowhere"]).refused(1, &["conun provider init"]);
 }

@@ -32,6 +32,9 @@ const BENCH_SECONDS: u64 = 10;
 
 const DAY: u64 = 86_400;
 
+/// Most GB that a limit of disk space may be, an exabyte: more is a mistake.
+const MOST_DISK: u64 = 1_000_000_000;
+
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
     #[command(flatten)]
@@ -63,7 +66,7 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=4096))]
     max_memory: Option<u64>,
     /// Most disk space of the data folder, GB; 0 for no limit.  [default: 10, with --run-always no limit]
-    #[arg(long, value_name = "GB")]
+    #[arg(long, value_name = "GB", value_parser = clap::value_parser!(u64).range(..=MOST_DISK))]
     max_disk: Option<u64>,
     /// Milliseconds between looks at the chain.
     #[arg(long, value_name = "MS", default_value_t = 1_000)]
@@ -321,6 +324,7 @@ fn ask(args: &mut InitArgs, outlook: &mut Outlook, account: Address, least_stake
         let disk = Input::with_theme(&theme)
             .with_prompt("Most disk space for programs, inputs and outputs, GB; 0 for no limit")
             .default(preferences.disk_max_used_gb)
+            .validate_with(|gb: &u64| if *gb <= MOST_DISK { Ok(()) } else { Err(format!("at most {MOST_DISK}")) })
             .interact_text()?;
         args.max_disk = Some(disk);
     }
